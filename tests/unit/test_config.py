@@ -1,0 +1,288 @@
+"""The configuration: what a daemon.json may say, what is refused, and that a refusal names key, value and reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from netengine import config as configuration
+from netengine.config import AddressPool, Config, load
+from netengine.directives import DIRECTIVES, DOCKER_ONLY
+from netengine.errors import Invalid
+
+
+def configure(tmp_path: Path, directives: object, **flags: object) -> Config:
+    file = tmp_path / "daemon.json"
+    file.write_text(directives if isinstance(directives, str) else json.dumps(directives))
+    return load({name.replace("_", "-"): value for name, value in flags.items()}, file)
+
+
+def refusal(tmp_path: Path, directives: object, **flags: object) -> str:
+    with pytest.raises(Invalid) as caught:
+        configure(tmp_path, directives, **flags)
+    return caught.value.message
+
+
+def test_without_a_file_the_defaults_are_docker_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "DEFAULT_CONFIG_FILE", tmp_path / "none.json")
+    config = load({})
+    assert config == Config()
+    assert config.hosts == ("unix:///run/netengine/netengine.sock",)
+    assert (config.icc, config.ip_forward, config.ip_masq, config.ip) == (True, True, True, IPv4Address("0.0.0.0"))
+
+
+def test_every_directive_arrives_typed(tmp_path: Path) -> None:
+    given = {
+        "bip": "172.30.0.1/16",
+        "fixed-cidr": "172.30.8.0/24",
+        "default-gateway": "172.30.0.254",
+        "mtu": 1400,
+        "dns": ["192.0.2.53", "2001:db8::53"],
+        "dns-search": ["example.com", "."],
+        "dns-opts": ["ndots:2"],
+        "default-address-pools": [{"base": "10.10.0.0/16", "size": 24}, {"base": "10.11.0.0/16", "size": 26}],
+        "bridge": "",
+        "icc": False,
+        "ip": "192.0.2.7",
+        "ip-forward": False,
+        "ip-masq": False,
+        "labels": ["rack=7", "note=a=b"],
+        "hosts": ["unix:///run/a.sock", "fd://"],
+        "data-root": "/srv/netengine",
+        "exec-root": "/run/ne",
+        "pidfile": "/run/ne.pid",
+        "group": "staff",
+        "log-level": "warn",
+    }
+    assert given.keys() == DIRECTIVES.keys()
+    assert configure(tmp_path, given) == Config(
+        bip=IPv4Interface("172.30.0.1/16"),
+        fixed_cidr=IPv4Network("172.30.8.0/24"),
+        default_gateway=IPv4Address("172.30.0.254"),
+        mtu=1400,
+        dns=("192.0.2.53", "2001:db8::53"),
+        dns_search=("example.com", "."),
+        dns_opts=("ndots:2",),
+        default_address_pools=(
+            AddressPool(IPv4Network("10.10.0.0/16"), 24),
+            AddressPool(IPv4Network("10.11.0.0/16"), 26),
+        ),
+        icc=False,
+        ip=IPv4Address("192.0.2.7"),
+        ip_forward=False,
+        ip_masq=False,
+        labels=("rack=7", "note=a=b"),
+        hosts=("unix:///run/a.sock", "fd://"),
+        data_root=Path("/srv/netengine"),
+        exec_root=Path("/run/ne"),
+        pidfile=Path("/run/ne.pid"),
+        group="staff",
+        log_level="warn",
+    )
+
+
+def test_every_directive_is_an_attribute_and_no_attribute_is_unreachable() -> None:
+    assert {directive.attribute for directive in DIRECTIVES.values()} == set(Config.__struct_fields__)
+    assert not DIRECTIVES.keys() & DOCKER_ONLY
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (
+            "bip",
+            "172.17.0.0/16",
+            '"172.17.0.0/16" is the network address of 172.17.0.0/16, not a host\'s; use 172.17.0.1/16',
+        ),
+        ("bip", "172.17.255.255/16", "is the broadcast address of 172.17.0.0/16"),
+        ("bip", "172.17.0.1", '"172.17.0.1" has no prefix length'),
+        ("bip", "172.17.0.1/31", "leaves no room for containers"),
+        ("bip", "172.17.0.1/33", '"172.17.0.1/33" is not the bridge\'s address'),
+        ("bip", "172.17.0.256/16", "172.17.0.256"),
+        ("bip", "fd00::1/64", "fd00::1/64"),
+        ("bip", "224.0.0.1/8", "overlaps 224.0.0.0/4 (multicast)"),
+        ("bip", "127.0.0.1/8", "overlaps 127.0.0.0/8 (loopback)"),
+        ("bip", 7, "7 is a number; it must be the bridge's address"),
+        ("bip", None, "null is null"),
+        ("fixed-cidr", "172.17.0.0", "has no prefix length"),
+        ("mtu", 67, "67 is out of range; it must be 68 to 65535 bytes"),
+        ("mtu", 65536, "65536 is out of range"),
+        ("mtu", -1, "-1 is out of range"),
+        ("mtu", True, "true is a boolean; it must be 68 to 65535"),
+        ("mtu", "1500", '"1500" is a string'),
+        ("mtu", 1500.0, "1500.0 is a number; it must be 68"),
+        ("default-gateway", "172.17.0.1/16", '"172.17.0.1/16" is not an IPv4 address'),
+        ("dns", "192.0.2.53", "is a string; it must be a list of strings"),
+        ("dns", ["192.0.2.53", 8], "it must be a list of strings"),
+        ("dns", ["ns.example.com"], '"ns.example.com" is not an IP address of a name server'),
+        ("dns-search", ["exa mple.com"], "is not a domain name"),
+        ("dns-search", ["a..b"], "is not a domain name"),
+        ("dns-search", ["-a.b"], "is not a domain name"),
+        ("dns-opts", ["ndots 2"], "is not an option of resolv.conf(5)"),
+        ("dns-opts", ["ndots:2\nnameserver 192.0.2.1"], "is not an option of resolv.conf(5)"),
+        ("default-address-pools", {"base": "10.0.0.0/8", "size": 24}, "is an object; it must be a list"),
+        ("default-address-pools", [{"base": "10.0.0.0/8"}], "lacks size"),
+        ("default-address-pools", [{"base": "10.0.0.0/8", "size": 24, "x": 1}], "has the unknown x"),
+        ("default-address-pools", ["10.0.0.0/8"], "is a string; it must be an object"),
+        ("default-address-pools", [{"base": "10.0.0.0/16", "size": 15}], "size 15 does not fit base 10.0.0.0/16"),
+        ("default-address-pools", [{"base": "10.0.0.0/16", "size": 31}], "a prefix length from 16 to 30"),
+        ("default-address-pools", [{"base": "10.0.0.0/31", "size": 31}], "base 10.0.0.0/31 is too small"),
+        ("default-address-pools", [{"base": "127.0.0.0/8", "size": 24}], "overlaps 127.0.0.0/8"),
+        (
+            "default-address-pools",
+            [{"base": "10.1.0.0/16", "size": 24}, {"base": "10.0.0.0/8", "size": 24}],
+            "the bases 10.0.0.0/8 and 10.1.0.0/16 overlap",
+        ),
+        ("bridge", "a-name-of-16-byt", "is not the name of an interface"),
+        ("bridge", "../x", "is not the name of an interface"),
+        ("bridge", "..", "is not the name of an interface"),
+        ("bridge", "br\n0", "is not the name of an interface"),
+        ("bridge", "ééééééééé", "is not the name of an interface"),
+        ("icc", "yes", '"yes" is a string; it must be true or false'),
+        ("ip-masq", 1, "1 is a number; it must be true or false"),
+        ("ip-forward", None, "null is null; it must be true or false"),
+        ("ip", "::", '"::" is not an IPv4 address'),
+        ("ip", "224.0.0.1", "is not an address that a port can be published on"),
+        ("labels", ["rack"], '"rack" is not a label; it must be key=value'),
+        ("labels", ["=7"], "is not a label"),
+        ("labels", ["rack=7", "rack=8"], 'the labels "rack=7" and "rack=8" conflict'),
+        ("labels", ["com.docker.x=1"], "are reserved"),
+        ("hosts", ["tcp://0.0.0.0:2375"], "TCP would hand root to everyone who can connect"),
+        ("hosts", ["unix://relative.sock"], '"relative.sock" is not an absolute path'),
+        ("hosts", ["/run/x.sock"], "it must be unix:///absolute/path"),
+        ("hosts", ["unix:///" + 107 * "x"], "at most 107 bytes"),
+        ("hosts", [], "without a socket"),
+        ("data-root", "var/lib", "is not an absolute path"),
+        ("data-root", "/var/lib/../lib", "belongs to the system"),
+        ("exec-root", "//", "belongs to the system"),
+        ("pidfile", "a\0b", "is not an absolute path"),
+        ("group", "a b", "is not the name of a group"),
+        ("log-level", "loud", '"loud" is not a level; it must be one of debug, info, warn, error'),
+    ],
+)
+def test_an_impossible_value_is_refused_with_key_value_and_reason(
+    tmp_path: Path, key: str, value: object, reason: str
+) -> None:
+    message = refusal(tmp_path, {key: value})
+    assert f"\n  {key}: " in message
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("directives", "reason"),
+    [
+        ({"bip": "10.0.0.1/24", "bridge": "br0"}, "mutually exclusive options"),
+        ({"bip": "10.0.0.1/24", "bridge": "none"}, "mutually exclusive options"),
+        ({"bip": "10.0.0.1/24", "fixed-cidr": "10.0.1.0/25"}, 'fixed-cidr: "10.0.1.0/25" is not inside 10.0.0.0/24'),
+        ({"bip": "10.0.0.1/24", "fixed-cidr": "10.0.0.0/16"}, "is not inside 10.0.0.0/24"),
+        (
+            {"bip": "10.0.0.1/24", "default-gateway": "10.0.1.1"},
+            'default-gateway: "10.0.1.1" is not inside 10.0.0.0/24',
+        ),
+        ({"bip": "10.0.0.1/24", "default-gateway": "10.0.0.255"}, "is the broadcast address of 10.0.0.0/24"),
+        ({"data-root": "/srv/x", "exec-root": "/srv/x"}, "both are /srv/x"),
+        ({"data-root": "/run/x/data", "exec-root": "/run/x"}, "which a reboot empties"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(tmp_path: Path, directives: object, reason: str) -> None:
+    assert reason in refusal(tmp_path, directives)
+
+
+def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path, {"mtu": 1, "icc": 1, "fixed_cidr": "10.0.0.0/8", "colour": "red", "userland-proxy": False}
+    )
+    assert message.splitlines() == [
+        f"unable to configure the netengine daemon with file {tmp_path}/daemon.json:",
+        "  mtu: 1 is out of range; it must be 68 to 65535 bytes, or 0 for the default of 1500",
+        "  icc: 1 is a number; it must be true or false",
+        "  fixed_cidr: unknown directive; did you mean fixed-cidr?",
+        f"  colour: unknown directive; known are {', '.join(DIRECTIVES)}",
+        "  userland-proxy: a directive of Docker that netengine does not have; remove it",
+    ]
+
+
+def test_what_is_wrong_with_a_flag_is_said_under_the_flag_s_name(tmp_path: Path) -> None:
+    message = refusal(tmp_path, {}, hosts=["tcp://:1"], log_level="loud")
+    assert "\n  --host: " in message
+    assert "\n  --log-level: " in message
+
+
+def test_the_same_option_as_flag_and_in_the_file_with_different_values_is_refused_in_docker_s_words(
+    tmp_path: Path,
+) -> None:
+    message = refusal(tmp_path, {"hosts": ["unix:///b"], "group": "b"}, hosts=["unix:///a"], group="a")
+    assert (
+        "the following directives are specified both as a flag and in the configuration file: "
+        "group: (from flag: a, from file: b), hosts: (from flag: [unix:///a], from file: [unix:///b])"
+    ) in message
+
+
+def test_the_same_option_twice_with_one_value_is_fine(tmp_path: Path) -> None:
+    assert configure(tmp_path, {"data-root": "/srv/x/"}, data_root="/srv/x").data_root == Path("/srv/x")
+
+
+def test_the_pid_file_follows_the_run_directory(tmp_path: Path) -> None:
+    assert configure(tmp_path, {}, exec_root="/run/b").pidfile == Path("/run/b/netengined.pid")
+    assert configure(tmp_path, {"pidfile": "/run/b.pid"}, exec_root="/run/b").pidfile == Path("/run/b.pid")
+
+
+def test_ranges_with_host_bits_are_cut_as_docker_does(tmp_path: Path) -> None:
+    config = configure(
+        tmp_path, {"fixed-cidr": "172.17.8.9/24", "default-address-pools": [{"base": "10.9.9.9/16", "size": 16}]}
+    )
+    assert config.fixed_cidr == IPv4Network("172.17.8.0/24")
+    assert config.default_address_pools == (AddressPool(IPv4Network("10.9.0.0/16"), 16),)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{\n  "mtu": 1400,\n}', "line 3, column 1: "),
+        ('{"mtu": 1400', "line 1, column 13: "),
+        ('{"mtu": 1, "mtu": 2}', "mtu: stands more than once"),
+        ('{"default-address-pools": [{"size": 24, "size": 25}]}', "size: stands more than once"),
+        ("[]", "holds []; it must hold one object"),
+        ('{"mtu": NaN}', "NaN is not JSON"),
+        ('{"mtu": ' + 5000 * "9" + "}", "Exceeds the limit"),
+        (200_000 * "[", "nested too deeply"),
+        (" " * ((1 << 20) + 1), "is larger than 1048576 bytes"),
+    ],
+)
+def test_a_file_that_is_not_a_configuration_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    assert reason in refusal(tmp_path, text)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_bytes(b'{"mtu": \xff}')
+    with pytest.raises(Invalid, match="not UTF-8 text: byte 8 is 0xff"):
+        load({}, file)
+
+
+def test_an_empty_file_and_a_byte_order_mark_are_taken_as_docker_takes_them(tmp_path: Path) -> None:
+    assert configure(tmp_path, " \n") == Config()
+    assert configure(tmp_path, '\ufeff{"mtu": 1400}').mtu == 1400
+    assert load({}, Path("/dev/null")) == Config()
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"missing\.json does not exist; create it"):
+        load({}, tmp_path / "missing.json")
+
+
+def test_a_loop_of_links_a_directory_and_a_pipe_are_refused_without_waiting(tmp_path: Path) -> None:
+    loop, pipe = tmp_path / "loop", tmp_path / "pipe"
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    for path, reason in (
+        (loop, "loop of symbolic links"),
+        (tmp_path, "Is a directory"),
+        (pipe, "not a regular file"),
+    ):
+        with pytest.raises(Invalid, match=reason):
+            load({}, path)
