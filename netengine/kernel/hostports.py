@@ -1,0 +1,85 @@
+"""Ports of the host, held by bound sockets.
+
+A published port is translated before it reaches any socket; the socket is there so that nobody else takes the port unknowingly,
+and so that the kernel tells us when somebody has it. It drops all it receives (a BPF program that accepts nothing), so a packet
+that comes before its nftables element is there meets silence, as it does with any packet that is lost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+from netengine.errors import KernelRefused, NetengineError
+from netengine.kernel.descriptors import move_up
+from netengine.kernel.resources import HostPort, Protocol
+
+_SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
+
+_KINDS: dict[str, tuple[int, int]] = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, 132),
+}
+
+
+class PortTaken(NetengineError):
+    """Somebody else holds the port. The engine words it as Docker does."""
+
+    status = 500
+
+
+def bind(
+    address: str, protocol: Protocol, port: int, taken: Collection[HostPort]
+) -> tuple[HostPort, socket.socket | None]:
+    """Take the port; 0 lets the kernel choose one from net.ipv4.ip_local_port_range.
+
+    `taken` are the ports held so far: a kernel without SCTP sockets still forwards SCTP, and then they alone decide (the
+    answer's socket is None). Raises PortTaken, or KernelRefused for an address that is not the host's.
+    """
+    kind, number = _KINDS[protocol]
+    try:
+        with socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number) as low:
+            held = socket.socket(fileno=move_up(low.detach()))
+    except OSError as e:
+        if protocol != "sctp" or e.errno not in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+            raise KernelRefused(f"cannot publish a {protocol} port: {e.strerror}") from e
+        return _without_socket(address, protocol, port, taken), None
+    try:
+        program = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
+        held.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        held.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            # An unconnected bound socket does not keep others with SO_REUSEADDR from the port; a listening one does.
+            held.listen(1)
+    except OSError as e:
+        held.close()
+        if e.errno == errno.EADDRINUSE:
+            raise PortTaken(f"Bind for {address}:{port} failed: port is already allocated") from e
+        if e.errno == errno.EADDRNOTAVAIL:
+            raise KernelRefused(
+                f"cannot publish on {address}:{port}: {address} is not an address of this host; "
+                "publish on one of its addresses, or on all by leaving the address out"
+            ) from e
+        raise KernelRefused(f"cannot publish on {address}:{port}/{protocol}: {e.strerror}") from e
+    return HostPort(address, protocol, held.getsockname()[1]), held
+
+
+def _without_socket(address: str, protocol: Protocol, port: int, taken: Collection[HostPort]) -> HostPort:
+    used = {
+        t.port for t in taken if t.protocol == protocol and ("0.0.0.0" in (t.address, address) or t.address == address)
+    }
+    if port == 0:
+        low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+        free = next((p for p in range(low, high + 1) if p not in used), None)
+        if free is None:
+            raise PortTaken(f"no free {protocol} port between {low} and {high}")
+        port = free
+    elif port in used:
+        raise PortTaken(f"Bind for {address}:{port} failed: port is already allocated")
+    return HostPort(address, protocol, port)

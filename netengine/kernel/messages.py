@@ -1,0 +1,220 @@
+"""rtnetlink messages for each kind of resource, built with pyroute2's message classes. No sockets here.
+
+Source: include/uapi/linux/{if_link,if_addr,rtnetlink}.h.
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_interface, ip_network
+from typing import Any
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWLINKPROP,
+    RTM_NEWROUTE,
+    RTM_SETLINK,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from netengine.kernel.resources import MARK_GROUP, ROUTE_PROTOCOL, Address, Bridge, Route, Veth
+
+Message = Any
+_UP = 1  # IFF_UP
+_RT_TABLE_MAIN = 254
+_RTN_UNICAST = 1
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
+_EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+
+
+def _link(
+    kind: int, flags: int = 0, index: int = 0, name: str = "", attrs: list[tuple[str, Any]] | None = None
+) -> Message:
+    message = ifinfmsg()
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    message["index"] = index
+    message["attrs"] = ([("IFLA_IFNAME", name)] if name else []) + (attrs or [])
+    return message
+
+
+def _raised(message: Message) -> Message:
+    message["flags"] = _UP
+    message["change"] = _UP
+    return message
+
+
+def bridge_add(bridge: Bridge) -> Message:
+    """A bridge without spanning tree, so that a port forwards from its first moment."""
+    return _link(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        name=bridge.name,
+        attrs=[
+            ("IFLA_ADDRESS", bridge.mac),
+            ("IFLA_MTU", bridge.mtu),
+            ("IFLA_GROUP", MARK_GROUP),
+            (
+                "IFLA_LINKINFO",
+                {
+                    "attrs": [
+                        ("IFLA_INFO_KIND", "bridge"),
+                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_BR_STP_STATE", 0), ("IFLA_BR_FORWARD_DELAY", 0)]}),
+                    ]
+                },
+            ),
+        ],
+    )
+
+
+def alternative_name(link: str, name: str) -> Message:
+    return _link(
+        RTM_NEWLINKPROP,
+        NLM_F_CREATE | NLM_F_EXCL,
+        name=link,
+        attrs=[("IFLA_PROP_LIST", {"attrs": [("IFLA_ALT_IFNAME", name)]})],
+    )
+
+
+def link_up(name: str) -> Message:
+    return _raised(_link(RTM_SETLINK, name=name))
+
+
+def quiet_link_up(name: str) -> Message:
+    """Bring a port up without an IPv6 address of its own: it would send router solicitations into the network."""
+    message = _raised(_link(RTM_SETLINK, name=name))
+    spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]}
+    message["attrs"].append(("IFLA_AF_SPEC", spec))
+    return message
+
+
+def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, master: int | None = None) -> Message:
+    attrs: list[tuple[str, Any]] = []
+    if mac is not None:
+        attrs.append(("IFLA_ADDRESS", mac))
+    if mtu is not None:
+        attrs.append(("IFLA_MTU", mtu))
+    if master is not None:
+        attrs.append(("IFLA_MASTER", master))
+    return _raised(_link(RTM_SETLINK, name=name, attrs=attrs))
+
+
+def link_delete(name: str) -> Message:
+    return _link(RTM_DELLINK, name=name)
+
+
+def veth_add(veth: Veth, master_index: int, ns_fd: int) -> Message:
+    """One message makes both ends: the peer is born named, addressed and inside its namespace, the port enslaved and down."""
+    peer = [
+        ("IFLA_IFNAME", veth.peer),
+        ("IFLA_ADDRESS", veth.peer_mac),
+        ("IFLA_MTU", veth.mtu),
+        ("IFLA_NET_NS_FD", ns_fd),
+    ]
+    return _link(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        name=veth.name,
+        attrs=[
+            ("IFLA_MTU", veth.mtu),
+            ("IFLA_MASTER", master_index),
+            ("IFLA_GROUP", MARK_GROUP),
+            (
+                "IFLA_LINKINFO",
+                {
+                    "attrs": [
+                        ("IFLA_INFO_KIND", "veth"),
+                        ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}),
+                    ]
+                },
+            ),
+        ],
+    )
+
+
+def port_isolated(name: str, isolated: bool) -> Message:
+    """IFLA_BRPORT_ISOLATED of a bridge port, as slave data: RTM_NEWLINK without NLM_F_CREATE changes an existing link."""
+    data = {"attrs": [("IFLA_BRPORT_ISOLATED", int(isolated))]}
+    info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]
+    return _link(RTM_NEWLINK, name=name, attrs=[("IFLA_LINKINFO", {"attrs": info})])
+
+
+def links_dump() -> Message:
+    return _link(RTM_GETLINK, attrs=[("IFLA_EXT_MASK", _EXT_MASK_SKIP_STATS)])
+
+
+def _address(kind: int, flags: int, index: int, address: Address) -> Message:
+    interface = ip_interface(address.interface)
+    message = ifaddrmsg()
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+    message["prefixlen"] = interface.network.prefixlen
+    message["index"] = index
+    attrs = [("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))]
+    if interface.version == 4 and interface.network.prefixlen < 31:
+        attrs.append(("IFA_BROADCAST", str(interface.network.broadcast_address)))
+    message["attrs"] = attrs
+    return message
+
+
+def address_add(index: int, address: Address) -> Message:
+    return _address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, index, address)
+
+
+def address_delete(index: int, address: Address) -> Message:
+    return _address(RTM_DELADDR, 0, index, address)
+
+
+def addresses_dump() -> Message:
+    message = ifaddrmsg()
+    message["header"]["type"] = RTM_GETADDR
+    return message
+
+
+def _route(kind: int, flags: int, index: int, route: Route) -> Message:
+    message = rtmsg()
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    attrs: list[tuple[str, Any]] = [("RTA_TABLE", _RT_TABLE_MAIN), ("RTA_OIF", index)]
+    if route.destination == "default":
+        version = ip_interface(route.gateway).version if route.gateway else 4
+    else:
+        prefix = ip_network(route.destination)
+        version = prefix.version
+        message["dst_len"] = prefix.prefixlen
+        attrs.append(("RTA_DST", str(prefix.network_address)))
+    if route.gateway:
+        attrs.append(("RTA_GATEWAY", route.gateway))
+    message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
+    message["table"] = _RT_TABLE_MAIN
+    message["type"] = _RTN_UNICAST
+    message["proto"] = ROUTE_PROTOCOL
+    message["scope"] = _SCOPE_UNIVERSE if route.gateway else _SCOPE_LINK
+    message["attrs"] = attrs
+    return message
+
+
+def route_add(index: int, route: Route) -> Message:
+    return _route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, index, route)
+
+
+def route_delete(index: int, route: Route) -> Message:
+    return _route(RTM_DELROUTE, 0, index, route)
+
+
+def routes_dump() -> Message:
+    message = rtmsg()
+    message["header"]["type"] = RTM_GETROUTE
+    return message

@@ -1,0 +1,162 @@
+"""An rtnetlink socket: batches that are read to their last answer, dumps that are redone when the kernel says they broke.
+
+pyroute2's message classes encode and decode; its sockets are not used, because each belongs to a thread and an event loop, a
+failed batch leaves answers unread, an interrupted dump goes unnoticed and EBUSY is retried for seconds. A socket stays in the
+network namespace that it was created in. Not thread-safe: only the kernel thread uses these.
+
+Source: include/uapi/linux/netlink.h, RFC 3549.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
+
+from netengine.errors import KernelRefused
+from netengine.kernel.descriptors import move_up
+
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
+_ERROR, _DONE, _OVERRUN = 2, 3, 4  # NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN
+_F_CAPPED, _F_ACK_TLVS, _F_DUMP_INTR = 0x100, 0x200, 0x10
+_SOL_NETLINK = 270
+_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 10, 11, 12
+_ATTR_MSG = 1  # NLMSGERR_ATTR_MSG
+_BUFFER = 1 << 20
+
+Message = Any
+"""A pyroute2 message: nlmsg and its subclasses carry no types."""
+
+
+class NetlinkError(OSError):
+    """The kernel's answer to one message: errno, and its own words (extended acknowledgement) where it gave any."""
+
+    def __init__(self, number: int, what: str, words: str) -> None:
+        super().__init__(number, f"{what}: {words or os.strerror(number)}")
+
+
+class NetlinkSocket:
+    """A NETLINK_ROUTE socket in the network namespace of the thread that creates it."""
+
+    def __init__(self) -> None:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as low:
+            self._socket = socket.socket(fileno=move_up(low.detach()))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def execute(self, messages: Sequence[tuple[str, Message]]) -> list[NetlinkError | None]:
+        """Send all messages in one go and answer what the kernel said to each, in order.
+
+        The kernel carries out every message of a batch, whatever became of those before it. Each message comes with a
+        few words on what it does, for the error.
+        """
+        if not messages:
+            return []
+        first = self._sequence + 1
+        chunk = bytearray()
+        for _, message in messages:
+            self._encode(message, NLM_F_REQUEST | NLM_F_ACK, chunk)
+        self._socket.send(chunk)
+        outcome: list[NetlinkError | None] = [None] * len(messages)
+        waiting = len(messages)
+        while waiting:
+            for kind, sequence, flags, body in self._receive():
+                index = sequence - first
+                if kind != _ERROR or not 0 <= index < len(messages):
+                    continue
+                waiting -= 1
+                number = -struct.unpack_from("=i", body)[0]
+                if number:
+                    outcome[index] = NetlinkError(number, messages[index][0], _words(body, flags))
+        return outcome
+
+    def dump(self, message: Message) -> list[Message]:
+        """All objects that the kernel lists in answer to `message`, each decoded as the class of `message`.
+
+        A dump during which the objects changed (NLM_F_DUMP_INTR) is inconsistent and is done again.
+        """
+        for _ in range(20):
+            interrupted = False
+            out: list[Message] = []
+            chunk = bytearray()
+            sequence = self._encode(message, NLM_F_REQUEST | NLM_F_DUMP, chunk)
+            self._socket.send(chunk)
+            done = False
+            while not done:
+                for kind, seen, flags, body in self._receive(whole=True):
+                    if seen != sequence:
+                        continue
+                    interrupted = interrupted or bool(flags & _F_DUMP_INTR)
+                    if kind == _DONE:
+                        done = True
+                    elif kind == _ERROR:
+                        number = -struct.unpack_from("=i", body, 16)[0]
+                        raise NetlinkError(number, "dump", _words(body[16:], flags))
+                    else:
+                        decoded = type(message)(body)
+                        decoded.decode()
+                        out.append(decoded)
+            if not interrupted:
+                return out
+        raise KernelRefused("the kernel's state changed during each of 20 attempts to list it; is something in a loop?")
+
+    def _encode(self, message: Message, flags: int, into: bytearray) -> int:
+        self._sequence += 1
+        header = message["header"]
+        header["flags"] = header.get("flags", 0) | flags
+        header["sequence_number"] = self._sequence
+        message.reset()
+        message.encode()
+        into += message.data
+        into += b"\0" * (-len(message.data) % 4)
+        return self._sequence
+
+    def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]]:
+        """One datagram as (type, sequence number, flags, body or, if `whole`, the message with its header)."""
+        data, _, flags, _ = self._socket.recvmsg(_BUFFER)
+        if flags & socket.MSG_TRUNC:
+            raise KernelRefused("a netlink answer was larger than 1 MiB")
+        out = []
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, message_flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size:
+                break
+            start = offset if whole else offset + _HEADER.size
+            out.append((kind, sequence, message_flags, data[start : offset + length]))
+            offset += (length + 3) & ~3
+        return out
+
+
+def _words(body: bytes, flags: int) -> str:
+    """The text of the extended acknowledgement in an NLMSG_ERROR body, or ""."""
+    if not flags & _F_ACK_TLVS:
+        return ""
+    offset = 4 + _HEADER.size
+    if not flags & _F_CAPPED:
+        length = _HEADER.unpack_from(body, 4)[0]
+        offset = 4 + ((length + 3) & ~3)
+    while offset + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF == _ATTR_MSG:
+            return body[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
+        offset += (length + 3) & ~3
+    return ""
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether the error says that the object is not there, so that removing it has succeeded."""
+    return error.errno in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)

@@ -1,0 +1,165 @@
+"""Our nftables tables through libnftables, in process: transactions of elements, and reading our own tables back.
+
+Text that reaches nft is made of the constant rule set and of values that were checked to be an address, a port, a protocol or
+a link name. Tables of other programs are never listed: a newer nft's table can crash an older parser. A handle is not
+thread-safe and works in the network namespace of the thread that made it; only the kernel thread uses one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import Any, Literal
+
+from nftables import Nftables
+
+from netengine.errors import KernelRefused
+from netengine.kernel import ruleset
+from netengine.kernel.resources import Element, Table
+
+_LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
+_PROTOCOLS = {"tcp", "udp", "sctp"}
+_VERDICTS = {"accept", "drop"}
+_CHUNK = 2000
+"""Elements in one command: libnftables' memory use grows faster than the number of elements."""
+
+
+def _part(kind: ruleset.Part, value: str) -> str:
+    """The value as nft text. Raises ValueError for anything that is not of its kind: nothing unchecked becomes a rule."""
+    match kind:
+        case "address":
+            return str(ip_address(value))
+        case "prefix":
+            return str(ip_network(value))
+        case "port":
+            if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+                raise ValueError(f"not a port: {value!r}")
+            return value
+        case "protocol" if value in _PROTOCOLS:
+            return value
+        case "verdict" if value in _VERDICTS:
+            return value
+        case "ethertype" if value in ("ip", "ip6"):
+            return value
+        case "link" if _LINK.fullmatch(value):
+            return f'"{value}"'
+    raise ValueError(f"not a {kind}: {value!r}")
+
+
+def element_text(element: Element) -> str:
+    """`"br0" . "br0" : accept`: the element as nft writes it between braces."""
+    container = ruleset.container(element.container)
+    if len(element.parts) != len(container.key) or len(element.value) != len(container.value):
+        raise ValueError(f"{element} does not have the form of {container}")
+    out = " . ".join(_part(k, v) for k, v in zip(container.key, element.parts, strict=True))
+    if element.value:
+        out += " : " + " . ".join(_part(k, v) for k, v in zip(container.value, element.value, strict=True))
+    return out
+
+
+def commands(verb: Literal["add", "delete"], elements: Iterable[Element]) -> list[str]:
+    """nft commands that add or delete the elements, few per set or map."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for e in elements:
+        text = element_text(e)
+        if verb == "delete":
+            text = text.partition(" : ")[0]
+        grouped.setdefault((e.family, e.container), []).append(text)
+    out = []
+    for (family, name), texts in grouped.items():
+        for start in range(0, len(texts), _CHUNK):
+            out.append(
+                f"{verb} element {family} {ruleset.TABLE} {name} {{ {', '.join(texts[start : start + _CHUNK])} }}"
+            )
+    return out
+
+
+class Nft:
+    """A libnftables handle in the network namespace of the thread that creates it."""
+
+    def __init__(self) -> None:
+        self._nft = Nftables()
+
+    def run(self, lines: list[str]) -> None:
+        """Run all commands as one transaction: all of it happens, or nothing. Raises KernelRefused with nft's words."""
+        if not lines:
+            return
+        code, _, error = self._nft.cmd("\n".join(lines))
+        if code != 0:
+            raise KernelRefused(f"nftables refused: {' '.join(error.split())}")
+
+    def list_table(self, family: str) -> list[dict[str, Any]] | None:
+        """Our table of that family as libnftables' JSON objects; None where it does not exist."""
+        self._nft.set_json_output(True)
+        try:
+            code, output, error = self._nft.cmd(f"list table {family} {ruleset.TABLE}")
+        finally:
+            self._nft.set_json_output(False)
+        if code != 0:
+            if "No such file or directory" in error:
+                return None
+            raise KernelRefused(f"nftables refused to list table {family} {ruleset.TABLE}: {' '.join(error.split())}")
+        objects: list[dict[str, Any]] = json.loads(output)["nftables"]
+        return objects
+
+    def load(self, table: Table) -> None:
+        """Make the constant part of our table anew, in one transaction; what is in the user's chain is kept."""
+        kept = self._user_rules(table.family)
+        name = f"{table.family} {ruleset.TABLE}"
+        lines = [f"add table {name}", f"delete table {name}", ruleset.text(table.family)]
+        lines += [f"add rule {name} {ruleset.USER_CHAIN} {rule}" for rule in kept]
+        self.run(lines)
+
+    def unload(self, table: Table) -> None:
+        # `add` first makes the deletion succeed where there is no table; `destroy` needs kernel 6.3.
+        name = f"{table.family} {ruleset.TABLE}"
+        self.run([f"add table {name}", f"delete table {name}"])
+
+    def _user_rules(self, family: str) -> list[str]:
+        code, output, _ = self._nft.cmd(f"list chain {family} {ruleset.TABLE} {ruleset.USER_CHAIN}")
+        if code != 0:
+            return []
+        lines = [line.strip() for line in output.splitlines()]
+        body = lines[2:-2] if len(lines) > 4 else []
+        return [line for line in body if line and not line.startswith(("comment ", "chain ", "}"))]
+
+
+def read_elements(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -> set[Element]:
+    """The elements in a listing of our table."""
+    elements: set[Element] = set()
+    for entry in objects:
+        for kind in ("set", "map"):
+            if kind in entry and entry[kind]["name"] in ruleset.NAMES:
+                for item in entry[kind].get("elem", []):
+                    elements.add(_element(family, entry[kind]["name"], item, is_map=kind == "map"))
+    return elements
+
+
+def is_intact(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -> bool:
+    """Whether a listing of our table has every chain, set and map of this version, and every chain all its rules."""
+    names, expected = ruleset.signature(family)
+    present = {entry[kind]["name"] for entry in objects for kind in ("chain", "set", "map") if kind in entry}
+    counted = Counter(entry["rule"]["chain"] for entry in objects if "rule" in entry)
+    return names <= present and all(counted[chain] == count for chain, count in expected.items())
+
+
+def _element(family: Literal["ip", "ip6"], name: str, item: Any, is_map: bool) -> Element:
+    key, value = item if is_map else (item, None)
+    if isinstance(key, dict) and "elem" in key:
+        key = key["elem"]["val"]
+    return Element(family, name, _texts(key), _texts(value) if is_map else ())
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        if "concat" in value:
+            return tuple(t for part in value["concat"] for t in _texts(part))
+        if "prefix" in value:
+            return (f"{value['prefix']['addr']}/{value['prefix']['len']}",)
+        if "range" in value:
+            return ("-".join(str(v) for v in value["range"]),)
+        return tuple(value)[:1]  # a verdict: {"accept": null}
+    return (str(value),)

@@ -1,0 +1,237 @@
+"""Reading the kernel back: which resources of ours exist, found by their ownership marks, with or without a database.
+
+Also the few questions that the engine asks about what is *not* ours: the host's routes, whether a link exists. Nothing is
+changed here. Runs on the kernel thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
+from typing import Any
+
+from netengine.kernel import messages, namespaces, sysctl
+from netengine.kernel.host import Kernel
+from netengine.kernel.nftables import is_intact, read_elements
+from netengine.kernel.resources import (
+    HOST,
+    MARK_GROUP,
+    ROUTE_PROTOCOL,
+    Address,
+    Bridge,
+    Loopback,
+    Namespace,
+    NamespaceAlias,
+    Resource,
+    Route,
+    Sysctl,
+    Table,
+    Veth,
+)
+
+log = logging.getLogger(__name__)
+
+MARK_PREFIX = "netengine-"
+"""What the alternative name of every bridge of ours begins with."""
+
+_UP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of any owner: what the engine needs to know before it adopts or avoids one."""
+
+    name: str
+    index: int
+    kind: str
+    mtu: int
+    ours: bool
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+
+
+def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
+    """Everything of ours in the kernel, and of `want` what can only be looked up by name (sysctls, addresses of links that
+    are not ours). The answer is comparable with what drivers render: equal sets mean that nothing is to be done."""
+    want = list(want)
+    out: set[Resource] = set(kernel.held_ports())
+    inner = {ns: _links_in(kernel, ns) for ns in sorted(_namespaces(kernel))}
+    _observe_host(kernel, want, inner, out)
+    for ns, links in inner.items():
+        out.add(Namespace(ns))
+        _observe_namespace(kernel, ns, links, out)
+    for r in want:
+        if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
+            out.add(r)
+    _observe_tables(kernel, out)
+    if kernel.alias_dir.is_dir():
+        for path in kernel.alias_dir.iterdir():
+            if kernel.owns_alias(path):
+                out.add(NamespaceAlias(path.name, path.readlink().name))
+    return out
+
+
+def _namespaces(kernel: Kernel) -> set[str]:
+    return {path.name for path in kernel.run_dir.iterdir() if namespaces.is_alive(path)}
+
+
+def _sysctl(kernel: Kernel, r: Sysctl) -> str | None:
+    try:
+        with kernel.inside(r.ns):
+            return sysctl.read(r.path)
+    except OSError:
+        return None
+
+
+def _observe_host(kernel: Kernel, want: list[Resource], inner: dict[str, dict[int, Any]], out: set[Resource]) -> None:
+    peers = {link.get_attr("IFLA_LINK"): (ns, link) for ns, links in inner.items() for link in links.values()}
+    links = kernel.socket_in(HOST).dump(messages.links_dump())
+    by_index = {link["index"]: link for link in links}
+    wanted_links = {r.link for r in want if isinstance(r, Address) and r.ns == HOST}
+    wanted_routes = {r.link for r in want if isinstance(r, Route) and r.ns == HOST}
+    ours: set[str] = set()
+    for link in links:
+        if link.get_attr("IFLA_GROUP") != MARK_GROUP:
+            continue
+        name = link.get_attr("IFLA_IFNAME")
+        info = link.get_attr("IFLA_LINKINFO")
+        kind = info.get_attr("IFLA_INFO_KIND") if info else ""
+        if not link["flags"] & _UP:
+            kind = ""  # a link that is down is not as wanted: made again
+        if kind == "bridge":
+            ours.add(name)
+            out.add(Bridge(name, link.get_attr("IFLA_ADDRESS"), link.get_attr("IFLA_MTU"), _mark(link)))
+        elif kind == "veth":
+            veth = _veth(link, by_index, peers)
+            if veth is not None:
+                out.add(veth)
+    names = {index: link.get_attr("IFLA_IFNAME") for index, link in by_index.items()}
+    _observe_addresses(kernel, HOST, names, ours | wanted_links, want, out)
+    _observe_routes(kernel, HOST, names, wanted_routes, out)
+
+
+def _mark(link: Any) -> str:
+    properties = link.get_attr("IFLA_PROP_LIST")
+    names = properties.get_attrs("IFLA_ALT_IFNAME") if properties else []
+    return next((n for n in names if n.startswith(MARK_PREFIX)), "")
+
+
+def _veth(link: Any, by_index: dict[int, Any], peers: dict[int, tuple[str, Any]]) -> Veth | None:
+    """The veth whose host end is `link`; None when its other end is in no namespace of ours, or down."""
+    ns, peer = peers.get(link["index"], ("", None))
+    if peer is None or peer["index"] != link.get_attr("IFLA_LINK") or not peer["flags"] & _UP:
+        return None
+    master = by_index.get(link.get_attr("IFLA_MASTER") or 0)
+    port = _slave_data(link)
+    return Veth(
+        name=link.get_attr("IFLA_IFNAME"),
+        master=master.get_attr("IFLA_IFNAME") if master else "",
+        ns=ns,
+        peer=peer.get_attr("IFLA_IFNAME"),
+        peer_mac=peer.get_attr("IFLA_ADDRESS"),
+        mtu=link.get_attr("IFLA_MTU"),
+        isolated=bool(port.get_attr("IFLA_BRPORT_ISOLATED")) if port else False,
+    )
+
+
+def _slave_data(link: Any) -> Any:
+    info = link.get_attr("IFLA_LINKINFO")
+    return info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
+
+
+def _links_in(kernel: Kernel, ns: str) -> dict[int, Any]:
+    return {link["index"]: link for link in kernel.socket_in(ns).dump(messages.links_dump())}
+
+
+def _observe_namespace(kernel: Kernel, ns: str, links: dict[int, Any], out: set[Resource]) -> None:
+    names = {index: link.get_attr("IFLA_IFNAME") for index, link in links.items()}
+    for link in links.values():
+        if link.get_attr("IFLA_IFNAME") == "lo" and link["flags"] & _UP:
+            out.add(Loopback(ns))
+    _observe_addresses(kernel, ns, names, set(names.values()) - {"lo"}, [], out)
+    _observe_routes(kernel, ns, names, set(names.values()), out)
+
+
+def _observe_addresses(
+    kernel: Kernel, ns: str, names: dict[int, str], links: set[str], want: list[Resource], out: set[Resource]
+) -> None:
+    wanted = {r for r in want if isinstance(r, Address)}
+    for message in kernel.socket_in(ns).dump(messages.addresses_dump()):
+        link = names.get(message["index"], "")
+        if link not in links or message["family"] != socket.AF_INET:
+            continue
+        address = Address(
+            ns, link, f"{message.get_attr('IFA_LOCAL') or message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
+        )
+        if ns or address in wanted or any(isinstance(r, Bridge) and r.name == link for r in out):
+            out.add(address)
+
+
+def _observe_routes(kernel: Kernel, ns: str, names: dict[int, str], links: set[str], out: set[Resource]) -> None:
+    for message in kernel.socket_in(ns).dump(messages.routes_dump()):
+        if message["proto"] != ROUTE_PROTOCOL or message.get_attr("RTA_TABLE") != 254:
+            continue
+        link = names.get(message.get_attr("RTA_OIF") or 0, "")
+        if link not in links:
+            continue
+        destination = message.get_attr("RTA_DST")
+        prefix = f"{destination}/{message['dst_len']}" if destination else "default"
+        out.add(Route(ns, prefix, link, message.get_attr("RTA_GATEWAY") or ""))
+
+
+def _observe_tables(kernel: Kernel, out: set[Resource]) -> None:
+    objects = kernel.nft.list_table("ip")
+    if objects is None or not is_intact(objects, "ip"):
+        return  # made anew as a whole, with all its elements
+    out.add(Table("ip"))
+    out |= read_elements(objects, "ip")
+
+
+# -- what is not ours -------------------------------------------------------------------------------------------------
+
+
+def host_routes(kernel: Kernel) -> list[IPv4Network | IPv6Network]:
+    """Destinations that the host reaches by links that are not ours, the default route aside."""
+    sock = kernel.socket_in(HOST)
+    ours = {link["index"] for link in sock.dump(messages.links_dump()) if link.get_attr("IFLA_GROUP") == MARK_GROUP}
+    out: list[IPv4Network | IPv6Network] = []
+    for message in sock.dump(messages.routes_dump()):
+        destination = message.get_attr("RTA_DST")
+        if not destination or message.get_attr("RTA_TABLE") != 254 or message.get_attr("RTA_OIF") in ours:
+            continue
+        out.append(ip_network(f"{destination}/{message['dst_len']}", strict=False))
+    return out
+
+
+def find_link(kernel: Kernel, name: str) -> Link | None:
+    """The host's link of that name, whoever owns it."""
+    sock = kernel.socket_in(HOST)
+    for link in sock.dump(messages.links_dump()):
+        if link.get_attr("IFLA_IFNAME") != name:
+            continue
+        info = link.get_attr("IFLA_LINKINFO")
+        addresses = tuple(
+            ip_interface(f"{a.get_attr('IFA_LOCAL') or a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
+            for a in sock.dump(messages.addresses_dump())
+            if a["index"] == link["index"]
+        )
+        return Link(
+            name=name,
+            index=link["index"],
+            kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
+            mtu=link.get_attr("IFLA_MTU"),
+            ours=link.get_attr("IFLA_GROUP") == MARK_GROUP,
+            addresses=addresses,
+        )
+    return None
+
+
+def host_addresses(kernel: Kernel) -> list[str]:
+    """The host's IPv4 addresses."""
+    return [
+        a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS")
+        for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
+        if a["family"] == socket.AF_INET
+    ]

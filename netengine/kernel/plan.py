@@ -1,0 +1,123 @@
+"""The difference between two sets of kernel resources, in an order that the kernel accepts. Pure: no I/O.
+
+create = plan(want, nothing)    delete = plan(nothing, have)    heal = plan(want, observed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from netengine.kernel.resources import (
+    CREATION_ORDER,
+    Address,
+    Bridge,
+    Key,
+    Loopback,
+    Namespace,
+    Resource,
+    Route,
+    Sysctl,
+    Veth,
+)
+
+_RANK = {kind: rank for rank, kind in enumerate(CREATION_ORDER)}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object that exists and must become different."""
+
+    old: Resource
+    new: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do: deletions first (dependants before what they depend on), then creations, then changes, which may
+    refer to what was created."""
+
+    delete: tuple[Resource, ...]
+    change: tuple[Change, ...]
+    create: tuple[Resource, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.delete or self.change or self.create)
+
+
+def _order(resource: Resource) -> tuple[int, Key]:
+    return (_RANK[type(resource)], resource.key)
+
+
+def must_be_remade(old: Resource, new: Resource) -> bool:
+    """Whether the kernel cannot turn `old` into `new`: a veth that leads into another namespace, say."""
+    if isinstance(old, Veth) and isinstance(new, Veth):
+        return (old.ns, old.peer, old.peer_mac) != (new.ns, new.peer, new.peer_mac)
+    return False
+
+
+def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, str]]) -> bool:
+    """Whether the kernel removes `resource` by itself when those namespaces and links (ns, name) go."""
+    match resource:
+        case Loopback(ns=ns):
+            return ns in namespaces
+        case Address(ns=ns, link=link) | Route(ns=ns, link=link):
+            return ns in namespaces or (ns, link) in links
+        case Sysctl(ns=ns, path=path):
+            return ns in namespaces or any(ns == n and f"/{link}/" in path for n, link in links)
+        case _:
+            return False
+
+
+def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
+    """What turns a kernel that has `have` into one that has `want`.
+
+    Raises ValueError when one set names an object twice with different content: two owners, which is a bug of the caller.
+    """
+    wanted = _by_key(want)
+    present = _by_key(have)
+    delete = [r for key, r in present.items() if key not in wanted]
+    create = [r for key, r in wanted.items() if key not in present]
+    change = []
+    for key, new in wanted.items():
+        old = present.get(key)
+        if old is None or old == new:
+            continue
+        if must_be_remade(old, new):
+            delete.append(old)
+            create.append(new)
+        else:
+            change.append(Change(old, new))
+
+    namespaces = {r.name for r in delete if isinstance(r, Namespace)}
+    links: set[tuple[str, str]] = set()
+    for r in delete:
+        if isinstance(r, Bridge):
+            links.add(("", r.name))
+        elif isinstance(r, Veth):
+            links |= {("", r.name), (r.ns, r.peer)}
+    # What a remade link carries goes with the old one and must be made again on the new one.
+    remade = {r.key for r in create} & {r.key for r in delete}
+    if remade:
+        again = [
+            r for r in wanted.values() if r.key not in {c.key for c in create} and _goes_with(r, namespaces, links)
+        ]
+        create.extend(again)
+        change = [c for c in change if c.new not in again]
+    delete = [r for r in delete if not _goes_with(r, namespaces, links)]
+    # A sysctl has no "absent": it keeps its last value until its interface or namespace goes.
+    delete = [r for r in delete if not isinstance(r, Sysctl)]
+    return Plan(
+        delete=tuple(sorted(delete, key=_order, reverse=True)),
+        change=tuple(sorted(change, key=lambda c: _order(c.new))),
+        create=tuple(sorted(create, key=_order)),
+    )
+
+
+def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:
+    out: dict[Key, Resource] = {}
+    for resource in resources:
+        other = out.setdefault(resource.key, resource)
+        if other != resource:
+            raise ValueError(f"two different resources with one key: {other} and {resource}")
+    return out

@@ -1,0 +1,199 @@
+"""Kernel resources: small frozen values that say what must exist in the kernel.
+
+A driver renders the model to a set of these; `kernel.plan` compares two sets; `kernel.host` makes the kernel equal to one.
+Values only: no I/O, no pyroute2, nothing about containers.
+
+Every resource has a `key`, which says *which* object it is; the remaining fields say how it should be. Two resources with one
+key and different fields are a change. `ns` is the name of a sandbox namespace, or "" for the namespace of the host, which is
+the one the daemon was started in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+HOST = ""
+"""The `ns` of everything that lives in the host's network namespace."""
+
+MARK_GROUP = 0x6E65
+"""The link group (IFLA_GROUP) of every link that netengine makes in the host namespace: `ip link show group 28261`."""
+
+ROUTE_PROTOCOL = 110
+"""The routing protocol number (rtm_protocol) of every route that netengine adds: `ip route show proto 110`."""
+
+Protocol = Literal["tcp", "udp", "sctp"]
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A port of the host, held by a bound (and, for TCP, listening) socket of the daemon that drops all it receives.
+
+    It makes the kernel say EADDRINUSE to whoever wants the port next, and to us when somebody has it already.
+    """
+
+    address: str
+    protocol: Protocol
+    port: int
+
+    @property
+    def key(self) -> Key:
+        return ("hostport", self.address, self.protocol, str(self.port))
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace, kept alive by a bind mount of its nsfs file in the run directory. IPv6 starts disabled in it."""
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("namespace", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceAlias:
+    """A symbolic link /run/netns/`alias` to the file of namespace `ns`, for `ip netns exec` and systemd."""
+
+    alias: str
+    ns: str
+
+    @property
+    def key(self) -> Key:
+        return ("alias", self.alias)
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A Linux bridge of ours in the host namespace, up. `mark` is its alternative name (IFLA_ALT_IFNAME): the ownership mark.
+
+    The MAC is set by us: a bridge without one takes the lowest MAC of its ports, and so changes it as ports come and go.
+    """
+
+    name: str
+    mac: str
+    mtu: int
+    mark: str
+
+    @property
+    def key(self) -> Key:
+        return ("bridge", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A veth pair: `name` in the host namespace, a port of bridge `master`; `peer` inside namespace `ns`. Both ends up.
+
+    isolated: IFLA_BRPORT_ISOLATED, ports so marked do not reach each other (but do reach the bridge itself).
+    """
+
+    name: str
+    master: str
+    ns: str
+    peer: str
+    peer_mac: str
+    mtu: int
+    isolated: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("veth", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """The loopback device of a namespace, up."""
+
+    ns: str
+
+    @property
+    def key(self) -> Key:
+        return ("loopback", self.ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on a link, as `address/prefixlen`."""
+
+    ns: str
+    link: str
+    interface: str
+
+    @property
+    def key(self) -> Key:
+        return ("address", self.ns, self.link, self.interface)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route in the main table. `destination` is a prefix or "default"; `gateway` is "" for a route on the link itself."""
+
+    ns: str
+    destination: str
+    link: str
+    gateway: str = ""
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.ns, self.destination)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A value under /proc/sys, by its path there: `net/ipv4/conf/docker0/route_localnet`."""
+
+    ns: str
+    path: str
+    value: str
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.ns, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The constant part of our nftables table of one family: chains, rules, empty maps and sets (kernel/ruleset.py)."""
+
+    family: Literal["ip", "ip6"]
+
+    @property
+    def key(self) -> Key:
+        return ("table", self.family)
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """An element of a set or map in our nftables table. `parts` and `value` are the parts of a concatenation, as text.
+
+    `value` is empty for a set. A verdict is a value like ("accept",).
+    """
+
+    family: Literal["ip", "ip6"]
+    container: str
+    parts: tuple[str, ...]
+    value: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return ("element", self.family, self.container, *self.parts)
+
+
+Resource = HostPort | Namespace | NamespaceAlias | Bridge | Veth | Loopback | Address | Route | Sysctl | Table | Element
+
+CREATION_ORDER: tuple[type, ...] = (
+    HostPort,
+    Namespace,
+    Table,
+    Bridge,
+    Veth,
+    Loopback,
+    Sysctl,
+    Address,
+    Route,
+    Element,
+    NamespaceAlias,
+)
+"""What must exist before what. Deletion goes the other way round."""
