@@ -1,0 +1,170 @@
+"""The bridge driver: docker0-style networks.
+
+A network is a Linux bridge with the gateway's address and an entry in each nftables set that concerns it; an endpoint is a veth
+pair from the bridge into the sandbox, an address, perhaps the default route, and an nftables element for each published port.
+docs/bridge.md shows all of it on a live kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from netengine.drivers.base import EndpointContext
+from netengine.errors import Forbidden, Invalid
+from netengine.kernel.resources import (
+    HOST,
+    Address,
+    Bridge,
+    Element,
+    HostPort,
+    Protocol,
+    Resource,
+    Route,
+    Sysctl,
+    Veth,
+)
+from netengine.model import BridgeSettings, Endpoint, Network, PublishedPort
+
+NAME = "com.docker.network.bridge.name"
+ICC = "com.docker.network.bridge.enable_icc"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+MTU = "com.docker.network.driver.mtu"
+_SHORT = {"mtu": MTU}
+_KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU)
+
+_LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+MTU_RANGE = (68, 65535)  # RFC 791's least datagram, IFLA_MAX_MTU of a bridge
+
+
+class BridgeDriver:
+    name = "bridge"
+    has_addresses = True
+
+    def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
+        options = {_SHORT.get(key, key): value for key, value in network.options.items()}
+        for key in options:
+            if key not in _KNOWN:
+                raise Invalid(f"unknown option {key!r} of driver bridge; known are {', '.join(_KNOWN)}")
+        link = options.get(NAME, "") or f"br-{network.id[:12]}"
+        if not _LINK_NAME.fullmatch(link):
+            raise Invalid(
+                f"invalid value {link!r} for {NAME}: an interface name has 1 to 15 letters, digits, '-', '_' or '.'"
+            )
+        for other in others:
+            if other.bridge is not None and other.bridge.link == link:
+                raise Forbidden(
+                    f"cannot create network {network.id} ({link}): conflicts with network {other.id} ({other.name}): same bridge name"
+                )
+        network.bridge = BridgeSettings(
+            link=link,
+            mac=_mac_of(network.id),
+            mtu=_mtu(options.get(MTU, ""), default_mtu),
+            icc=_flag(ICC, options.get(ICC), default=True),
+            masquerade=_flag(MASQUERADE, options.get(MASQUERADE), default=True),
+            host_binding=_address(options.get(HOST_BINDING, "")),
+        )
+
+    def render_network(self, network: Network) -> frozenset[Resource]:
+        settings = _settings(network)
+        link = settings.link
+        out: set[Resource] = {Element("ip", "bridges", (link,)), Element("ip", "hairpins", (link, link))}
+        if not settings.adopted:
+            out |= {
+                Bridge(link, settings.mac, settings.mtu, f"netengine-br-{network.id[:12]}"),
+                Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1"),
+            }
+        for subnet in network.subnets:
+            out.add(Element("ip", "subnets", (subnet.subnet,)))
+            if not settings.has_address:
+                out.add(Address(HOST, link, f"{subnet.gateway}/{subnet.subnet.partition('/')[2]}"))
+        if settings.icc:
+            out.add(Element("ip", "pairs", (link, link), ("accept",)))
+        if network.internal:
+            out.add(Element("ip", "internal", (link,)))
+        else:
+            # Lets the answer to a connection from 127.0.0.1 to a published port find its way back.
+            out.add(Sysctl(HOST, f"net/ipv4/conf/{link}/route_localnet", "1"))
+            if settings.masquerade:
+                out.add(Element("ip", "masquerading", (link,)))
+        return frozenset(out)
+
+    def render_endpoint(self, network: Network, endpoint: Endpoint, context: EndpointContext) -> frozenset[Resource]:
+        settings = _settings(network)
+        out: set[Resource] = {
+            Veth(
+                name=endpoint.host_link,
+                master=settings.link,
+                ns=endpoint.sandbox_id,
+                peer=endpoint.link,
+                peer_mac=endpoint.mac,
+                mtu=settings.mtu,
+                isolated=not settings.icc,
+            ),
+            Address(endpoint.sandbox_id, endpoint.link, endpoint.address),
+        }
+        if context.is_gateway and endpoint.gateway:
+            out.add(Route(endpoint.sandbox_id, "default", endpoint.link, endpoint.gateway))
+        for port in context.ports:
+            out |= _render_port(port, endpoint.ip)
+        return frozenset(out)
+
+
+def _render_port(port: PublishedPort, ip: str) -> set[Resource]:
+    target = (ip, str(port.container_port))
+    protocol: Protocol = port.protocol  # type: ignore[assignment]  # checked when the request was decoded
+    if port.host_ip == "0.0.0.0":
+        element = Element("ip", "ports", (protocol, str(port.host_port)), target)
+    else:
+        element = Element("ip", "address-ports", (port.host_ip, protocol, str(port.host_port)), target)
+    return {
+        HostPort(port.host_ip, protocol, port.host_port),
+        element,
+        Element("ip", "published", (ip, protocol, str(port.container_port))),
+    }
+
+
+def _settings(network: Network) -> BridgeSettings:
+    if network.bridge is None:
+        raise TypeError(f"network {network.name} was not settled by the bridge driver")
+    return network.bridge
+
+
+def _mac_of(network_id: str) -> str:
+    """A locally administered unicast MAC that a network keeps for life, so that a bridge made anew has the old one."""
+    octets = bytearray(hashlib.sha256(network_id.encode()).digest()[:6])
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")
+
+
+def _flag(option: str, value: str | None, default: bool) -> bool:
+    if value is None:
+        return default
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise Invalid(f"invalid value {value!r} for {option}: it must be true or false")
+
+
+def _mtu(value: str, default: int) -> int:
+    if not value:
+        return default
+    low, high = MTU_RANGE
+    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+        raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
+    return int(value)
+
+
+def _address(value: str) -> str:
+    if not value:
+        return ""
+    try:
+        return str(IPv4Address(value))
+    except ValueError:
+        raise Invalid(f"invalid value {value!r} for {HOST_BINDING}: it must be an IPv4 address of the host") from None

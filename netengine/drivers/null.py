@@ -1,0 +1,23 @@
+"""The driver of the network `none`: a sandbox with a loopback device and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netengine.drivers.base import EndpointContext
+from netengine.kernel.resources import Resource
+from netengine.model import Endpoint, Network
+
+
+class NullDriver:
+    name = "null"
+    has_addresses = False
+
+    def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
+        """Nothing to decide."""
+
+    def render_network(self, network: Network) -> frozenset[Resource]:
+        return frozenset()
+
+    def render_endpoint(self, network: Network, endpoint: Endpoint, context: EndpointContext) -> frozenset[Resource]:
+        return frozenset()

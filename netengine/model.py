@@ -1,0 +1,241 @@
+"""The model: networks, endpoints, containers. Plain data, as it is stored; no behaviour beyond reading itself.
+
+What a client sends and is shown again (`ContainerConfig`, `HostConfig`, `EndpointSettings`) keeps the field names of the
+Docker Engine API (v1.51) on the wire. The engine is the only one that changes these objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import field
+
+JsonDict = dict[str, Any]
+
+
+class Subnet(msgspec.Struct, kw_only=True):
+    """One address pool of a network, every value decided: `subnet` and `ip_range` in CIDR, `gateway` "" for none."""
+
+    subnet: str
+    ip_range: str = ""
+    gateway: str = ""
+    aux: dict[str, str] = field(default_factory=dict)
+    chosen: bool = False
+    """Whether netengine chose the subnet from the default pools."""
+
+
+class BridgeSettings(msgspec.Struct, kw_only=True):
+    """What the bridge driver decided when the network was created."""
+
+    link: str
+    mac: str
+    mtu: int
+    adopted: bool = False
+    """The bridge was there before: it is used, and neither changed nor deleted."""
+    has_address: bool = False
+    """An adopted bridge that has the gateway address already."""
+    icc: bool = True
+    masquerade: bool = True
+    host_binding: str = ""
+    """Where ports are published that name no address; "" for the daemon's default."""
+
+
+class Network(msgspec.Struct, kw_only=True):
+    """A network. `driver` is one of those in netengine.drivers."""
+
+    id: str
+    name: str
+    driver: str
+    created: str
+    scope: str = "local"
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] = field(default_factory=dict)
+    subnets: list[Subnet] = field(default_factory=list)
+    bridge: BridgeSettings | None = None
+    predefined: bool = False
+
+
+class PublishedPort(msgspec.Struct, kw_only=True, frozen=True):
+    """A port of the host that leads to a port of the container. `host_port` is the one that was really taken."""
+
+    host_ip: str
+    host_port: int
+    container_port: int
+    protocol: str
+
+
+class Endpoint(msgspec.Struct, kw_only=True):
+    """A live connection of a sandbox to a network. `address` is in CIDR; `link` is the interface in the sandbox."""
+
+    id: str
+    network_id: str
+    container_id: str
+    sandbox_id: str
+    address: str = ""
+    gateway: str = ""
+    mac: str = ""
+    link: str = ""
+    host_link: str = ""
+
+    @property
+    def ip(self) -> str:
+        """The address without its prefix length."""
+        return self.address.partition("/")[0]
+
+
+class IpamWish(msgspec.Struct, kw_only=True):
+    """EndpointIPAMConfig: the addresses that a user asked for."""
+
+    ipv4_address: str = field(default="", name="IPv4Address")
+    ipv6_address: str = field(default="", name="IPv6Address")
+    link_local_ips: list[str] | None = field(default=None, name="LinkLocalIPs")
+
+
+class EndpointSettings(msgspec.Struct, kw_only=True, rename="pascal"):
+    """What a user asked for of one endpoint (EndpointSettings of the API, its configuration half)."""
+
+    ipam_config: IpamWish | None = field(default=None, name="IPAMConfig")
+    links: list[str] | None = None
+    aliases: list[str] | None = None
+    driver_opts: dict[str, str] | None = None
+    gw_priority: int = 0
+    mac_address: str = ""
+    # Sent back by clients that copy an inspected container; the operational half is never taken from a request.
+    network_id: str = field(default="", name="NetworkID")
+    endpoint_id: str = field(default="", name="EndpointID")
+    gateway: str = ""
+    ip_address: str = field(default="", name="IPAddress")
+    ip_prefix_len: int = field(default=0, name="IPPrefixLen")
+    ipv6_gateway: str = field(default="", name="IPv6Gateway")
+    global_ipv6_address: str = field(default="", name="GlobalIPv6Address")
+    global_ipv6_prefix_len: int = field(default=0, name="GlobalIPv6PrefixLen")
+    dns_names: list[str] | None = field(default=None, name="DNSNames")
+
+
+class Attachment(msgspec.Struct, kw_only=True):
+    """A container's wish to be on a network, kept whether it runs or not."""
+
+    network_id: str
+    aliases: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    driver_opts: dict[str, str] = field(default_factory=dict)
+    gw_priority: int = 0
+    ip: str = ""
+    mac: str = ""
+
+
+class PortBinding(msgspec.Struct, kw_only=True, rename="pascal"):
+    """One way to reach a container's port from the host. `host_port` may be "", "0", "8080" or "8080-8090"."""
+
+    host_ip: str = ""
+    host_port: str = ""
+
+
+class RestartPolicy(msgspec.Struct, kw_only=True, rename="pascal"):
+    name: str = ""
+    maximum_retry_count: int = 0
+
+
+class ContainerConfig(msgspec.Struct, kw_only=True, rename="pascal"):
+    """Config of the API: what runs in the container."""
+
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    exposed_ports: dict[str, JsonDict] | None = None
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    env: list[str] | None = None
+    cmd: list[str] | str | None = None
+    image: str = ""
+    working_dir: str = ""
+    entrypoint: list[str] | str | None = None
+    network_disabled: bool = False
+    mac_address: str = ""
+    labels: dict[str, str] | None = None
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+
+
+class HostConfig(msgspec.Struct, kw_only=True, rename="pascal"):
+    """HostConfig of the API: how the container meets the host. Fields that netengine does not have are refused or named
+    in Warnings by api/ before they come here."""
+
+    binds: list[str] | None = None
+    network_mode: str = "default"
+    port_bindings: dict[str, list[PortBinding] | None] | None = None
+    publish_all_ports: bool = False
+    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
+    auto_remove: bool = False
+    cap_add: list[str] | None = None
+    cap_drop: list[str] | None = None
+    dns: list[str] | None = None
+    dns_options: list[str] | None = None
+    dns_search: list[str] | None = None
+    extra_hosts: list[str] | None = None
+    links: list[str] | None = None
+    privileged: bool = False
+    readonly_rootfs: bool = False
+    sysctls: dict[str, str] | None = None
+    tmpfs: dict[str, str] | None = None
+    mounts: list[JsonDict] | None = None
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    uts_mode: str = field(default="", name="UTSMode")
+    memory: int = 0
+    nano_cpus: int = 0
+    pids_limit: int | None = None
+    console_size: list[int] | None = None
+
+
+class ContainerState(msgspec.Struct, kw_only=True):
+    """Where a container is in its life. Times are RFC 3339 in UTC; "" is never."""
+
+    status: str = "created"
+    """created, running, paused, exited"""
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: str = ""
+    finished_at: str = ""
+    restart_count: int = 0
+    stopped_by_user: bool = False
+
+
+class Container(msgspec.Struct, kw_only=True):
+    """A container: a sandbox and, unless its image is `sandbox`, a process in it."""
+
+    id: str
+    name: str
+    created: str
+    image: str
+    image_id: str
+    config: ContainerConfig
+    host_config: HostConfig
+    attachments: dict[str, Attachment] = field(default_factory=dict)
+    """By network id."""
+    state: ContainerState = field(default_factory=ContainerState)
+    sandbox_id: str = ""
+    """The namespace in the run directory; another container's with network mode container:X; "" with host, or when stopped."""
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    """By network id; only while the sandbox exists."""
+    ports: list[PublishedPort] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        return self.state.status in ("running", "paused")

@@ -1,0 +1,139 @@
+"""The SQLite store. One connection, one thread at a time; every change is a transaction."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from netengine.errors import KernelRefused
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE objects (kind TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+CREATE TABLE leases (pool TEXT NOT NULL, address TEXT NOT NULL, owner TEXT NOT NULL,
+                     PRIMARY KEY (pool, address)) WITHOUT ROWID;
+CREATE TABLE intents (id TEXT PRIMARY KEY, what TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An operation that was begun and not finished. `id` is also the owner of the leases it took."""
+
+    id: str
+    what: str
+
+
+class Transaction:
+    """Changes that are written together, or not at all."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def put(self, kind: str, identity: str, value: msgspec.Struct) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (kind, identity, msgspec.json.encode(value))
+        )
+
+    def delete(self, kind: str, identity: str) -> None:
+        self._db.execute("DELETE FROM objects WHERE kind = ? AND id = ?", (kind, identity))
+
+    def lease(self, pool: str, address: str, owner: str) -> None:
+        """Raises sqlite3.IntegrityError when the address has an owner."""
+        self._db.execute("INSERT INTO leases VALUES (?, ?, ?)", (pool, address, owner))
+
+    def release(self, owner: str) -> None:
+        self._db.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+
+    def begin(self, intent: Intent) -> None:
+        self._db.execute("INSERT OR REPLACE INTO intents VALUES (?, ?)", (intent.id, intent.what))
+
+    def finish(self, intent: Intent) -> None:
+        self._db.execute("DELETE FROM intents WHERE id = ?", (intent.id,))
+
+    def set(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+
+class Store:
+    """The database under `path`. Opened once; raises KernelRefused with the path and the remedy when it cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(mode=0o710, parents=True, exist_ok=True)
+            # The writer lock of the engine keeps threads from using it at the same time.
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # A crash of the daemon loses nothing in this mode; a crash of the machine takes the kernel's state with it.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._migrate()
+        except (sqlite3.Error, OSError) as e:
+            raise KernelRefused(
+                f"cannot use the state in {path}: {e}; check the disk, or move the file away to start afresh"
+            ) from e
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(
+                f"it was written by a newer netengine (schema {version}, this one knows {SCHEMA_VERSION})"
+            )
+        if version == 0:
+            self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Raises KernelRefused when the disk is full or the database cannot be written; nothing of it is kept then."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as e:
+            raise KernelRefused(f"cannot write the state in {self._path}: {e}") from e
+        try:
+            yield Transaction(self._db)
+            self._db.execute("COMMIT")
+        except BaseException as e:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(e, sqlite3.IntegrityError):
+                raise KernelRefused(f"the state in {self._path} contradicts this change: {e}") from e
+            if isinstance(e, sqlite3.Error):
+                raise KernelRefused(f"cannot write the state in {self._path}: {e}") from e
+            raise
+
+    def load(self, kind: str, as_type: type[S]) -> list[S]:
+        """All objects of a kind. One that cannot be read is reported and left alone, not lost."""
+        out = []
+        for identity, body in self._db.execute("SELECT id, body FROM objects WHERE kind = ?", (kind,)):
+            try:
+                out.append(msgspec.json.decode(body, type=as_type))
+            except msgspec.DecodeError as e:
+                log.error("%s %s in %s cannot be read and is left out: %s", kind, identity, self._path, e)
+        return out
+
+    def leases(self) -> list[tuple[str, str, str]]:
+        """All leases as (pool, address, owner)."""
+        return list(self._db.execute("SELECT pool, address, owner FROM leases"))
+
+    def intents(self) -> list[Intent]:
+        return [Intent(*row) for row in self._db.execute("SELECT id, what FROM intents")]
+
+    def setting(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
