@@ -1,0 +1,166 @@
+"""Rules of the whole suite: who runs the tests that need root, which hosts they get, what must be left behind (nothing).
+
+Tests under kernel/, clients/, runtime/ and faults/ need root. Started by an ordinary user who may sudo, the suite runs
+itself again under sudo; otherwise those tests fail, with the reason. They never skip.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+REPO = TESTS.parent
+if str(REPO) not in sys.path:
+    sys.path.insert(0, str(REPO))  # `tests.hosts` and `netengine` of this very tree, however pytest was started
+
+from tests.daemons import Daemon  # noqa: E402
+from tests.hosts import Host, wire  # noqa: E402
+
+ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults"))
+RAISED = "NETENGINE_TESTS_RAISED"  # set in the environment of the run under sudo, so that it cannot repeat
+NEEDS_ROOT = (
+    "this test makes network namespaces and needs root: run it as root, or as a user who may use sudo without a password "
+    "(`sudo -n true` must work); it is never skipped"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Run the whole of pytest again under sudo when tests that need root were asked for by somebody who is not root."""
+    if os.geteuid() == 0 or RAISED in os.environ or not _wants_root(config) or not _may_sudo():
+        return None
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.stop_global_capturing()
+    kept = {
+        name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "TERM", "CI") if name in os.environ
+    }
+    # Root must not leave files behind in the user's tree.
+    scratch = tempfile.mkdtemp(prefix="netengine-tests-")
+    kept |= {RAISED: "1", "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": f"{scratch}/hypothesis"}
+    argv = ["sudo", "-n", "env", *(f"{name}={value}" for name, value in kept.items())]
+    argv += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *config.invocation_params.args]
+    print("the tests that need root run under sudo", flush=True)
+    status = subprocess.run(argv, cwd=config.invocation_params.dir).returncode
+    subprocess.run(["sudo", "-n", "rm", "-rf", "--", scratch])
+    return status
+
+
+def _wants_root(config: pytest.Config) -> bool:
+    """Whether the arguments reach into a directory of tests that need root."""
+    if config.option.collectonly or config.option.help or config.option.version or config.option.markexpr == "not root":
+        return False
+    asked = [Path(config.invocation_params.dir, str(argument).split("::")[0]).resolve() for argument in config.args]
+    return any(path in (root, *root.parents) or root in path.parents for path in asked for root in ROOT_DIRECTORIES)
+
+
+def _may_sudo() -> bool:
+    if shutil.which("sudo") is None:
+        return False
+    return subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(root in item.path.parents for root in ROOT_DIRECTORIES):
+            item.add_marker("root")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+        pytest.fail(NEEDS_ROOT, pytrace=False)
+
+
+# ---------------------------------------------------------------------- the log of the daemon, when a test fails
+
+_log_marks: dict[Daemon, int] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    _log_marks.clear()
+    _log_marks.update({daemon: daemon.log.stat().st_size for daemon in Daemon.alive})
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        for daemon in {*_log_marks, *Daemon.alive}:
+            if daemon.log.exists():
+                tail = daemon.tail(_log_marks.get(daemon, 0))
+                report.sections.append((f"netengined on {daemon.host.name}", tail or "(nothing logged)"))
+    return report
+
+
+# ---------------------------------------------------------------------- hosts
+
+
+@pytest.fixture
+def make_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Make hosts by name. At the end they are killed with all that runs in them."""
+    hosts: list[Host] = []
+
+    def make(name: str = "alpha") -> Host:
+        hosts.append(Host(name, tmp_path))
+        return hosts[-1]
+
+    yield make
+    for host in reversed(hosts):
+        host.close()
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def host(make_host: Callable[..., Host]) -> Host:
+    """A machine of one's own."""
+    return make_host("alpha")
+
+
+@pytest.fixture
+def neighbour(host: Host, make_host: Callable[..., Host]) -> Host:
+    """A second machine: 192.0.2.2 on the cable, `host` being 192.0.2.1."""
+    other = make_host("beta")
+    wire(host, other)
+    return other
+
+
+@pytest.fixture
+def make_daemon() -> Iterator[Callable[..., Daemon]]:
+    """Start daemons; at the end each cleans its host, which must then be as empty as it was."""
+    made: list[tuple[Daemon, set[str], set[str]]] = []
+
+    def make(host: Host, *flags: str, config: dict[str, object] | None = None, start: bool = True) -> Daemon:
+        daemon = Daemon(host, *flags, config=config)
+        made.append((daemon, host.links(), host.mounts()))
+        return daemon.start() if start else daemon
+
+    yield make
+    for daemon, links, mounts in made:
+        daemon.cleanup()
+        host = daemon.host
+        assert host.links() == links, "links are left"
+        assert host.mounts() == mounts, "mounts are left"
+        assert host.rules() == "", "nftables rules are left"
+        assert host.namespaces() == set(), "named network namespaces are left"
+        assert host.pids() == {}, "processes are left"
+
+
+@pytest.fixture
+def daemon(host: Host, make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon of one's own, in a host of one's own."""
+    return make_daemon(host)
