@@ -61,7 +61,7 @@ class Engine:
             request(self.path, method, target(path, query), headers={"Content-Type": "application/json"}, body=data)
         )
 
-    def upload(self, path: str, query: Query, blocks: Iterable[bytes]) -> Response:
+    def upload(self, path: str, query: Query, blocks: Iterator[bytes]) -> Response:
         """POST a tar stream of unknown length."""
         headers = {"Content-Type": "application/x-tar"}
         return _checked(request(self.path, "POST", target(path, query), headers=headers, body=blocks))

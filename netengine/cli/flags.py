@@ -120,7 +120,7 @@ class Command:
 
     `arguments` is the usage text ("NETWORK [NETWORK...]"), from which the accepted number follows. `wrapped` commands stop
     reading flags at their first argument, because what follows belongs to the program that they start. `failure` is the exit
-    status when the daemon refuses; `completes` says what its arguments name: "network", "container", "image", or a list of these.
+    status when the daemon refuses; `completes` says what its arguments name: "network", "container", "image", or several.
     """
 
     __slots__ = ("arguments", "completes", "examples", "failure", "flags", "name", "notes", "run", "summary", "wrapped")
@@ -174,7 +174,8 @@ def parse(flags: Sequence[Flag], argv: Sequence[str], *, wrapped: bool, about: s
     """
     by_name = {flag.name: flag for flag in flags}
     by_short = {flag.short: flag for flag in flags if flag.short}
-    options, arguments = Options(), []
+    options = Options()
+    arguments: list[str] = []
     words = list(argv)
     words.reverse()  # a stack: the next word is the last
     while words:

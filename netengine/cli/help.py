@@ -55,7 +55,7 @@ def _front() -> str:
         "Environment:",
         f"  NETENGINE_HOST           Socket when -H is not given; else {DEFAULT_HOST}",
         "",
-        "Completion for bash:       eval \"$(netengine completion bash)\"",
+        'Completion for bash:       eval "$(netengine completion bash)"',
         "",
         EXAMPLE,
     ]

@@ -46,7 +46,7 @@ class Listing:
     def _formatted(self, items: Iterable[Json], form: str) -> None:
         from netengine.cli.template import Template
 
-        table = form.startswith("table ") or form.startswith("table\\t")
+        table = form.startswith(("table ", "table\\t"))
         source = "{{json .}}" if form == "json" else form.removeprefix("table").lstrip(" ") if table else form
         template = Template(source.replace("\\t", "\t").replace("\\n", "\n"))
         rows = [template.render(_Row(self.fields, item)) for item in items]

@@ -1,4 +1,4 @@
-"""Moments as users write them (--since, --until) and as the API does (Unix seconds, RFC 3339). Pure but for the clock and zone."""
+"""Moments as users write them (--since) and as the API does (Unix seconds, RFC 3339). Pure but for clock and zone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def timestamp(text: str, now: float | None = None) -> str:
         return f"{(time.time() if now is None else now) - before:.9f}"
     seconds = parse(text)
     if seconds is None:
-        raise Invalid(f"invalid time {text!r}: give a duration (10m), Unix seconds, or a time like 2026-01-31T10:00:00Z")
+        raise Invalid(
+            f"invalid time {text!r}: give a duration (10m), Unix seconds, or a time like 2026-01-31T10:00:00Z"
+        )
     whole, fraction = seconds
     return f"{whole}.{fraction:09d}" if fraction else str(whole)
 

@@ -11,7 +11,7 @@ from netengine.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netengine.cli.engine import Json
+    from netengine.cli.engine import Json, Query
 
 
 def _create(call: Invocation) -> int:
@@ -98,7 +98,7 @@ def _ls(call: Invocation) -> int:
 def _inspect(call: Invocation) -> int:
     from netengine.cli.inspect import show
 
-    query = {"verbose": call.options.switch("verbose"), "scope": call.options.text("scope")}
+    query: Query = {"verbose": call.options.switch("verbose"), "scope": call.options.text("scope")}
     return show(call, lambda name: call.engine.get(f"/networks/{quote(name)}", query))
 
 

@@ -20,7 +20,7 @@ def assemble(
 ) -> list[Json]:
     """One entry per subnet, with the range, gateway and auxiliary addresses that lie inside it.
 
-    Only what the daemon cannot see any more is judged here: which subnet a value belongs to. The rest is the daemon's to refuse.
+    Only what the daemon cannot see any more is judged here: which subnet a value belongs to. The rest is the daemon's.
     """
     known: list[tuple[Network, Json]] = []
     for text in subnets:

@@ -1,7 +1,8 @@
 """The subset of Go's text/template that --format needs: fields, variables, if/else, with, range, and a few functions.
 
-    {{.Name}}  {{json .}}  {{range .IPAM.Config}}{{.Subnet}} {{end}}  {{range $name, $net := .NetworkSettings.Networks}}...{{end}}
-    {{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}  {{if eq .State "running"}}up{{else}}down{{end}}  {{.Label "a"}}
+    {{.Name}}   {{json .}}   {{.Label "key"}}   {{if eq .State "running"}}up{{else}}down{{end}}
+    {{range .IPAM.Config}}{{.Subnet}} {{end}}   {{range $name, $net := .NetworkSettings.Networks}}{{$name}} {{end}}
+    {{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}
 
 A template is parsed completely before anything is printed. An unknown field is an error that names those that exist: Go's
 silence about them has cost users enough. There is no way from a template to anything but the data it is given.
@@ -213,10 +214,10 @@ class _Parser:
             if found is None or found.lastgroup is None:
                 raise Invalid(f"template: cannot read {text[at:].strip()[:30]!r} in {{{{{self._action}}}}}")
             # Adjacency carries meaning: `(x).Name` is a field of x, `f .Name` is an argument.
-            joined = found.lastgroup == "field" and found[0][0] == "." and at > 0 and text[at - 1] in ")" or (
-                found.lastgroup == "field" and bool(self._tokens) and found[0][0] == "." and self._tokens[-1][0] == "variable"
-            )
-            self._tokens.append(("member" if joined else found.lastgroup, found[found.lastgroup]))
+            kind, before = found.lastgroup, self._tokens[-1] if self._tokens else ("", "")
+            if kind == "field" and found.start(kind) == at and (before[0] == "variable" or before == ("sign", ")")):
+                kind = "member"
+            self._tokens.append((kind, found[found.lastgroup]))
             at = found.end()
         if not self._tokens:
             raise Invalid(f"template: {{{{{self._action}}}}} is empty")
@@ -374,7 +375,7 @@ def _condition(name: str, expression: Expression, body: Node, otherwise: Node, *
 def _range(names: Sequence[str], expression: Expression, body: Node, otherwise: Node) -> Node:
     def walk(dot: Value, scope: Scope) -> str:
         value = expression(dot, scope)
-        if value is None or isinstance(value, str) and not value:
+        if value is None or (isinstance(value, str) and not value):
             return otherwise(dot, scope)
         if isinstance(value, Mapping):
             items = [(key, value[key]) for key in sorted(value)]

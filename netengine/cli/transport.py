@@ -14,7 +14,7 @@ from netengine.errors import Unavailable
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing: type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 BLOCK = 64 * 1024
 MAX_HEAD = 64 * 1024
@@ -148,7 +148,7 @@ def request(
     target: str,
     *,
     headers: Mapping[str, str] | None = None,
-    body: bytes | Iterable[bytes] | None = None,
+    body: bytes | Iterator[bytes] | None = None,
 ) -> Response:
     """Send one request to the unix socket at `path` and read the head of the answer.
 
@@ -156,17 +156,16 @@ def request(
     the answer wins over the broken pipe.
     """
     fields = {"Host": "netengine", "User-Agent": "netengine", "Connection": "close", **(headers or {})}
-    whole = body if isinstance(body, bytes) else None
-    if body is not None and whole is None:
+    if isinstance(body, bytes) or (body is None and method == "POST"):
+        fields["Content-Length"] = str(len(body or b""))
+    elif body is not None:
         fields["Transfer-Encoding"] = "chunked"
-    elif whole is not None or method == "POST":
-        fields["Content-Length"] = str(len(whole or b""))
-    head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+    head = "".join((f"{method} {target} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in fields.items())))
     sock = _connect(path)
     try:
         try:
-            sock.sendall(head.encode("ascii") + (whole or b""))
-            if body is not None and whole is None:
+            sock.sendall(f"{head}\r\n".encode("ascii") + (body if isinstance(body, bytes) else b""))
+            if body is not None and not isinstance(body, bytes):
                 for block in body:
                     if block:
                         sock.sendall(b"%x\r\n%b\r\n" % (len(block), block))
