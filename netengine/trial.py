@@ -24,7 +24,7 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
 MS_PRIVATE, MS_REC = 1 << 18, 1 << 14  # linux/mount.h
 RTM_NEWLINK, NLMSG_ERROR = 16, 2  # linux/rtnetlink.h, linux/netlink.h
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
-IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 18, 1
+IFLA_LINKINFO, IFLA_INFO_KIND = 18, 1
 
 # What each nftables feature is tried with; all at once first, since each run of nft costs several milliseconds.
 NFT_RULES: Mapping[str, str] = {
@@ -135,9 +135,7 @@ def _attribute(kind: int, payload: bytes) -> bytes:
 def _add_link(kind: str) -> None:
     """RTM_NEWLINK by hand, rtnetlink(7): a netlink library is not loaded for two messages before the daemon has started."""
     info = _attribute(IFLA_LINKINFO, _attribute(IFLA_INFO_KIND, kind.encode()))
-    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(
-        IFLA_IFNAME, b"trial-" + kind.encode() + b"\0"
-    )
+    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, 0, 0)  # no name: the kernel makes one up
     flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
     message = struct.pack("=IHHII", 16 + len(body) + len(info), RTM_NEWLINK, flags, 1, 0) + body + info
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
