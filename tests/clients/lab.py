@@ -146,9 +146,10 @@ class Lab:
                 process.stop()
         self.here.processes[:] = [self.daemon.process] if self.daemon.process else []
         self.outside.processes.clear()
-        for name in self.containers():
-            answer = self.api("DELETE", f"/containers/{name}?force=1&v=1")
-            assert answer.status in (204, 404), f"container {name} cannot be removed: {answer.body!r}"
+        identities = [str(container["Id"]) for container in self.api("GET", "/containers/json?all=1").json]
+        for identity in identities:
+            answer = self.api("DELETE", f"/containers/{identity}?force=1&v=1")
+            assert answer.status in (204, 404), f"container {identity} cannot be removed: {answer.body!r}"
         for name in self.networks() - PREDEFINED:
             answer = self.api("DELETE", f"/networks/{name}")
             assert answer.status == 204, f"network {name} cannot be removed: {answer.body!r}"
@@ -156,6 +157,9 @@ class Lab:
             answer = self.api("DELETE", f"/images/{tag}?force=1")
             assert answer.status == 200, f"image {tag} cannot be removed: {answer.body!r}"
         wait_until(lambda: not self._difference(), lambda: f"the test left things behind:\n{self._difference()}", 5)
+        # By id, because the control groups are the machine's: other daemons may be at work in them.
+        groups = [str(path) for path in Path("/sys/fs/cgroup").glob("**/netengine/*") if path.name in identities]
+        assert groups == [], "control groups are left"
 
     def _difference(self) -> str:
         now = self._kernel()
