@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import socket
 from pathlib import Path
 
 from netengine.errors import Conflict
+from netengine.runtime import syscalls
+from netengine.runtime.channel import readable
 from netengine.runtime.layout import ContainerPaths
 
 _PACKET = 64 * 1024  # the monitor sends at most 8 KiB and one byte
 _STDIN_PACKET = 8 * 1024  # what the monitor reads at once: the rest of a longer packet would be lost
+_HELD = 256 * 1024  # bytes of output kept for a reader
 _ACCEPT_SECONDS = 10.0
 _STDOUT, _STDERR = 2, 3  # the first byte of a packet
 
 
-async def attach(paths: ContainerPaths, monitor_pid: int) -> AttachedStream:
-    """Connect to the monitor. When this returns, no output from now on will be missed."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+async def attach(paths: ContainerPaths, monitor_pid: int, process: int | None) -> AttachedStream:
+    """Connect to the monitor. When this returns, no output from now on will be missed.
+
+    `process` is a pidfd of the container's first process, or None when that has ended; it is closed in the end.
+    """
+    low = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = socket.socket(fileno=syscalls.keep_high(low.detach()))
     try:
         known = _sockets(monitor_pid)
         connection.settimeout(_ACCEPT_SECONDS)
@@ -29,13 +37,14 @@ async def attach(paths: ContainerPaths, monitor_pid: int) -> AttachedStream:
         async with asyncio.timeout(_ACCEPT_SECONDS):
             while _sockets(monitor_pid) <= known:
                 await asyncio.sleep(0.0005)
-    except (OSError, TimeoutError):
+    except BaseException as error:
         connection.close()
-        raise Conflict(f"container {paths.data.name} is not running") from None
-    except BaseException:
-        connection.close()
+        if process is not None:
+            os.close(process)
+        if isinstance(error, (OSError, TimeoutError)):
+            raise Conflict(f"container {paths.data.name} is not running") from None
         raise
-    return AttachedStream(connection)
+    return AttachedStream(connection, process)
 
 
 def _connect(connection: socket.socket, bundle: Path) -> None:
@@ -61,34 +70,62 @@ def _sockets(pid: int) -> frozenset[str]:
 
 
 class AttachedStream:
-    """A `Stream` on the monitor's packet socket."""
+    """A `Stream` on the monitor's packet socket.
 
-    def __init__(self, connection: socket.socket) -> None:
+    A client that does not read holds up the process, as a full pipe does: the monitor waits for us. Once the process has
+    ended, the rest (what was in the pipe and the socket, no more) is taken at once, so that the monitor can end as well.
+    """
+
+    def __init__(self, connection: socket.socket, process: int | None) -> None:
+        """`process` is a pidfd of the container's first process, closed here; None when it has ended."""
         self._socket = connection
-        self._closed = asyncio.Event()
+        self._chunks: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._held = 0
+        self._finished = False
+        self._changed = asyncio.Event()  # for the reader: a chunk, or the end
+        self._room = asyncio.Event()  # for the filler: the reader took something, or the process has ended
+        self._process = process
+        self._tasks = [asyncio.ensure_future(self._fill())]
+        if process is not None:
+            self._tasks.append(asyncio.ensure_future(self._lift(process)))
+
+    async def _fill(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while packet := await loop.sock_recv(self._socket, _PACKET):
+                if packet[0] not in (_STDOUT, _STDERR):
+                    continue
+                self._chunks.append((packet[0] - 1, packet[1:]))
+                self._held += len(packet)
+                self._changed.set()
+                while self._held > _HELD and self._process is not None:
+                    self._room.clear()
+                    await self._room.wait()
+        except ConnectionError:
+            pass
+        finally:
+            self._finished = True
+            self._changed.set()
+
+    async def _lift(self, process: int) -> None:
+        try:
+            await readable(process)
+        finally:
+            os.close(process)
+            self._process = None
+            self._room.set()
 
     async def read(self) -> tuple[int, bytes] | None:
         """See `Stream`."""
-        while not self._closed.is_set():
-            packet = await self._until_closed()
-            if not packet:
+        while not self._chunks:
+            if self._finished:
                 return None
-            if packet[0] in (_STDOUT, _STDERR):
-                return packet[0] - 1, packet[1:]
-        return None
-
-    async def _until_closed(self) -> bytes:
-        loop = asyncio.get_running_loop()
-        reading = asyncio.ensure_future(loop.sock_recv(self._socket, _PACKET))
-        closing = asyncio.ensure_future(self._closed.wait())
-        try:
-            await asyncio.wait((reading, closing), return_when=asyncio.FIRST_COMPLETED)
-            return reading.result() if reading.done() else b""
-        except ConnectionError:
-            return b""
-        finally:
-            reading.cancel()
-            closing.cancel()
+            self._changed.clear()
+            await self._changed.wait()
+        chunk = self._chunks.popleft()
+        self._held -= len(chunk[1]) + 1
+        self._room.set()
+        return chunk
 
     async def write(self, data: bytes) -> None:
         """See `Stream`."""
@@ -108,6 +145,11 @@ class AttachedStream:
 
     async def close(self) -> None:
         """See `Stream`."""
-        self._closed.set()
-        await asyncio.sleep(0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._process is not None:  # its task was cancelled before it ran
+            os.close(self._process)
+            self._process = None
+        self._chunks.clear()
         self._socket.close()

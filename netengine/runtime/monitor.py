@@ -179,7 +179,21 @@ def exit_status(paths: ContainerPaths) -> ExitStatus | None:
     except (FileNotFoundError, ValueError):
         return None
     at = datetime.fromtimestamp(finished // 10**9, UTC).replace(microsecond=finished % 10**9 // 1000)
-    return ExitStatus(code, at, (paths.bundle / "oom").exists())
+    return ExitStatus(code, at, (paths.bundle / "oom").exists() or _oom_kills(paths.data.name))
+
+
+def _oom_kills(container: str) -> bool:
+    """Did the kernel kill for memory in the container's control group? It lasts until the OCI runtime's delete.
+
+    The monitor misses a kill that ends the container at once.
+    """
+    for file in (f"memory/netengine/{container}/memory.oom_control", f"netengine/{container}/memory.events"):
+        try:
+            lines = Path("/sys/fs/cgroup", file).read_text().splitlines()
+        except OSError:
+            continue
+        return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
+    return False
 
 
 def unseen_exit() -> ExitStatus:

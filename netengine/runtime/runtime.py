@@ -214,7 +214,8 @@ class Runtime:
             raise Conflict(f"container {container} is not running")
         os.close(descriptor)
         async with self._attaching.setdefault(container, asyncio.Lock()):
-            return await attaching.attach(paths, int(paths.monitor_pid.read_text()))
+            init = monitor.container_pidfd(paths)
+            return await attaching.attach(paths, int(paths.monitor_pid.read_text()), init[1] if init else None)
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Set the size of the first process's terminal, in rows and columns."""
