@@ -37,6 +37,8 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     """An adopted bridge that has the gateway address already."""
     icc: bool = True
     masquerade: bool = True
+    container_gateway: str = ""
+    """The default gateway of containers where it is not the bridge itself."""
     host_binding: str = ""
     """Where ports are published that name no address; "" for the daemon's default."""
 

@@ -59,7 +59,8 @@ class BridgeDriver:
         for other in others:
             if other.bridge is not None and other.bridge.link == link:
                 raise Forbidden(
-                    f"cannot create network {network.id} ({link}): conflicts with network {other.id} ({other.name}): same bridge name"
+                    f"cannot create network {network.id} ({link}): conflicts with network {other.id} ({other.name}): "
+                    "same bridge name"
                 )
         network.bridge = BridgeSettings(
             link=link,

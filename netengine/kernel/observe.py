@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 MARK_PREFIX = "netengine-"
 """What the alternative name of every bridge of ours begins with."""
 
+Prefix = IPv4Network | IPv6Network
+
 _UP = 1
 
 
@@ -192,11 +194,11 @@ def _observe_tables(kernel: Kernel, out: set[Resource]) -> None:
 # -- what is not ours -------------------------------------------------------------------------------------------------
 
 
-def host_routes(kernel: Kernel) -> list[IPv4Network | IPv6Network]:
+def host_routes(kernel: Kernel) -> list[Prefix]:
     """Destinations that the host reaches by links that are not ours, the default route aside."""
     sock = kernel.socket_in(HOST)
     ours = {link["index"] for link in sock.dump(messages.links_dump()) if link.get_attr("IFLA_GROUP") == MARK_GROUP}
-    out: list[IPv4Network | IPv6Network] = []
+    out: list[Prefix] = []
     for message in sock.dump(messages.routes_dump()):
         destination = message.get_attr("RTA_DST")
         if not destination or message.get_attr("RTA_TABLE") != 254 or message.get_attr("RTA_OIF") in ours:

@@ -1,0 +1,86 @@
+"""The addresses of each network: IPAM pools by network id, rebuilt from the store at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, ip_address, ip_network
+
+from netengine.errors import Invalid
+from netengine.ipam import Pool
+from netengine.model import Network
+
+Address = IPv4Address
+
+
+class Addresses:
+    """Pools of leases. In memory; the operation that takes a lease writes it to the store."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, list[Pool]] = {}
+
+    def add(self, network: Network) -> None:
+        """Open the pools of a network, and write the gateway that each chose into it. Raises Invalid, Forbidden."""
+        pools = []
+        for subnet in network.subnets:
+            pool = Pool(
+                ip_network(subnet.subnet),
+                ip_range=ip_network(subnet.ip_range) if subnet.ip_range else None,
+                gateway=ip_address(subnet.gateway) if subnet.gateway else None,
+                aux={name: ip_address(a) for name, a in subnet.aux.items()},
+                serial=network.ipam_options.get("com.docker.network.ipam.serial") == "true",
+                label=f"{network.name} ({network.id})",
+            )
+            subnet.gateway = str(pool.gateway) if pool.gateway else ""
+            pools.append(pool)
+        self._pools[network.id] = pools
+
+    def remove(self, network_id: str) -> None:
+        self._pools.pop(network_id, None)
+
+    def lease(self, network: Network, owner: str, wanted: Address | None) -> str:
+        """Raises Invalid when no subnet has the address, Forbidden when it is taken, Unavailable when none is left."""
+        pools = self._pools.get(network.id, [])
+        if wanted is None:
+            return str(pools[0].lease(owner=owner))
+        for pool in pools:
+            if wanted in pool.subnet:
+                return str(pool.lease(wanted, owner=owner))
+        subnets = ", ".join(str(p.subnet) for p in pools)
+        raise Invalid(f"no configured subnet contains IP address {wanted} (network {network.name} has {subnets})")
+
+    def check(self, network: Network, wanted: str) -> None:
+        """Raise Invalid when no subnet of the network has the address: known before the container starts."""
+        address = _parse(wanted)
+        if not any(address in p.subnet for p in self._pools.get(network.id, [])):
+            subnets = ", ".join(str(p.subnet) for p in self._pools.get(network.id, []))
+            raise Invalid(f"no configured subnet contains IP address {wanted} (network {network.name} has {subnets})")
+
+    def release(self, network_id: str, address: str) -> None:
+        for pool in self._pools.get(network_id, []):
+            if ip_address(address) in pool.subnet:
+                pool.release(ip_address(address))
+
+    def restore(self, network_id: str, address: str, owner: str) -> None:
+        for pool in self._pools.get(network_id, []):
+            if ip_address(address) in pool.subnet:
+                pool.restore({ip_address(address): owner})
+
+    def figures(self, network_id: str) -> Iterable[tuple[str, int, int]]:
+        """(subnet, addresses in use, addresses left) of each pool."""
+        return [(str(p.subnet), p.in_use, p.available) for p in self._pools.get(network_id, [])]
+
+    def prefixlen(self, network_id: str, address: str) -> int:
+        """The prefix length of the subnet that the address is in."""
+        return next(p.subnet.prefixlen for p in self._pools[network_id] if ip_address(address) in p.subnet)
+
+    def gateway(self, network_id: str, address: str) -> str:
+        """The gateway of the subnet that the address is in, or ""."""
+        pool = next(p for p in self._pools[network_id] if ip_address(address) in p.subnet)
+        return str(pool.gateway) if pool.gateway else ""
+
+
+def _parse(text: str) -> Address:
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise Invalid(f"invalid IPv4 address: {text!r}") from None

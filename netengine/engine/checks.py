@@ -1,0 +1,212 @@
+"""What a request must satisfy before the first effect, with Docker's texts, because scripts match on them.
+
+Pure but for reading the state: nothing is changed here.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+
+from netengine.drivers import DRIVERS
+from netengine.engine import ports
+from netengine.engine.core import Core
+from netengine.engine.requests import NetworkRequest
+from netengine.engine.sandbox import joins
+from netengine.engine.state import State
+from netengine.errors import Forbidden, Invalid, NotFound
+from netengine.ipam import parse_mac
+from netengine.kernel.sysctl import path_of
+from netengine.model import Attachment, Container, ContainerConfig, EndpointSettings, HostConfig, Network
+
+PREDEFINED = ("bridge", "host", "none", "default")
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+NAME_LIMIT = 255
+"""Bytes in a name: a container's is also a file name under /run/netns."""
+
+NOT_A_MANAGER = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def network_name(name: str) -> None:
+    """Docker allows nearly everything; a slash, white space around or a control character only ever is a mistake."""
+    if not name.strip():
+        raise Invalid("invalid name: name is empty")
+    if len(name.encode()) > NAME_LIMIT:
+        raise Invalid(
+            f"invalid network name {_shown(name)}: it has {len(name)} characters, at most {NAME_LIMIT} bytes are allowed"
+        )
+    if name != name.strip() or "/" in name or not name.isprintable():
+        raise Invalid(
+            f"invalid network name {_shown(name)}: it must not contain '/', control characters, or white space at its ends"
+        )
+
+
+def container_name(name: str) -> None:
+    if not _CONTAINER_NAME.fullmatch(name):
+        raise Invalid(f"Invalid container name ({name[:60]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    if len(name) > NAME_LIMIT:
+        raise Invalid(
+            f"Invalid container name ({name[:57]}...): it has {len(name)} characters, at most {NAME_LIMIT} are allowed"
+        )
+
+
+def network_request(request: NetworkRequest) -> None:
+    """Everything about a network request that does not depend on what exists."""
+    network_name(request.name)
+    if request.name in PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {request.name} network")
+    driver = request.driver or "bridge"
+    if driver in ("host", "null"):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver == "overlay" or request.scope == "swarm" or request.ingress:
+        raise Forbidden(NOT_A_MANAGER)
+    if driver not in DRIVERS:
+        raise NotFound(f'plugin "{driver}" not found: netengine has the network drivers {", ".join(DRIVERS)}')
+    if request.scope not in ("", "local"):
+        raise Invalid(f"invalid scope {_shown(request.scope)}: it must be local")
+    if request.config_only or (request.config_from is not None and request.config_from.network):
+        raise Invalid(
+            "config-only networks are not supported by this version of netengine; give the options themselves"
+        )
+    if request.enable_ipv6:
+        raise Invalid("IPv6 is not supported by this version of netengine; leave --ipv6 out")
+    if request.enable_ipv4 is False:
+        raise Invalid("a network without IPv4 is not supported by this version of netengine; leave --ipv4=false out")
+    if request.ipam is not None and request.ipam.driver not in ("", "default"):
+        raise NotFound(f'plugin "{request.ipam.driver}" not found: netengine has the IPAM driver default')
+    for key in (request.ipam.options or {}) if request.ipam else {}:
+        if key != "com.docker.network.ipam.serial":
+            raise Invalid(f"unknown IPAM option {key!r}; known is com.docker.network.ipam.serial")
+
+
+def is_user_defined(network: Network) -> bool:
+    return not network.predefined
+
+
+def can_connect(state: State, container: Container, network: Network) -> None:
+    """Docker's rules on what excludes what, for `network connect`."""
+    mode = container.host_config.network_mode
+    if network.driver == "host":
+        raise Invalid("cannot connect container to host network - container must be created in host network mode")
+    if mode == "host" or joins(container):
+        raise Invalid(
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        )
+    others = [state.networks[n] for n in container.attachments if n != network.id]
+    if others and (network.driver == "null" or any(o.driver == "null" for o in others)):
+        raise Invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
+    if container.state.status == "paused":
+        raise Invalid(f"container {container.name} is paused; unpause it before changing its networks")
+
+
+def attachment(core: Core, network: Network, settings: EndpointSettings) -> Attachment:
+    """What is asked of an endpoint, checked."""
+    wish = Attachment(network_id=network.id, gw_priority=settings.gw_priority)
+    ipam = settings.ipam_config
+    if ipam is not None:
+        if ipam.ipv6_address:
+            raise Invalid(f"cannot use address {ipam.ipv6_address}: IPv6 is not supported by this version of netengine")
+        if ipam.link_local_ips:
+            raise Invalid("link-local addresses are not supported by this version of netengine")
+        if ipam.ipv4_address:
+            if not is_user_defined(network):
+                raise Invalid("user-specified IP address is supported on user-defined networks only")
+            core.addresses.check(network, ipam.ipv4_address)
+            wish.ip = str(IPv4Address(ipam.ipv4_address))
+    if settings.links:
+        raise Invalid("links are not supported by this version of netengine; use a user-defined network and its names")
+    if settings.aliases and not is_user_defined(network):
+        raise Invalid("network-scoped aliases are only supported for user-defined networks")
+    if settings.driver_opts:
+        raise Invalid(
+            f"unknown endpoint option {next(iter(settings.driver_opts))!r}: this version of netengine has none"
+        )
+    if settings.mac_address:
+        wish.mac = parse_mac(settings.mac_address)
+    wish.aliases = list(settings.aliases or [])
+    return wish
+
+
+def container_request(config: ContainerConfig, host: HostConfig) -> None:
+    """Config and HostConfig, as far as they do not depend on what exists."""
+    ports.wishes(host.port_bindings or {}, config.exposed_ports or {}, host.publish_all_ports)
+    for spec in config.exposed_ports or {}:
+        ports.parse_port(spec)
+    for name, value in (host.sysctls or {}).items():
+        if name.startswith("net."):
+            path_of(name)
+        if not isinstance(value, str) or "\n" in value or "\0" in value:
+            raise Invalid(f"invalid value {_shown(str(value))} of sysctl {name}")
+    if host.links:
+        raise Invalid("links are not supported by this version of netengine; use a user-defined network and its names")
+    for entry in host.extra_hosts or []:
+        _extra_host(entry)
+    for server in host.dns or []:
+        try:
+            IPv4Address(server)
+        except ValueError:
+            raise Invalid(f"invalid DNS server {_shown(server)}: give an IPv4 address") from None
+    for variable in config.env or []:
+        if not variable.partition("=")[0] or "\0" in variable:
+            raise Invalid(f"invalid environment variable: {_shown(variable)}")
+    for label, text in (("hostname", config.hostname), ("domainname", config.domainname)):
+        if text and not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,62})", text):
+            raise Invalid(f"invalid {label} {_shown(text)}: it has 1 to 63 letters, digits, '-', '_' or '.'")
+    policy = host.restart_policy
+    if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
+        raise Invalid(
+            f"invalid restart policy: unknown policy {_shown(policy.name)}; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if host.auto_remove and policy.name not in ("", "no"):
+        raise Invalid("can't create 'AutoRemove' container with restart policy")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    _network_mode(config, host)
+
+
+def _extra_host(entry: str) -> None:
+    name, separator, address = entry.partition("=" if "=" in entry else ":")
+    if not separator or not name or re.search(r"\s", name):
+        raise Invalid(f"bad format for add-host: {_shown(entry)}: give name:address")
+    if address == "host-gateway":
+        return
+    try:
+        IPv4Address(address.strip("[]"))
+    except ValueError:
+        raise Invalid(f"invalid IP address in add-host: {_shown(address)}") from None
+
+
+def _network_mode(config: ContainerConfig, host: HostConfig) -> None:
+    mode = host.network_mode
+    if mode == "container" or mode == "container:":
+        raise Invalid("invalid container format container:<name|id>")
+    if not mode.startswith("container:"):
+        return
+    for given, what in (
+        (config.hostname, "hostname and the network mode"),
+        (host.dns or host.dns_search or host.dns_options, "dns and the network mode"),
+        (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        (host.port_bindings or host.publish_all_ports, "port publishing and the container type network mode"),
+        (config.exposed_ports, "port exposing and the container type network mode"),
+        (config.mac_address, "mac-address and the network mode"),
+    ):
+        if given:
+            raise Invalid(f"conflicting options: {what}")
+
+
+def endpoint_counts(networks: list[Network]) -> None:
+    """Which networks a container may be created with together."""
+    if len(networks) < 2:
+        return
+    if any(n.driver == "host" for n in networks):
+        raise Invalid("cannot connect container to host network - container must be created in host network mode")
+    if any(n.driver == "null" for n in networks):
+        raise Invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )

@@ -1,0 +1,214 @@
+"""What all operations of the engine stand on: the state, the store, the kernel and its thread, the writer lock.
+
+`Core.operation` is the frame of every change: it holds the writer lock, records what is under way before the first effect, and
+takes everything back when something fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from typing import ParamSpec, TypeVar
+
+from netengine.config import Config
+from netengine.engine.addresses import Addresses
+from netengine.engine.events import Events
+from netengine.engine.state import State
+from netengine.errors import NetengineError
+from netengine.kernel.host import Kernel
+from netengine.kernel.resources import HostPort, Protocol, Resource
+from netengine.model import Container, Network
+from netengine.runtime import ImageStore, Runtime
+from netengine.store import Intent, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def new_id() -> str:
+    """A random 64-digit hexadecimal id, as Docker's. Never all digits at the front: such a prefix would look like a number."""
+    while True:
+        identity = secrets.token_hex(32)
+        if not identity[:12].isdigit():
+            return identity
+
+
+def now() -> str:
+    """The time in RFC 3339 with nanoseconds, UTC."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+
+
+@dataclass
+class Core:
+    """The engine's shared parts. Only its operations use it; the API sees `Engine`."""
+
+    config: Config
+    store: Store
+    kernel: Kernel
+    runtime: Runtime
+    images: ImageStore
+    state: State = field(default_factory=State)
+    events: Events = field(default_factory=Events)
+    addresses: Addresses = field(default_factory=Addresses)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    base: frozenset[Resource] = frozenset()
+    """Resources that belong to no network: the nftables table, ip_forward."""
+
+    def __post_init__(self) -> None:
+        # One thread for the kernel: its sockets, setns and unshare belong to it, and changes wait for the kernel's RTNL lock.
+        self._kernel_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def on_kernel(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function on the kernel thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, lambda: function(*args, **kwargs))
+
+    def background(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done; what it raises is logged."""
+        self._tasks.add(work)
+        work.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("in the background: %s", error, exc_info=error)
+
+    async def close(self) -> None:
+        """Stop background work and let go of the kernel's sockets; networks and containers stay as they are."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.on_kernel(self.kernel.close)
+        self._kernel_thread.shutdown()
+        self.store.close()
+
+    @asynccontextmanager
+    async def operation(self, what: str) -> AsyncIterator[Operation]:
+        """A change of the model and the kernel: one at a time, whole or not at all."""
+        async with self.lock:
+            operation = Operation(self, what)
+            try:
+                yield operation
+                operation.finish()
+            except BaseException:
+                await asyncio.shield(operation.roll_back())
+                raise
+
+
+class Operation:
+    """One change under way. Its steps are taken back, last first, when the block that holds it fails."""
+
+    def __init__(self, core: Core, what: str) -> None:
+        self._core = core
+        self._intent = Intent(new_id(), what)
+        self._begun = False
+        self._finished = False
+        self._undo: list[Callable[[], object]] = []
+        self._applied: list[tuple[frozenset[Resource], frozenset[Resource]]] = []
+        self._leases: list[tuple[str, str, str]] = []
+        self._reserved: list[HostPort] = []
+        self._writes: list[Callable[[Transaction], None]] = []
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def lease(self, network: Network, owner: str, wanted: str = "") -> str:
+        """An address of the network, as text. It is stored before the kernel gets it."""
+        address = self._core.addresses.lease(network, owner, IPv4Address(wanted) if wanted else None)
+        self._undo.append(lambda: self._core.addresses.release(network.id, address))
+        self._leases.append((network.id, address, owner))
+        return address
+
+    async def reserve(self, address: str, protocol: Protocol, port: int) -> HostPort:
+        """A port of the host; 0 for any."""
+        held = await self._core.on_kernel(self._core.kernel.reserve, address, protocol, port)
+        self._reserved.append(held)
+        return held
+
+    async def apply(self, want: Iterable[Resource], have: Iterable[Resource] = ()) -> None:
+        """Make the kernel go from `have` to `want`, after the intent and its leases are on disk."""
+        if not self._finished:
+            self._begin()
+        wanted, had = frozenset(want), frozenset(have)
+        await self._core.on_kernel(self._core.kernel.apply, wanted, had)
+        self._applied.append((wanted, had))
+
+    def change(self, undo: Callable[[], object]) -> None:
+        """Say how a change of the state in memory, made just now, is taken back."""
+        self._undo.append(undo)
+
+    def put(self, thing: Network | Container) -> None:
+        """Store the thing, as it is when the operation finishes."""
+        kind = "network" if isinstance(thing, Network) else "container"
+        self._writes.append(lambda t: t.put(kind, thing.id, thing))
+
+    def forget(self, thing: Network | Container) -> None:
+        kind = "network" if isinstance(thing, Network) else "container"
+        self._writes.append(lambda t: t.delete(kind, thing.id))
+
+    def release(self, network_id: str, address: str, owner: str) -> None:
+        """Give a lease back when the operation finishes."""
+        self._writes.append(lambda t: t.release(owner))
+        if address:
+            self._core.addresses.release(network_id, address)
+            self._undo.append(lambda: self._core.addresses.restore(network_id, address, owner))
+
+    def set(self, name: str, value: str) -> None:
+        self._writes.append(lambda t: t.set(name, value))
+
+    # -- end ----------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        with self._core.store.transaction() as t:
+            t.begin(self._intent)
+            for lease in self._leases:
+                t.lease(*lease)
+        self._begun = True
+
+    def finish(self) -> None:
+        """Write the outcome; nothing is taken back after this. Removals call it before they touch the kernel, so that a crash
+        in between leaves a kernel with too much in it, which the next start sweeps up, and never a model with too much."""
+        if self._finished:
+            return
+        if self._begun or self._writes or self._leases:
+            with self._core.store.transaction() as t:
+                if not self._begun:
+                    for lease in self._leases:
+                        t.lease(*lease)
+                for write in self._writes:
+                    write(t)
+                if self._begun:
+                    t.finish(self._intent)
+        self._finished = True
+
+    async def roll_back(self) -> None:
+        """Take everything back that was done. Never raises: what cannot be undone is logged and left to the next start."""
+        if self._finished:
+            return
+        log.info("rolling back: %s", self._intent.what)
+        for want, have in reversed(self._applied):
+            try:
+                await self._core.on_kernel(self._core.kernel.apply, have, want)
+            except NetengineError as e:
+                log.error("while rolling back %s: %s", self._intent.what, e)
+        await self._core.on_kernel(self._core.kernel.release, self._reserved)
+        for undo in reversed(self._undo):
+            undo()
+        if self._begun:
+            try:
+                with self._core.store.transaction() as t:
+                    for _, _, owner in self._leases:
+                        t.release(owner)
+                    t.finish(self._intent)
+            except NetengineError as e:
+                log.error("while rolling back %s: %s", self._intent.what, e)

@@ -1,0 +1,127 @@
+"""The engine: everything the API can ask for, behind one object."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from pathlib import Path
+
+from netengine.config import Config
+from netengine.drivers import DRIVERS
+from netengine.engine.containers import Containers
+from netengine.engine.core import Core
+from netengine.engine.events import Events
+from netengine.engine.execs import Execs
+from netengine.engine.files import EtcFiles
+from netengine.engine.networks import Networks
+from netengine.engine.recovery import FORWARDING_SETTING, Recovery, this_boot
+from netengine.engine.state import State
+from netengine.kernel import sysctl
+from netengine.kernel.host import Kernel
+from netengine.kernel.observe import observe
+from netengine.kernel.resources import Resource
+from netengine.model import Container, Network
+from netengine.runtime import ImageStore, Runtime
+from netengine.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """One host's networks, containers and images. Used from the event loop that `start` was called on."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        images = ImageStore(config.data_root)
+        self._core = Core(
+            config=config,
+            store=Store(config.data_root / "state.db"),
+            kernel=Kernel(config.exec_root / "netns"),
+            runtime=Runtime(config.data_root, config.exec_root, images=images),
+            images=images,
+        )
+        files = EtcFiles(config.data_root / "etc", config)
+        self.images = images
+        self.networks = Networks(self._core)
+        self.containers = Containers(self._core, files)
+        self.execs = Execs(self._core, self.containers)
+        self._recovery = Recovery(self._core, self.networks, self.containers, files)
+        self._files = files
+
+    @property
+    def state(self) -> State:
+        return self._core.state
+
+    @property
+    def events(self) -> Events:
+        return self._core.events
+
+    @property
+    def identity(self) -> str:
+        """The id of this daemon: the same for as long as its data root is."""
+        return self._core.store.setting("identity") or ""
+
+    async def start(self) -> None:
+        """Take over what is there and bring up what is missing."""
+        if self._core.store.setting("identity") is None:
+            with self._core.store.transaction() as t:
+                t.set("identity", str(uuid.uuid4()))
+        await self._recovery.run()
+
+    async def close(self) -> None:
+        """Stop; networks and containers run on."""
+        self._core.events.close()
+        await self._core.close()
+
+    def pool_figures(self, network: Network) -> list[tuple[str, int, int]]:
+        """(subnet, addresses in use, addresses left) of each subnet."""
+        return list(self._core.addresses.figures(network.id))
+
+    def sandbox_path(self, container: Container) -> str:
+        """The file of the container's network namespace, or ""."""
+        return str(self._core.kernel.ns_path(container.sandbox_id)) if container.sandbox_id else ""
+
+    def files_of(self, container: Container) -> dict[str, str]:
+        """Where the container's /etc files are on the host."""
+        return self._files.paths(container)
+
+    def resources_of(self, reference: str) -> tuple[str, Network | Container, frozenset[Resource]]:
+        """The kernel resources of a network or container: (kind, object, resources). Raises NotFound."""
+        return self._recovery.resources_of(reference)
+
+
+async def cleanup(config: Config) -> list[str]:
+    """Remove every trace of netengine: containers, networks, links, rules, files. Answers what was removed, a line each.
+
+    Only while no daemon runs on these directories.
+    """
+    engine = Engine(config)
+    core = engine._core
+    done: list[str] = []
+    try:
+        await core.on_kernel(core.kernel.open)
+        for network in core.store.load("network", Network):
+            core.state.networks[network.id] = network
+        known = core.runtime.leftovers(())
+        await core.runtime.cleanup(())
+        done += [f"container {identity[:12]}" for identity in sorted(known)]
+        want = {r for n in core.state.networks.values() for r in DRIVERS[n.driver].render_network(n)}
+        have = await core.on_kernel(observe, core.kernel, want)
+        steps = await core.on_kernel(core.kernel.apply, (), have)
+        done += [" ".join(r.key) for r in steps.delete]
+        if core.store.setting(FORWARDING_SETTING) == this_boot():
+            await core.on_kernel(sysctl.write, "net/ipv4/ip_forward", "0")
+            done.append("sysctl net.ipv4.ip_forward: set back to 0")
+    finally:
+        await engine.close()
+    for path in (config.data_root, config.exec_root):
+        done += _remove_tree(path)
+    return done
+
+
+def _remove_tree(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    shutil.rmtree(path)
+    return [f"directory {path}"]

@@ -1,0 +1,238 @@
+"""Operations on networks: create, remove, prune, connect, disconnect."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_network
+
+from netengine.drivers import DRIVERS
+from netengine.engine import checks, sandbox
+from netengine.engine.core import Core, Operation, new_id, now
+from netengine.engine.requests import ConnectRequest, NetworkRequest
+from netengine.errors import Conflict, Forbidden, Invalid, NotFound
+from netengine.ipam import DEFAULT_POOLS, any_subnet, check_ipam_config, check_overlap, choose_subnet
+from netengine.ipam.rules import IpamConfig, IpamEntry
+from netengine.kernel import observe
+from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network, Subnet
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MTU = 1500
+
+
+class Networks:
+    """What can be done with networks. One instance, owned by the engine."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    # -- create and remove --------------------------------------------------------------------------------------------
+
+    async def create(self, request: NetworkRequest) -> tuple[Network, str]:
+        """A new network and a warning ("" for none)."""
+        core = self._core
+        checks.network_request(request)
+        async with core.operation(f"create network {request.name}") as operation:
+            if core.state.network_named(request.name) is not None:
+                raise Conflict(f"network with name {request.name} already exists")
+            network = Network(
+                id=new_id(),
+                name=request.name,
+                driver=request.driver or "bridge",
+                created=now(),
+                internal=request.internal,
+                attachable=request.attachable,
+                labels=request.labels or {},
+                options=request.options or {},
+                ipam_options=(request.ipam.options or {}) if request.ipam else {},
+            )
+            warning = await self.settle(network, _entries(request))
+            self._add(network)
+            operation.change(lambda: self._remove(network.id))
+            operation.put(network)
+            await operation.apply(DRIVERS[network.driver].render_network(network))
+        core.events.publish("network", "create", network.id, name=network.name, type=network.driver)
+        return network, warning
+
+    async def settle(self, network: Network, entries: list[IpamEntry]) -> str:
+        """Decide all that is open about a new network: link, subnet, gateway. Answers a warning."""
+        core = self._core
+        others = list(core.state.networks.values())
+        driver = DRIVERS[network.driver]
+        configs = check_ipam_config(entries)
+        driver.settle(network, others, core.config.mtu or DEFAULT_MTU)
+        if not driver.has_addresses:
+            return ""
+        await self._adopt(network)
+        routes = await core.on_kernel(observe.host_routes, core.kernel)
+        network.subnets, warning = self._subnets(network, configs, routes)
+        return warning
+
+    def _subnets(
+        self, network: Network, configs: tuple[IpamConfig, ...], routes: list[observe.Prefix]
+    ) -> tuple[list[Subnet], str]:
+        core = self._core
+        if any(c.subnet.version == 6 for c in configs):
+            raise Invalid("IPv6 subnets are not supported by this version of netengine; give IPv4 subnets only")
+        if len(configs) > 1:
+            raise Forbidden("bridge driver doesn't support multiple subnets")
+        taken = [(n.name, ip_network(s.subnet)) for n in core.state.networks.values() for s in n.subnets]
+        in_use = [prefix for _, prefix in taken]
+        pools = core.config.default_address_pools or DEFAULT_POOLS
+        if not configs:
+            chosen = choose_subnet(pools, in_use=in_use, routes=routes)
+            return [Subnet(subnet=str(chosen), chosen=True)], ""
+        config = configs[0]
+        warning = ""
+        prefix = config.subnet
+        if config.wildcard:
+            prefix = any_subnet(config.subnet.prefixlen, pools=pools, in_use=in_use, routes=routes)
+        else:
+            check_overlap(prefix, taken)
+            crossed = [str(r) for r in routes if r.version == prefix.version and r.overlaps(prefix)]
+            adopted = network.bridge is not None and network.bridge.has_address
+            if crossed and not adopted:
+                warning = f"subnet {prefix} overlaps the host's route to {', '.join(crossed)}, which it may hide"
+        return [
+            Subnet(
+                subnet=str(prefix),
+                ip_range=str(config.ip_range) if config.ip_range else "",
+                gateway=str(config.gateway) if config.gateway else "",
+                aux={name: str(address) for name, address in config.aux.items()},
+                chosen=config.wildcard,
+            )
+        ], warning
+
+    async def _adopt(self, network: Network) -> None:
+        """A link of the wanted name that exists already is the user's: used when it is a bridge, and never changed."""
+        settings = network.bridge
+        if settings is None:
+            return
+        link = await self._core.on_kernel(observe.find_link, self._core.kernel, settings.link)
+        if link is None or link.ours:
+            return
+        if link.kind != "bridge":
+            raise Forbidden(
+                f"cannot create network {network.name}: link {settings.link} exists and is not a bridge "
+                f"({link.kind or 'a physical interface'}); choose another com.docker.network.bridge.name"
+            )
+        settings.adopted = True
+        settings.mtu = link.mtu
+
+    def _add(self, network: Network) -> None:
+        self._core.addresses.add(network)
+        self._core.state.networks[network.id] = network
+
+    def _remove(self, network_id: str) -> None:
+        self._core.state.networks.pop(network_id, None)
+        self._core.addresses.remove(network_id)
+
+    async def remove(self, reference: str) -> None:
+        core = self._core
+        network = core.state.network(reference)
+        if network.predefined:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        async with core.operation(f"remove network {network.name}") as operation:
+            if network.id not in core.state.networks:
+                raise NotFound(f"network {reference} not found")
+            users = core.state.attached_to(network.id)
+            if users:
+                named = ", ".join(f'name:"{c.name}" id:"{c.endpoints[network.id].id[:12]}"' for c in users)
+                raise Forbidden(
+                    f"error while removing network: network {network.name} has active endpoints ({named}); "
+                    f"disconnect them first, with network disconnect -f"
+                )
+            self._remove(network.id)
+            operation.change(lambda: self._add(network))
+            for container in core.state.containers.values():
+                self._detach(operation, container, network.id)
+            operation.forget(network)
+            operation.finish()
+            await operation.apply((), DRIVERS[network.driver].render_network(network))
+        core.events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
+
+    def _detach(self, operation: Operation, container: Container, network_id: str) -> None:
+        """A stopped container forgets a network that is gone."""
+        wish = container.attachments.pop(network_id, None)
+        if wish is not None:
+            operation.change(lambda: container.attachments.__setitem__(network_id, wish))
+            operation.put(container)
+
+    # -- connect and disconnect ---------------------------------------------------------------------------------------
+
+    async def connect(self, reference: str, request: ConnectRequest) -> None:
+        core = self._core
+        network = core.state.network(reference)
+        container = core.state.container(request.container)
+        settings = request.endpoint_config or EndpointSettings()
+        checks.can_connect(core.state, container, network)
+        wish = checks.attachment(core, network, settings)
+        async with core.operation(f"connect {container.name} to {network.name}") as operation:
+            if network.id not in core.state.networks:
+                raise NotFound(f"network {reference} not found")
+            if container.id not in core.state.containers:
+                raise NotFound(f"No such container: {request.container}")
+            if network.id in container.endpoints:
+                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            before = container.attachments.get(network.id)
+            container.attachments[network.id] = wish
+            operation.change(lambda: _restore(container.attachments, network.id, before))
+            operation.put(container)
+            endpoint = None
+            if container.running and container.sandbox_id:
+                rendered = sandbox.render(core.state, container)
+                endpoint = sandbox.build_endpoint(core, operation, container, network, wish)
+                await sandbox.settle_ports(core, operation, container)
+                await operation.apply(sandbox.render(core.state, container), rendered)
+        if endpoint is not None:
+            self._publish("connect", network, container)
+
+    async def disconnect(self, reference: str, container_reference: str, force: bool) -> None:
+        core = self._core
+        network = core.state.network(reference)
+        container = core.state.container(container_reference)
+        if network.driver == "host" and container.host_config.network_mode == "host":
+            raise Forbidden(
+                "cannot disconnect container from host network - container was created in host network mode"
+            )
+        async with core.operation(f"disconnect {container.name} from {network.name}") as operation:
+            if network.id not in container.attachments and network.id not in container.endpoints:
+                raise Forbidden(f"container {container.id} is not connected to network {network.name}")
+            rendered = sandbox.render(core.state, container)
+            container.attachments.pop(network.id, None)
+            operation.put(container)
+            was_live = network.id in container.endpoints
+            if was_live:
+                sandbox.drop_endpoint(core, operation, container, network.id)
+                await sandbox.settle_ports(core, operation, container)
+                operation.finish()
+                await operation.apply(sandbox.render(core.state, container), rendered)
+        if was_live:
+            self._publish("disconnect", network, container)
+
+    def _publish(self, action: str, network: Network, container: Container) -> None:
+        self._core.events.publish(
+            "network", action, network.id, container=container.id, name=network.name, type=network.driver
+        )
+
+    # -- what a network looks like ------------------------------------------------------------------------------------
+
+    def endpoints(self, network: Network) -> list[tuple[Container, Endpoint]]:
+        """The live endpoints on a network with their containers."""
+        return [(c, c.endpoints[network.id]) for c in self._core.state.attached_to(network.id)]
+
+    def has_users(self, network: Network) -> bool:
+        """Whether a running container is on the network (prune leaves it then)."""
+        return bool(self._core.state.attached_to(network.id))
+
+
+def _entries(request: NetworkRequest) -> list[IpamEntry]:
+    configs = (request.ipam.config or []) if request.ipam else []
+    return [IpamEntry(c.subnet, c.ip_range, c.gateway, c.auxiliary_addresses or {}) for c in configs]
+
+
+def _restore(attachments: dict[str, Attachment], network_id: str, before: Attachment | None) -> None:
+    if before is None:
+        attachments.pop(network_id, None)
+    else:
+        attachments[network_id] = before

@@ -1,0 +1,318 @@
+"""The start of the daemon: read the store, see which processes live, make the kernel equal to the model, sweep up the rest.
+
+The same code serves the first start, a restart, a crash and a reboot. Traffic that flows keeps flowing: what is right in the
+kernel is not touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from netengine.drivers import DRIVERS
+from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
+from netengine.engine import sandbox
+from netengine.engine.containers import Containers
+from netengine.engine.core import Core, new_id, now
+from netengine.engine.files import EtcFiles
+from netengine.engine.networks import DEFAULT_MTU, Networks
+from netengine.errors import NetengineError, NotFound
+from netengine.ipam.rules import IpamEntry
+from netengine.kernel import namespaces, observe, sysctl
+from netengine.kernel.plan import plan
+from netengine.kernel.resources import HOST, Element, HostPort, Resource, Sysctl, Table
+from netengine.model import Container, Network
+from netengine.runtime import Exited, ExitStatus, Running
+
+log = logging.getLogger(__name__)
+
+FORWARDING_SETTING = "ip-forward-turned-on-in"
+_FORWARDING = "net/ipv4/ip_forward"
+
+
+class Recovery:
+    """Brings the engine up. One instance, used once."""
+
+    def __init__(self, core: Core, networks: Networks, containers: Containers, files: EtcFiles) -> None:
+        self._core = core
+        self._networks = networks
+        self._containers = containers
+        self._files = files
+
+    async def run(self) -> None:
+        core = self._core
+        await core.on_kernel(core.kernel.open)
+        self._load()
+        await self._forwarding()
+        await self._predefined()
+        await self._reconcile(settled=await self._processes())
+        await core.runtime.cleanup(core.state.containers)
+        for container in core.state.containers.values():
+            if container.running and self._containers.lifecycle.has_process(container):
+                self._containers.lifecycle.watch(container)
+
+    def _load(self) -> None:
+        core = self._core
+        for intent in core.store.intents():
+            log.warning("rolled back what was under way when the daemon ended: %s", intent.what)
+            with core.store.transaction() as t:
+                t.finish(intent)
+        for network in core.store.load("network", Network):
+            core.state.networks[network.id] = network
+            core.addresses.add(network)
+        for container in core.store.load("container", Container):
+            core.state.containers[container.id] = container
+        live = {e.id for c in core.state.containers.values() for e in c.endpoints.values()}
+        for network_id, address, owner in core.store.leases():
+            if owner in live:
+                core.addresses.restore(network_id, address, owner)
+            else:
+                with core.store.transaction() as t:
+                    t.release(owner)
+
+    # -- what belongs to no network -----------------------------------------------------------------------------------
+
+    async def _forwarding(self) -> None:
+        """Turn forwarding on if that is wanted, saying so; what was not forwarded before is not forwarded afterwards."""
+        core = self._core
+        base: set[Resource] = {Table("ip")}
+        if core.config.ip_forward:
+            base.add(Sysctl(HOST, _FORWARDING, "1"))
+            here = this_boot()
+            if await core.on_kernel(sysctl.read, _FORWARDING) != "1":
+                log.warning(
+                    "turning net.ipv4.ip_forward on; packets between interfaces that are not netengine's stay unforwarded. "
+                    "To forward them, set net.ipv4.ip_forward=1 yourself before netengine starts"
+                )
+                with core.store.transaction() as t:
+                    t.set(FORWARDING_SETTING, here)
+            if core.store.setting(FORWARDING_SETTING) == here:
+                base.add(Element("ip", "strangers", ("ip",), ("drop",)))
+        core.base = frozenset(base)
+
+    async def _predefined(self) -> None:
+        core = self._core
+        for name, driver in (("host", "host"), ("none", "null")):
+            if core.state.network_named(name) is None:
+                await self._add(Network(id=new_id(), name=name, driver=driver, created=now(), predefined=True))
+        existing = core.state.network_named("bridge")
+        if core.config.bridge == "none":
+            if existing is not None:
+                await self._drop(existing)
+            return
+        await self._default_bridge(existing)
+
+    async def _drop(self, network: Network) -> None:
+        async with self._core.operation(f"remove network {network.name}") as operation:
+            self._core.state.networks.pop(network.id)
+            self._core.addresses.remove(network.id)
+            for container in self._core.state.containers.values():
+                container.attachments.pop(network.id, None)
+                container.endpoints.pop(network.id, None)
+                operation.put(container)
+            operation.forget(network)
+
+    async def _add(self, network: Network) -> None:
+        async with self._core.operation(f"create network {network.name}") as operation:
+            self._core.state.networks[network.id] = network
+            self._core.addresses.add(network)
+            operation.put(network)
+
+    async def _default_bridge(self, existing: Network | None) -> None:
+        """The network `bridge` as the configuration describes it; it keeps its id, link and chosen subnet over restarts."""
+        core, config = self._core, self._core.config
+        link = config.bridge or (existing.bridge.link if existing and existing.bridge else await self._free_link())
+        network = Network(
+            id=existing.id if existing else new_id(),
+            name="bridge",
+            driver="bridge",
+            created=existing.created if existing else now(),
+            predefined=True,
+            options={
+                DEFAULT_BRIDGE: "true",
+                ICC: str(config.icc).lower(),
+                MASQUERADE: str(config.ip_masq).lower(),
+                HOST_BINDING: str(config.ip),
+                NAME: link,
+                MTU: str(config.mtu or DEFAULT_MTU),
+            },
+        )
+        if existing is not None:
+            core.state.networks.pop(existing.id)
+            core.addresses.remove(existing.id)
+        await self._networks.settle(network, await self._default_entries(existing, link))
+        if network.bridge is not None:
+            network.bridge.container_gateway = str(config.default_gateway or "")
+        if existing is not None and _subnets(existing) != _subnets(network) and self._has_endpoints(existing):
+            log.warning(
+                "the default bridge keeps %s while containers run on it; stop them and restart the daemon to use %s",
+                _subnets(existing),
+                _subnets(network),
+            )
+            network = existing
+        await self._add(network)
+        for container in core.state.containers.values():
+            if (endpoint := container.endpoints.get(network.id)) is not None:
+                core.addresses.restore(network.id, endpoint.ip, endpoint.id)
+
+    def _has_endpoints(self, network: Network) -> bool:
+        return any(network.id in c.endpoints for c in self._core.state.containers.values())
+
+    async def _free_link(self) -> str:
+        """docker0, unless somebody (Docker itself, say) has it."""
+        taken = await self._core.on_kernel(observe.find_link, self._core.kernel, "docker0")
+        return "docker0" if taken is None or taken.ours else "ne0"
+
+    async def _default_entries(self, existing: Network | None, link: str) -> list[IpamEntry]:
+        config = self._core.config
+        aux = {"DefaultGatewayIPv4": str(config.default_gateway)} if config.default_gateway else {}
+        ip_range = str(config.fixed_cidr) if config.fixed_cidr else ""
+        if config.bip is not None:
+            return [IpamEntry(str(config.bip.network), ip_range, str(config.bip.ip), aux)]
+        if config.bridge:
+            found = await self._core.on_kernel(observe.find_link, self._core.kernel, config.bridge)
+            for interface in found.addresses if found else ():
+                if interface.version == 4:
+                    return [IpamEntry(str(interface.network), ip_range, str(interface.ip), aux)]
+        if existing is not None and existing.subnets:
+            old = existing.subnets[0]
+            return [IpamEntry(old.subnet, ip_range, old.gateway, aux)]
+        if config.fixed_cidr is not None:
+            return [IpamEntry(ip_range, ip_range, "", aux)]
+        return []
+
+    # -- processes and kernel -----------------------------------------------------------------------------------------
+
+    async def _processes(self) -> list[Container]:
+        """Which containers run; the others lose their sandbox. Answers those whose end has to be settled."""
+        core = self._core
+        lifecycle = self._containers.lifecycle
+        known = await core.runtime.recover(core.state.containers)
+        ended = []
+        for identity, container in core.state.containers.items():
+            state = known[identity]
+            if not container.sandbox_id and not container.running:
+                continue
+            if lifecycle.has_process(container):
+                if isinstance(state, Running) and state.started:
+                    container.state.status, container.state.pid = "running", state.pid
+                    container.state.started_at = container.state.started_at or now()
+                    continue
+                self._record_end(container, state.status if isinstance(state, Exited) else None)
+            elif namespaces.is_alive(core.kernel.ns_path(container.sandbox_id)) and container.running:
+                continue
+            else:
+                self._record_end(container, None)
+            ended.append(container)
+        return ended
+
+    def _record_end(self, container: Container, status: ExitStatus | None) -> None:
+        """It ended while no daemon looked. A container that was only being started goes back to `created`."""
+        state = container.state
+        if state.status == "created":
+            return
+        state.status, state.pid = "exited", 0
+        if status is not None:
+            state.exit_code, state.oom_killed = status.code, status.oom_killed
+            state.finished_at = f"{status.finished_at:%Y-%m-%dT%H:%M:%S.%f}000Z"
+        else:
+            state.exit_code, state.finished_at = 255, now()
+
+    async def _reconcile(self, settled: list[Container]) -> None:
+        core = self._core
+        async with core.operation("take over the kernel's state") as operation:
+            for container in settled:
+                self._containers.lifecycle.forget_sandbox(operation, container)
+            operation.finish()
+        await self._hold_ports()
+        want = self.wanted()
+        have = await core.on_kernel(observe.observe, core.kernel, want)
+        steps = plan(want, have)
+        if steps:
+            log.info(
+                "kernel: %d to remove, %d to create, %d to change",
+                len(steps.delete),
+                len(steps.create),
+                len(steps.change),
+            )
+        try:
+            await core.on_kernel(core.kernel.apply, want, have)
+        except NetengineError as e:
+            log.error("the kernel could not be made as wanted in one go (%s); doing it piece by piece", e)
+            await self._piecewise(have)
+        for container in settled:
+            await self._after_end(container)
+
+    def wanted(self) -> frozenset[Resource]:
+        """Everything that should be in the kernel."""
+        core = self._core
+        want = set(core.base)
+        for network in core.state.networks.values():
+            want |= DRIVERS[network.driver].render_network(network)
+        for container in core.state.containers.values():
+            want |= sandbox.render(core.state, container)
+        return frozenset(want)
+
+    def resources_of(self, reference: str) -> tuple[str, Network | Container, frozenset[Resource]]:
+        """What is in the kernel because of a network or a container. Raises NotFound."""
+        state = self._core.state
+        try:
+            network = state.network(reference)
+        except NotFound:
+            try:
+                container = state.container(reference)
+            except NotFound:
+                raise NotFound(f"no network and no container is called {reference}") from None
+            return "container", container, sandbox.render(state, container)
+        return "network", network, DRIVERS[network.driver].render_network(network)
+
+    async def _hold_ports(self) -> None:
+        """Bind the host ports again. One that somebody took meanwhile is given up, and said so."""
+        core = self._core
+        for container in core.state.containers.values():
+            kept = []
+            for port in container.ports:
+                held = HostPort(port.host_ip, port.protocol, port.host_port)  # type: ignore[arg-type]  # checked when made
+                try:
+                    await core.on_kernel(core.kernel.reserve, held.address, held.protocol, held.port)
+                    kept.append(port)
+                except NetengineError as e:
+                    log.error("container %s loses its published port: %s", container.name, e)
+            container.ports = kept
+
+    async def _piecewise(self, have: set[Resource]) -> None:
+        core = self._core
+        pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
+        pieces += [(n.name, DRIVERS[n.driver].render_network(n)) for n in core.state.networks.values()]
+        pieces += [(c.name, sandbox.render(core.state, c)) for c in core.state.containers.values()]
+        for name, resources in pieces:
+            keys = {r.key for r in resources}
+            try:
+                await core.on_kernel(core.kernel.apply, resources, {r for r in have if r.key in keys})
+            except NetengineError as e:
+                log.error("%s is not as it should be: %s", name, e)
+
+    async def _after_end(self, container: Container) -> None:
+        """A container that ended unseen is removed or started again, as was asked."""
+        core, host = self._core, container.host_config
+        if host.auto_remove:
+            await self._containers.lifecycle.remove(container)
+            return
+        policy = host.restart_policy.name
+        again = policy in ("always", "unless-stopped") or (policy == "on-failure" and container.state.exit_code != 0)
+        if again and not container.state.stopped_by_user:
+            try:
+                await self._containers.start(container.id)
+            except NetengineError as e:
+                log.error("container %s could not be started again: %s", container.name, e)
+
+
+def _subnets(network: Network) -> str:
+    return ", ".join(s.subnet for s in network.subnets)
+
+
+def this_boot() -> str:
+    """Names this boot and this network namespace: what was done to a sysctl here holds no longer than they."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{os.stat('/proc/self/ns/net').st_ino}"

@@ -1,0 +1,137 @@
+"""Sandboxes: from a container and its endpoints to kernel resources, and how endpoints come and go in a live one.
+
+Which endpoint carries the default route, and with it the published ports, is decided here for the sandbox as a whole; what one
+endpoint is made of is the driver's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netengine.drivers import DRIVERS, EndpointContext
+from netengine.engine.core import Core, Operation, new_id
+from netengine.engine.ports import reserve, wishes_of
+from netengine.engine.state import State
+from netengine.ipam import random_mac
+from netengine.kernel.resources import Loopback, Namespace, NamespaceAlias, Resource, Sysctl
+from netengine.kernel.sysctl import path_of
+from netengine.model import Attachment, Container, Endpoint, Network
+
+IFACE_PREFIX = "eth"
+
+
+def joins_mode(network_mode: str) -> str:
+    """X of the network mode container:X, or ""."""
+    kind, _, target = network_mode.partition(":")
+    return target if kind == "container" else ""
+
+
+def joins(container: Container) -> str:
+    """The container whose sandbox this one shares, or ""."""
+    return joins_mode(container.host_config.network_mode)
+
+
+def owns_sandbox(container: Container) -> bool:
+    """Whether the container has a network namespace of its own while it runs."""
+    return container.host_config.network_mode != "host" and not joins(container)
+
+
+def gateway_network(state: State, container: Container) -> str:
+    """The id of the network that carries the sandbox's default route, or "": Docker's order of preference."""
+    candidates = []
+    for network_id, endpoint in container.endpoints.items():
+        network = state.networks[network_id]
+        if network.internal or not endpoint.gateway:
+            continue
+        candidates.append((-container.attachments[network_id].gw_priority, network.name, network_id))
+    return min(candidates)[2] if candidates else ""
+
+
+def render(state: State, container: Container) -> frozenset[Resource]:
+    """Everything in the kernel that exists because of this container's sandbox."""
+    if not container.sandbox_id:
+        return frozenset()
+    out: set[Resource] = {NamespaceAlias(container.name, container.sandbox_id)}
+    if not owns_sandbox(container):
+        return frozenset(out)
+    ns = container.sandbox_id
+    out |= {Namespace(ns), Loopback(ns)}
+    for name, value in (container.host_config.sysctls or {}).items():
+        if name.startswith("net."):
+            out.add(Sysctl(ns, path_of(name), value))
+    gateway = gateway_network(state, container)
+    for network_id, endpoint in container.endpoints.items():
+        network = state.networks[network_id]
+        is_gateway = network_id == gateway
+        context = EndpointContext(is_gateway, tuple(container.ports) if is_gateway else ())
+        out |= DRIVERS[network.driver].render_endpoint(network, endpoint, context)
+    return frozenset(out)
+
+
+def start_order(state: State, container: Container) -> Iterable[str]:
+    """Network ids in the order in which interfaces are numbered: the default bridge, the network of the network mode, the
+    others by name."""
+
+    def rank(network_id: str) -> tuple[int, str]:
+        network = state.networks[network_id]
+        if network.name == "bridge":
+            return 0, ""
+        if container.host_config.network_mode in (network.name, network.id):
+            return 1, ""
+        return 2, network.name
+
+    return sorted(container.attachments, key=rank)
+
+
+def free_link(container: Container) -> str:
+    """The lowest ethN that is free in the sandbox."""
+    used = {e.link for e in container.endpoints.values()}
+    return next(name for name in (f"{IFACE_PREFIX}{n}" for n in range(len(used) + 1)) if name not in used)
+
+
+def build_endpoint(
+    core: Core, operation: Operation, container: Container, network: Network, wish: Attachment
+) -> Endpoint:
+    """An endpoint with its address leased, put among the container's; taken back when the operation fails."""
+    identity = new_id()
+    endpoint = Endpoint(
+        id=identity,
+        network_id=network.id,
+        container_id=container.id,
+        sandbox_id=container.sandbox_id,
+        host_link=f"veth{identity[:7]}",
+    )
+    if DRIVERS[network.driver].has_addresses:
+        address = operation.lease(network, identity, wish.ip)
+        endpoint.address = f"{address}/{core.addresses.prefixlen(network.id, address)}"
+        if not network.internal:
+            endpoint.gateway = (network.bridge and network.bridge.container_gateway) or core.addresses.gateway(
+                network.id, address
+            )
+        endpoint.mac = wish.mac or random_mac()
+        endpoint.link = free_link(container)
+    container.endpoints[network.id] = endpoint
+    operation.change(lambda: container.endpoints.pop(network.id, None))
+    return endpoint
+
+
+async def settle_ports(core: Core, operation: Operation, container: Container) -> None:
+    """Take the container's published ports when it has got a way out, and forget them when it has lost it."""
+    before = list(container.ports)
+    gateway = gateway_network(core.state, container)
+    if not gateway:
+        container.ports = []
+    elif not container.ports:
+        bridge = core.state.networks[gateway].bridge
+        default = (bridge.host_binding if bridge else "") or str(core.config.ip)
+        container.ports = await reserve(operation, wishes_of(container), default)
+    if container.ports != before:
+        operation.change(lambda: setattr(container, "ports", before))
+
+
+def drop_endpoint(core: Core, operation: Operation, container: Container, network_id: str) -> Endpoint:
+    """Take an endpoint out of the model and give its address back when the operation finishes."""
+    endpoint = container.endpoints.pop(network_id)
+    operation.change(lambda: container.endpoints.__setitem__(network_id, endpoint))
+    operation.release(network_id, endpoint.ip, endpoint.id)
+    return endpoint

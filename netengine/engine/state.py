@@ -1,0 +1,67 @@
+"""What exists, in memory: networks and containers by id, and how a user's reference finds one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from netengine.errors import Invalid, NotFound
+from netengine.model import Container, Network
+
+T = TypeVar("T", Network, Container)
+
+
+def _find(kind: str, objects: dict[str, T], reference: str) -> T | None:
+    """Full id, then full name, then a prefix of the id."""
+    if reference in objects:
+        return objects[reference]
+    named = [o for o in objects.values() if o.name == reference]
+    if len(named) == 1:
+        return named[0]
+    if len(named) > 1:
+        raise Invalid(f"{kind} {reference} is ambiguous ({len(named)} matches found on name)")
+    prefixed = [o for i, o in objects.items() if reference and i.startswith(reference)]
+    if len(prefixed) > 1:
+        raise Invalid(f"{kind} {reference} is ambiguous ({len(prefixed)} matches found based on ID prefix)")
+    return prefixed[0] if prefixed else None
+
+
+class State:
+    """The model in memory. Read freely on the event loop; changed by the engine's operations only."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, Network] = {}
+        self.containers: dict[str, Container] = {}
+
+    def network(self, reference: str) -> Network:
+        """Raises NotFound with Docker's text, Invalid when several match."""
+        found = _find("network", self.networks, reference)
+        if found is None:
+            raise NotFound(f"network {reference} not found")
+        return found
+
+    def container(self, reference: str) -> Container:
+        """Raises NotFound with Docker's text, Invalid when several match."""
+        reference = reference.removeprefix("/")
+        found = _find("container", self.containers, reference)
+        if found is None:
+            raise NotFound(f"No such container: {reference}")
+        return found
+
+    def network_named(self, name: str) -> Network | None:
+        return next((n for n in self.networks.values() if n.name == name), None)
+
+    def container_named(self, name: str) -> Container | None:
+        return next((c for c in self.containers.values() if c.name == name), None)
+
+    def attached_to(self, network_id: str) -> Iterable[Container]:
+        """Containers with a live endpoint on the network."""
+        return [c for c in self.containers.values() if network_id in c.endpoints]
+
+    def sharing(self, container: Container) -> Iterable[Container]:
+        """Running containers that joined this one's sandbox (network mode container:X)."""
+        return [
+            c
+            for c in self.containers.values()
+            if c.id != container.id and c.running and c.sandbox_id and c.sandbox_id == container.sandbox_id
+        ]
