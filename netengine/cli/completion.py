@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BASH = r"""_netengine() {
     local IFS=$'\n'
-    COMPREPLY=($(netengine __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    COMPREPLY=($(netengine __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
 }
 complete -o default -F _netengine netengine"""
 """`-o default` gives file names where there are no candidates, as for --env-file and import."""

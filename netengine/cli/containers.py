@@ -263,7 +263,7 @@ TOP = Command(
     "top",
     "Display the running processes of a container",
     _top,
-    arguments="CONTAINER [ps OPTIONS...]",
+    arguments="CONTAINER [PS_OPTION...]",
     completes="container",
     wrapped=True,
     examples=(("netengine top web", ""), ("netengine top web -o pid,comm", "with the columns of ps that you name")),

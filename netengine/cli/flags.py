@@ -145,7 +145,7 @@ class Command:
 
     def accepts(self) -> tuple[int, int | None]:
         """Least and greatest number of arguments; None for no limit."""
-        words = [word for word in self.arguments.split() if not word.startswith("[OPTIONS")]
+        words = self.arguments.split()
         least = sum(not word.startswith("[") for word in words)
         return least, None if "..." in self.arguments else len(words)
 
