@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
+Socket = socket.socket
 
 REPO = Path(__file__).resolve().parent.parent
 CLONE_NEWNET = 0x40000000
@@ -120,15 +121,13 @@ class Namespace:
         """Call a function on a thread that is in the namespace."""
         return self._inside.submit(function).result()
 
-    def socket(
-        self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, timeout: float = 2.0
-    ) -> socket.socket:
+    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, timeout: float = 2.0) -> Socket:
         """A socket of the namespace, to be used from any thread: a socket stays in the namespace it was made in."""
         made = self.inside(lambda: socket.socket(family, kind))
         made.settimeout(timeout)
         return made
 
-    def connect(self, address: str, port: int, timeout: float = 2.0) -> socket.socket:
+    def connect(self, address: str, port: int, timeout: float = 2.0) -> Socket:
         """A TCP connection from here. Raises OSError."""
         made = self.socket(timeout=timeout)
         try:
