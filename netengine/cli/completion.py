@@ -78,7 +78,7 @@ def _words(words: Sequence[str], word: str) -> Iterator[str]:
 
 
 def _names(flag: Flag) -> list[str]:
-    return [f"--{flag.name}", *([f"-{flag.short}"] if flag.short else [])]
+    return [*(f"--{name}" for name in (flag.name, *flag.also)), *([f"-{flag.short}"] if flag.short else [])]
 
 
 def _arguments(words: Sequence[str], flags: dict[str, Flag]) -> int:

@@ -104,7 +104,7 @@ def _stopping(verb: str) -> Command:
         completes="container",
         flags=(
             text("s signal", "SIGNAL", "Signal to send to the container (default SIGTERM, or the container's own)"),
-            number("t timeout", "SECONDS", "Seconds to wait before it is killed; -1 for ever"),
+            number("t timeout time", "SECONDS", "Seconds to wait before it is killed; -1 for ever"),
         ),
         examples=((f"netengine {verb} web", ""), (f"netengine {verb} -t 1 web db", "with little patience")),
     )

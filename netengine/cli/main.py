@@ -6,6 +6,7 @@ command returns (126, 127 and a container's own status come from `run` and `exec
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -25,6 +26,9 @@ FLAGS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the locale cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return _dispatch(sys.argv[1:] if argv is None else argv)

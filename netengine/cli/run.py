@@ -93,7 +93,15 @@ def _run(call: Invocation) -> int:
             session[0].close()
             complain(error.message)
             return start_status(error.message)
-        return _converse(call.engine, path, session, waiting, stdin=streams["stdin"], tty=tty)
+        return _converse(
+            call.engine,
+            path,
+            session,
+            waiting,
+            stdin=streams["stdin"],
+            tty=tty,
+            proxied=call.options.switch("sig-proxy", True),
+        )
 
 
 def _converse(
@@ -173,6 +181,8 @@ def _attach(call: Invocation) -> int:
         )
 
 
+_PROXY = switch("sig-proxy", "Pass our signals on to the process", "true")
+
 _NETWORK_NOTE = """
     --network app, or with more to say: --network name=app,alias=web,ip=10.9.0.7,mac-address=...,gw-priority=1,driver-opt=K=V
     -p 8080:80   127.0.0.1:8080:80   127.0.0.1::80   [::1]:80:80   8000-8010:80-90   8000-8010:80   53:53/udp
@@ -186,7 +196,7 @@ RUN = Command(
     completes="image",
     wrapped=True,
     failure=NOT_STARTED,
-    flags=(*FLAGS, switch("d detach", "Run in the background and print the container ID")),
+    flags=(*FLAGS, switch("d detach", "Run in the background and print the container ID"), _PROXY),
     notes=_NETWORK_NOTE,
     examples=(
         (
@@ -211,8 +221,6 @@ CREATE = Command(
         ("netengine create --name web -p 8080:80 host python3 -m http.server 80", "start it with: netengine start web"),
     ),
 )
-
-_PROXY = switch("sig-proxy", "Pass our signals on to the process", "true")
 
 START = Command(
     "start",

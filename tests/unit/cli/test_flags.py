@@ -13,6 +13,7 @@ FLAGS = (
     switch("t tty", "x"),
     many("p publish", "PORTS", "x"),
     text("name", "NAME", "x"),
+    text("network net", "NAME", "x"),
     number("n last", "N", "x"),
 )
 
@@ -24,6 +25,10 @@ def _parse(*words, wrapped=False):
 def test_every_spelling_of_a_value():
     options, rest = _parse("-p80", "-p", "81", "-p=82", "--publish", "83", "--publish=84", "x")
     assert (options.many("publish"), rest) == (["80", "81", "82", "83", "84"], ["x"])
+
+
+def test_an_older_name_is_the_same_flag():
+    assert _parse("--net", "app")[0].text("network") == "app"
 
 
 def test_switches_join_and_take_a_value_only_after_an_equals_sign():

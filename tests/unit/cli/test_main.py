@@ -107,6 +107,13 @@ def test_a_reader_that_has_gone_is_no_error(engine, process):
     assert child.wait(10) == 141
 
 
+def test_a_name_that_the_locale_cannot_show_is_shown_escaped(engine, process, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    engine.on("GET /networks", [{"Name": "caf\u00e9\ud800", "Id": "a" * 64, "Driver": "bridge", "Scope": "local"}])
+    out, err = process("network", "ls", "--format", "{{.Name}}").communicate(timeout=10)
+    assert (out, err) == (b"caf\\xe9\\ud800\n", b"")
+
+
 def test_ctrl_c_is_quiet(engine, process):
     def stuck(request):
         child.send_signal(signal.SIGINT)
