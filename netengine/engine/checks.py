@@ -161,7 +161,8 @@ def container_request(config: ContainerConfig, host: HostConfig) -> None:
     policy = host.restart_policy
     if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
         raise Invalid(
-            f"invalid restart policy: unknown policy {_shown(policy.name)}; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            f"invalid restart policy: unknown policy {_shown(policy.name)}; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
     if host.auto_remove and policy.name not in ("", "no"):
         raise Invalid("can't create 'AutoRemove' container with restart policy")

@@ -131,5 +131,6 @@ async def _take(operation: Operation, wish: PortWish, address: str) -> int:
             if wish.low == wish.high:
                 raise KernelRefused(e.message) from e
     raise KernelRefused(
-        f"Bind for {address}:{wish.low}-{wish.high} failed: all {wish.high - wish.low + 1} ports of the range are already allocated"
+        f"Bind for {address}:{wish.low}-{wish.high} failed: "
+        f"all {wish.high - wish.low + 1} ports of the range are already allocated"
     )

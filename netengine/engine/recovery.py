@@ -295,7 +295,7 @@ class Recovery:
 
     async def _after_end(self, container: Container) -> None:
         """A container that ended unseen is removed or started again, as was asked."""
-        core, host = self._core, container.host_config
+        host = container.host_config
         if host.auto_remove:
             await self._containers.lifecycle.remove(container)
             return

@@ -64,7 +64,8 @@ def _bind(text: str) -> Bind:
     for flag in flags:
         if flag not in _BIND_FLAGS | _PROPAGATIONS:
             raise Invalid(
-                f"invalid mode {mode!r} in volume specification {text!r}: known are {', '.join(sorted(_BIND_FLAGS | _PROPAGATIONS))}"
+                f"invalid mode {mode!r} in volume specification {text!r}: "
+                f"known are {', '.join(sorted(_BIND_FLAGS | _PROPAGATIONS))}"
             )
     propagation = next((f for f in flags if f in _PROPAGATIONS), "rprivate")
     return Bind(source, _target(target, text), "ro" in flags, propagation)

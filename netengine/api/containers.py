@@ -1,0 +1,285 @@
+"""/containers: decode, call the engine, encode."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from netengine.api import stdcopy, unsupported, wire
+from netengine.api.http import (
+    body_object,
+    boolean,
+    decode,
+    engine_of,
+    filters,
+    flag,
+    matches_labels,
+    moment,
+    number,
+    reply,
+    version_of,
+)
+from netengine.api.networks import prunable
+from netengine.api.streams import MULTIPLEXED, RAW, HijackedConnection, hijack, parse_detach_keys, pump
+from netengine.engine import Engine
+from netengine.engine.ports import parse_port
+from netengine.engine.requests import ContainerRequest
+from netengine.errors import Invalid, NetengineError
+from netengine.model import Container
+
+_FILTERS = (
+    "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "name", "network", "publish", "since",
+    "status", "volume",
+)  # fmt: skip
+_STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_PRUNE_FILTERS = ("until", "label", "label!")
+_SEVERAL_ENDPOINTS = (1, 44)
+
+
+def _container(request: web.Request) -> Container:
+    return engine_of(request).state.container(request.match_info["id"])
+
+
+# -- list and inspect -------------------------------------------------------------------------------------------------
+
+
+async def list_containers(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    wanted = filters(request, _FILTERS)
+    limit = number(request, "limit") or 0
+    everything = flag(request, "all") or limit > 0 or bool(wanted.keys() & {"status", "exited"})
+    newest_first = sorted(engine.state.containers.values(), key=lambda c: c.created, reverse=True)
+    found = [c for c in newest_first if (everything or c.running) and _matches(engine, c, wanted)]
+    version = version_of(request)
+    return reply([wire.summary(engine, c, version) for c in (found[:limit] if limit > 0 else found)])
+
+
+def _matches(engine: Engine, container: Container, wanted: dict[str, list[str]]) -> bool:
+    return all(_matches_one(engine, container, name, values) for name, values in wanted.items())
+
+
+def _matches_one(engine: Engine, c: Container, name: str, values: list[str]) -> bool:
+    match name:
+        case "id":
+            return any(c.id.startswith(v) for v in values)
+        case "name":
+            return any(v.removeprefix("^").removeprefix("/").removesuffix("$") in c.name for v in values)
+        case "status":
+            for value in values:
+                if value not in _STATUSES:
+                    raise Invalid(f"invalid filter 'status={value}'")
+            return c.state.status in values
+        case "label":
+            return matches_labels(c.config.labels or {}, values)
+        case "network":
+            return any(engine.state.network(v).id in c.attachments for v in values)
+        case "exited":
+            return c.state.status == "exited" and str(c.state.exit_code) in values
+        case "ancestor":
+            return any(v in (c.image, c.image_id, c.image.removesuffix(":latest")) for v in values)
+        case "publish":
+            return any((p.container_port, p.protocol) == parse_port(v) for p in c.ports for v in values)
+        case "expose":
+            exposed = {parse_port(spec) for spec in c.config.exposed_ports or {}}
+            return any(parse_port(v) in exposed for v in values)
+        case "before":
+            return c.created < min(engine.state.container(v).created for v in values)
+        case "since":
+            return c.created > max(engine.state.container(v).created for v in values)
+        case "volume":
+            return any(v in (m["Source"], m["Destination"]) for m in wire.mounts(c) for v in values)
+        case "is-task":
+            return not boolean(values, "is-task")
+        case _:
+            return values == ["none"]
+
+
+async def inspect(request: web.Request) -> web.Response:
+    return reply(wire.container(engine_of(request), _container(request), version_of(request)))
+
+
+async def top(request: web.Request) -> web.Response:
+    titles, rows = await engine_of(request).containers.top(request.match_info["id"], request.query.get("ps_args", ""))
+    return reply({"Titles": titles, "Processes": rows})
+
+
+# -- create and life --------------------------------------------------------------------------------------------------
+
+
+async def create(request: web.Request) -> web.Response:
+    body = await body_object(request)
+    warnings = unsupported.check(body)
+    asked = decode(body, ContainerRequest)
+    _honour(asked, version_of(request))
+    container, more = await engine_of(request).containers.create(request.query.get("name", ""), asked)
+    return reply({"Id": container.id, "Warnings": warnings + more}, 201)
+
+
+def _honour(asked: ContainerRequest, version: tuple[int, int]) -> None:
+    """Rules of older API versions."""
+    endpoints = (asked.networking_config.endpoints_config or {}) if asked.networking_config else {}
+    if version < _SEVERAL_ENDPOINTS and len(endpoints) > 1:
+        raise Invalid("Container cannot be created with multiple network endpoints: " + ", ".join(sorted(endpoints)))
+    if version < (1, 48):
+        for settings in endpoints.values():
+            if settings is not None:
+                settings.gw_priority = 0
+
+
+async def start(request: web.Request) -> web.Response:
+    await engine_of(request).containers.start(request.match_info["id"])
+    return web.Response(status=204)
+
+
+async def stop(request: web.Request) -> web.Response:
+    await engine_of(request).containers.stop(request.match_info["id"], number(request, "t"))
+    return web.Response(status=204)
+
+
+async def restart(request: web.Request) -> web.Response:
+    await engine_of(request).containers.restart(request.match_info["id"], number(request, "t"))
+    return web.Response(status=204)
+
+
+async def kill(request: web.Request) -> web.Response:
+    await engine_of(request).containers.kill(request.match_info["id"], request.query.get("signal", ""))
+    return web.Response(status=204)
+
+
+async def pause(request: web.Request) -> web.Response:
+    await engine_of(request).containers.pause(request.match_info["id"], True)
+    return web.Response(status=204)
+
+
+async def unpause(request: web.Request) -> web.Response:
+    await engine_of(request).containers.pause(request.match_info["id"], False)
+    return web.Response(status=204)
+
+
+async def rename(request: web.Request) -> web.Response:
+    await engine_of(request).containers.rename(request.match_info["id"], request.query.get("name", ""))
+    return web.Response(status=204)
+
+
+async def remove(request: web.Request) -> web.Response:
+    if flag(request, "link"):
+        raise Invalid("links are not supported by this version of netengine; nothing was removed")
+    await engine_of(request).containers.remove(request.match_info["id"], flag(request, "force"))
+    return web.Response(status=204)
+
+
+async def prune(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    wanted = filters(request, _PRUNE_FILTERS)
+    removed = []
+    for container in list(engine.state.containers.values()):
+        if not container.running and prunable(container.created, container.config.labels or {}, wanted):
+            await engine.containers.remove(container.id, False)
+            removed.append(container.id)
+    engine.events.publish("container", "prune", "", reclaimed="0")
+    return reply({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
+
+
+async def wait(request: web.Request) -> web.StreamResponse:
+    condition = request.query.get("condition", "") or "not-running"
+    if condition not in ("not-running", "next-exit", "removed"):
+        raise Invalid(f"invalid condition: {condition[:40]!r}")
+    future = engine_of(request).containers.lifecycle.when(_container(request), condition)
+    # The client starts the container only after it has seen the headers.
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    try:
+        code = await future
+    finally:
+        future.cancel()
+    await response.write(reply({"StatusCode": code}).body)  # type: ignore[arg-type]  # bytes, as reply makes it
+    await response.write_eof()
+    return response
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+async def attach(request: web.Request) -> web.StreamResponse:
+    engine, container = engine_of(request), _container(request)
+    wants_input = flag(request, "stdin") and container.config.open_stdin
+    outputs = frozenset({n for n, name in ((1, "stdout"), (2, "stderr")) if flag(request, name)})
+    streaming, replay = flag(request, "stream"), flag(request, "logs")
+    tty = container.config.tty
+    keys = parse_detach_keys(request.query.get("detachKeys") or "ctrl-p,ctrl-q") if tty else None
+    if streaming and container.state.status == "exited":
+        raise Invalid("You cannot attach to a stopped container, start it first")
+    if streaming and container.state.status == "paused":
+        raise Invalid("You cannot attach to a paused container, unpause it first")
+    if streaming and not engine.containers.lifecycle.has_process(container):
+        await engine.containers.attach(container.id)  # raises: there is no process
+
+    async def session(connection: HijackedConnection) -> None:
+        if replay:
+            lines = engine.containers.logs(container, follow=False, since_ns=None, until_ns=None, tail=None)
+            async for line in lines:
+                await connection.send(line.stream, line.data)
+        if not streaming:
+            return
+        try:
+            stream = await engine.containers.attach(container.id)
+        except NetengineError:
+            return  # the start failed: its own answer says why
+        try:
+            await pump(connection, stream, stdin=wants_input, outputs=outputs, detach_keys=keys)
+        finally:
+            await stream.close()
+
+    engine.containers.lifecycle.publish(container, "attach")
+    return await hijack(request, tty=tty, session=session, multiplexed_type=version_of(request) >= (1, 42))
+
+
+async def resize(request: web.Request) -> web.Response:
+    height, width = number(request, "h"), number(request, "w")
+    if height is None or width is None:
+        raise Invalid("invalid terminal size: give h and w")
+    await engine_of(request).containers.resize(request.match_info["id"], height, width)
+    return web.Response(status=200)
+
+
+async def logs(request: web.Request) -> web.StreamResponse:
+    engine, container = engine_of(request), _container(request)
+    outputs = {n for n, name in ((1, "stdout"), (2, "stderr")) if flag(request, name)}
+    if not outputs:
+        raise Invalid("Bad parameters: you must choose at least one stream")
+    follow, stamped = flag(request, "follow"), flag(request, "timestamps")
+    lines = engine.containers.logs(
+        container,
+        follow=follow,
+        since_ns=moment(request, "since"),
+        until_ns=moment(request, "until") or None,
+        tail=_tail(request),
+    )
+    tty = container.config.tty
+    kind = RAW if tty or version_of(request) < (1, 42) else MULTIPLEXED
+    response = web.StreamResponse(headers={"Content-Type": kind})
+    await response.prepare(request)
+    fresh = {1: True, 2: True}
+    async with aclosing(lines) as opened:  # type: ignore[type-var]  # an async generator behind AsyncIterator
+        async for line in opened:
+            if line.stream not in outputs:
+                continue
+            data = line.data
+            if stamped and fresh[line.stream]:
+                data = f"{_stamp(line.time_ns)} ".encode() + data
+            fresh[line.stream] = not line.continues
+            await response.write(data if tty else stdcopy.frame(line.stream, data))
+    await response.write_eof()
+    return response
+
+
+def _tail(request: web.Request) -> int | None:
+    text = request.query.get("tail", "")
+    return int(text) if text.isdigit() else None
+
+
+def _stamp(time_ns: int) -> str:
+    seconds, fraction = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"

@@ -1,0 +1,87 @@
+"""/images: decode, call the image store, encode. Nothing is ever pulled: root file systems are imported."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from netengine.api import wire
+from netengine.api.http import engine_of, filters, flag, matches_labels, reply
+from netengine.engine import Engine
+from netengine.errors import Conflict, NotFound
+from netengine.runtime import Image
+
+_FILTERS = ("before", "dangling", "label", "reference", "since", "until")
+
+
+def _using(engine: Engine, image: Image) -> int:
+    return sum(c.image_id == image.id for c in engine.state.containers.values())
+
+
+async def list_images(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    wanted = filters(request, _FILTERS)
+    found = [i for i in engine.images.list() if _matches(i, wanted)]
+    return reply([wire.image_summary(i, _using(engine, i)) for i in found])
+
+
+def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
+    if "reference" in wanted:
+        names = {*image.repo_tags, *(t.rpartition(":")[0] for t in image.repo_tags)}
+        if not names & set(wanted["reference"]):
+            return False
+    if "dangling" in wanted and (wanted["dangling"] == ["true"]) == bool(image.repo_tags):
+        return False
+    return matches_labels(image.config.labels, wanted.get("label", []))
+
+
+async def inspect(request: web.Request) -> web.Response:
+    return reply(wire.image(engine_of(request).images.find(request.match_info["name"])))
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """POST /images/create: `fromSrc=-` imports the body; `fromImage` would pull, which netengine does not."""
+    query = request.query
+    if query.get("fromImage"):
+        name = query["fromImage"]
+        raise NotFound(
+            f"pull access denied for {name}, repository does not exist: netengine pulls no images; "
+            f"use the built-in image host, or import a root file system: docker import rootfs.tar {name}"
+        )
+    if query.get("fromSrc") != "-":
+        raise NotFound("netengine imports from a tar stream only: docker import FILE NAME, or - for standard input")
+    engine = engine_of(request)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for chunk in request.content.iter_chunked(1 << 18):
+            yield chunk
+
+    identity = await engine.images.import_tar(
+        chunks(),
+        repository=query.get("repo", ""),
+        tag=query.get("tag", ""),
+        changes=query.getall("changes", []),
+        message=query.get("message", ""),
+    )
+    engine.events.publish("image", "import", identity, name=query.get("repo", ""))
+    return reply({"status": identity})
+
+
+async def tag(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    engine.images.tag(request.match_info["name"], request.query.get("repo", ""), request.query.get("tag", ""))
+    return web.Response(status=201)
+
+
+async def remove(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    image = engine.images.find(request.match_info["name"])
+    users = [c for c in engine.state.containers.values() if c.image_id == image.id]
+    if users and not (flag(request, "force") and not any(c.running for c in users)):
+        raise Conflict(
+            f'conflict: unable to remove repository reference "{request.match_info["name"]}" (must force) - '
+            f"container {users[0].id[:12]} is using its referenced image {image.id.removeprefix('sha256:')[:12]}"
+        )
+    done = await engine.images.remove(request.match_info["name"], force=flag(request, "force"))
+    return reply([{kind: name} for kind, name in done])

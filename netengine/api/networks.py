@@ -1,0 +1,130 @@
+"""/networks: decode, call the engine, encode."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from aiohttp import web
+
+from netengine.api import wire
+from netengine.api.http import body_object, boolean, decode, engine_of, filters, matches_labels, reply, version_of
+from netengine.engine import Engine
+from netengine.engine.requests import ConnectRequest, DisconnectRequest, NetworkRequest
+from netengine.errors import Invalid, NotFound
+from netengine.model import Network
+
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_PRUNE_FILTERS = ("until", "label", "label!")
+
+
+async def list_networks(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    wanted = filters(request, _FILTERS)
+    found = [n for n in engine.state.networks.values() if _matches(engine, n, wanted)]
+    return reply([wire.network(engine, n, detail=False) for n in sorted(found, key=lambda n: n.created)])
+
+
+def _matches(engine: Engine, network: Network, wanted: dict[str, list[str]]) -> bool:
+    for name, values in wanted.items():
+        match name:
+            case "driver":
+                ok = network.driver in values
+            case "scope":
+                ok = network.scope in values
+            case "id":
+                ok = any(v in network.id for v in values)
+            case "name":
+                ok = any(v in network.name for v in values)
+            case "label":
+                ok = matches_labels(network.labels, values)
+            case "type":
+                if not set(values) <= {"builtin", "custom"}:
+                    raise Invalid(f"invalid filter: 'type'='{values[0]}'")
+                ok = ("builtin" if network.predefined else "custom") in values
+            case _:
+                unused = not network.predefined and not engine.networks.has_users(network)
+                ok = unused == boolean(values, "dangling")
+        if not ok:
+            return False
+    return True
+
+
+async def inspect(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    network = engine.state.network(request.match_info["id"])
+    scope = request.query.get("scope", "")
+    if scope and scope != network.scope:
+        raise NotFound(f"network {request.match_info['id']} not found")
+    return reply(wire.network(engine, network, detail=True))
+
+
+async def create(request: web.Request) -> web.Response:
+    body = await body_object(request)
+    asked = decode(body, NetworkRequest)
+    if version_of(request) < (1, 48):
+        asked.enable_ipv4 = None
+    network, warning = await engine_of(request).networks.create(asked)
+    return reply({"Id": network.id, "Warning": warning}, 201)
+
+
+async def connect(request: web.Request) -> web.Response:
+    asked = decode(await body_object(request), ConnectRequest)
+    if asked.endpoint_config is not None and version_of(request) < (1, 48):
+        asked.endpoint_config.gw_priority = 0
+    await engine_of(request).networks.connect(request.match_info["id"], asked)
+    return web.Response(status=200)
+
+
+async def disconnect(request: web.Request) -> web.Response:
+    asked = decode(await body_object(request), DisconnectRequest)
+    await engine_of(request).networks.disconnect(request.match_info["id"], asked.container, asked.force)
+    return web.Response(status=200)
+
+
+async def remove(request: web.Request) -> web.Response:
+    await engine_of(request).networks.remove(request.match_info["id"])
+    return web.Response(status=204)
+
+
+async def prune(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    wanted = filters(request, _PRUNE_FILTERS)
+    removed = []
+    for network in list(engine.state.networks.values()):
+        if (
+            network.predefined
+            or engine.networks.has_users(network)
+            or not prunable(network.created, network.labels, wanted)
+        ):
+            continue
+        await engine.networks.remove(network.id)
+        removed.append(network.name)
+    engine.events.publish("network", "prune", "", reclaimed="0")
+    return reply({"NetworksDeleted": removed or None})
+
+
+def prunable(created: str, labels: dict[str, str], wanted: dict[str, list[str]]) -> bool:
+    """Whether the filters of a prune call take a thing."""
+    if "label" in wanted and not matches_labels(labels, wanted["label"]):
+        return False
+    if any(matches_labels(labels, [label]) for label in wanted.get("label!", [])):
+        return False
+    return not ("until" in wanted and not _before(created, wanted["until"][0]))
+
+
+def _before(created: str, until: str) -> bool:
+    """Whether a time is before `until`: seconds since the epoch, RFC 3339, or a duration ago such as 10m."""
+    at = datetime.fromisoformat(created[:26] + "+00:00").timestamp()
+    try:
+        return at < float(until)
+    except ValueError:
+        pass
+    units = {"s": 1, "m": 60, "h": 3600}
+    if until[-1:] in units and until[:-1].isdigit():
+        return at < datetime.now().timestamp() - int(until[:-1]) * units[until[-1]]
+    try:
+        return at < datetime.fromisoformat(until).timestamp()
+    except ValueError:
+        raise Invalid(
+            f"invalid filter 'until={until[:40]}': give a time in RFC 3339, seconds since the epoch, or 10m"
+        ) from None

@@ -1,0 +1,105 @@
+"""The HTTP server: which path leads to which handler, and the life of the daemon around it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from netengine import engine as engines
+from netengine.api import containers, execs, images, networks, system
+from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
+from netengine.config import Config
+from netengine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/_ping", system.ping),
+    ("HEAD", "/_ping", system.ping),
+    ("GET", "/version", system.version),
+    ("GET", "/info", system.info),
+    ("GET", "/events", system.events),
+    ("GET", "/networks", networks.list_networks),
+    ("GET", "/networks/", networks.list_networks),
+    ("POST", "/networks/create", networks.create),
+    ("POST", "/networks/prune", networks.prune),
+    ("GET", "/networks/{id:.+}", networks.inspect),
+    ("POST", "/networks/{id:.+}/connect", networks.connect),
+    ("POST", "/networks/{id:.+}/disconnect", networks.disconnect),
+    ("DELETE", "/networks/{id:.+}", networks.remove),
+    ("GET", "/containers/json", containers.list_containers),
+    ("POST", "/containers/create", containers.create),
+    ("POST", "/containers/prune", containers.prune),
+    ("GET", "/containers/{id}/json", containers.inspect),
+    ("GET", "/containers/{id}/top", containers.top),
+    ("GET", "/containers/{id}/logs", containers.logs),
+    ("POST", "/containers/{id}/start", containers.start),
+    ("POST", "/containers/{id}/stop", containers.stop),
+    ("POST", "/containers/{id}/restart", containers.restart),
+    ("POST", "/containers/{id}/kill", containers.kill),
+    ("POST", "/containers/{id}/pause", containers.pause),
+    ("POST", "/containers/{id}/unpause", containers.unpause),
+    ("POST", "/containers/{id}/rename", containers.rename),
+    ("POST", "/containers/{id}/wait", containers.wait),
+    ("POST", "/containers/{id}/attach", containers.attach),
+    ("POST", "/containers/{id}/resize", containers.resize),
+    ("POST", "/containers/{id}/exec", execs.create),
+    ("DELETE", "/containers/{id}", containers.remove),
+    ("POST", "/exec/{id}/start", execs.start),
+    ("POST", "/exec/{id}/resize", execs.resize),
+    ("GET", "/exec/{id}/json", execs.inspect),
+    ("GET", "/images/json", images.list_images),
+    ("POST", "/images/create", images.create),
+    ("GET", "/images/{name:.+}/json", images.inspect),
+    ("POST", "/images/{name:.+}/tag", images.tag),
+    ("DELETE", "/images/{name:.+}", images.remove),
+    ("GET", "/netengine/explain", system.explain_reference),
+)
+_VERSION = r"/v{version:[0-9]+\.[0-9]+}"
+_SHUTDOWN_SECONDS = 3.0
+
+
+def build(engine: Engine) -> web.Application:
+    """The application: every route bare and under /v1.NN."""
+    app = web.Application(middlewares=[docker_semantics], client_max_size=1 << 40)
+    app[ENGINE] = engine
+    app.on_response_prepare.append(common_headers)
+    for method, path, handler in _ROUTES:
+        for prefix in ("", _VERSION):
+            app.router.add_route(method, prefix + path, handler)
+    return app
+
+
+async def serve(
+    config: Config, listeners: list[socket.socket], on_ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    """Run the daemon on sockets that listen already, until `stop`; networks and containers run on afterwards."""
+    engine = Engine(config)
+    try:
+        await engine.start()
+        runner = web.AppRunner(
+            build(engine),
+            access_log=None,
+            handle_signals=False,
+            # What a client began is finished when it hangs up: nothing is left half-made.
+            handler_cancellation=False,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        for listener in listeners:
+            await web.SockSite(runner, listener).start()
+        on_ready()
+        await stop.wait()
+        engine.events.close()
+        await runner.cleanup()
+    finally:
+        await engine.close()
+
+
+def cleanup(config: Config) -> list[str]:
+    """Remove every trace of netengine on this host; answers what was removed, a line each."""
+    return asyncio.run(engines.cleanup(config))

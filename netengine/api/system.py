@@ -1,0 +1,204 @@
+"""/_ping, /version, /info, /events, and netengine's own /netengine/… routes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+import netengine
+from netengine.api.http import (
+    API_VERSION,
+    MIN_API_VERSION,
+    engine_of,
+    filters,
+    machine,
+    moment,
+    reply,
+    text_of,
+    version_of,
+)
+from netengine.drivers import DRIVERS
+from netengine.engine import Engine
+from netengine.engine.events import Event
+from netengine.errors import Invalid
+from netengine.ipam import DEFAULT_POOLS
+from netengine.observe.explain import explain
+
+_PING_HEADERS = {
+    "Builder-Version": "2",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+_EVENT_FILTERS = (
+    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service",
+    "type", "volume",
+)  # fmt: skip
+
+
+async def ping(request: web.Request) -> web.Response:
+    body = b"" if request.method == "HEAD" else b"OK"
+    return web.Response(body=body, headers=_PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8"})
+
+
+async def version(request: web.Request) -> web.Response:
+    release = platform.release()
+    details = {
+        "ApiVersion": text_of(API_VERSION),
+        "Arch": machine(),
+        "KernelVersion": release,
+        "MinAPIVersion": text_of(MIN_API_VERSION),
+        "Os": "linux",
+    }
+    return reply(
+        {
+            "Platform": {"Name": "netengine"},
+            "Components": [{"Name": "Engine", "Version": netengine.__version__, "Details": details}],
+            "Version": netengine.__version__,
+            **details,
+            "GitCommit": "",
+            "GoVersion": "",
+            "BuildTime": "",
+        }
+    )
+
+
+async def info(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    containers = list(engine.state.containers.values())
+    states = [c.state.status for c in containers]
+    pools = engine.config.default_address_pools or DEFAULT_POOLS
+    return reply(
+        {
+            "ID": engine.identity,
+            "Name": socket.gethostname(),
+            "ServerVersion": netengine.__version__,
+            "Containers": len(containers),
+            "ContainersRunning": states.count("running"),
+            "ContainersPaused": states.count("paused"),
+            "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+            "Images": len(engine.images.list()),
+            "Driver": "overlayfs",
+            "DriverStatus": [],
+            "Plugins": {"Volume": [], "Network": sorted(DRIVERS), "Authorization": None, "Log": ["json-file"]},
+            "MemoryLimit": True,
+            "SwapLimit": False,
+            "PidsLimit": True,
+            "IPv4Forwarding": True,
+            "Debug": engine.config.log_level == "debug",
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": 0,
+            "NEventsListener": 0,
+            "SystemTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z",
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",
+            "KernelVersion": platform.release(),
+            "OperatingSystem": _operating_system(),
+            "OSType": "linux",
+            "OSVersion": "",
+            "Architecture": platform.machine(),
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "IndexServerAddress": "",
+            "RegistryConfig": None,
+            "GenericResources": None,
+            "DockerRootDir": str(engine.config.data_root),
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
+            "Labels": list(engine.config.labels),
+            "ExperimentalBuild": False,
+            "Runtimes": {"runc": {"path": "runc"}},
+            "DefaultRuntime": "runc",
+            "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": False,
+                "Error": "",
+                "RemoteManagers": None,
+            },
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "",
+            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "DefaultAddressPools": [{"Base": str(p.base), "Size": p.size} for p in pools],
+            "FirewallBackend": {"Driver": "nftables", "Info": [["Table", "ip netengine"]]},
+            "Warnings": [],
+        }
+    )
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    engine = engine_of(request)
+    wanted = filters(request, _EVENT_FILTERS)
+    legacy = version_of(request) < (1, 52)
+    since, until = moment(request, "since"), moment(request, "until")
+    response = web.StreamResponse(headers={"Content-Type": "application/json" if legacy else "application/jsonl"})
+    await response.prepare(request)
+    async with aclosing(engine.events.listen(since, until)) as stream:  # type: ignore[type-var]  # an async generator
+        async for event in stream:
+            if _matches(event, wanted):
+                await response.write(msgspec.json.encode(event.as_wire(legacy)) + b"\n")
+    await response.write_eof()
+    return response
+
+
+def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
+    for name, values in wanted.items():
+        match name:
+            case "type":
+                ok = event.kind in values
+            case "event":
+                ok = any(event.action == v or event.action.startswith(f"{v}:") for v in values)
+            case "label":
+                ok = all(
+                    event.attributes.get(key) == value if sep else key in event.attributes
+                    for key, sep, value in (v.partition("=") for v in values)
+                )
+            case "scope":
+                ok = "local" in values
+            case "container" | "network" | "image":
+                ok = event.kind == name and any(
+                    event.id.startswith(v) or event.attributes.get("name") == v or event.attributes.get("image") == v
+                    for v in values
+                )
+                if name == "container" and event.kind == "network":
+                    ok = any(event.attributes.get("container", "").startswith(v) for v in values)
+            case _:
+                ok = event.kind == name
+        if not ok:
+            return False
+    return True
+
+
+# -- netengine's own --------------------------------------------------------------------------------------------------
+
+
+async def explain_reference(request: web.Request) -> web.Response:
+    """GET /netengine/explain?ref=NAME: the kernel resources behind a network or container, as commands."""
+    engine: Engine = engine_of(request)
+    reference = request.query.get("ref", "")
+    if not reference:
+        raise Invalid("give the name or id of a network or container as ref")
+    kind, thing, resources = engine.resources_of(reference)
+    steps: list[dict[str, Any]] = [{"Command": s.command, "Why": s.why} for s in explain(resources)]
+    return reply({"Kind": kind, "Name": thing.name, "Id": thing.id, "Steps": steps})

@@ -1,0 +1,149 @@
+"""Explain: kernel resources as the `ip`, `nft` and `sysctl` commands that would build the same by hand, each with its reason.
+
+The commands can be pasted into a root shell on a host without netengine. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from netengine.kernel import ruleset
+from netengine.kernel.nftables import element_text
+from netengine.kernel.plan import plan
+from netengine.kernel.resources import (
+    HOST,
+    MARK_GROUP,
+    ROUTE_PROTOCOL,
+    Address,
+    Bridge,
+    Element,
+    HostPort,
+    Loopback,
+    Namespace,
+    NamespaceAlias,
+    Resource,
+    Route,
+    Sysctl,
+    Table,
+    Veth,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command and why it is there."""
+
+    command: str
+    why: str
+
+
+def explain(resources: Iterable[Resource]) -> list[Step]:
+    """The commands in the order in which they work."""
+    return [step for resource in plan(resources, ()).create for step in _steps(resource)]
+
+
+def _name(ns: str) -> str:
+    """A namespace's name in commands: the first twelve digits of its id."""
+    return ns[:12]
+
+
+def _ip(ns: str) -> str:
+    return "ip" if ns == HOST else f"ip -n {_name(ns)}"
+
+
+def _steps(resource: Resource) -> list[Step]:
+    match resource:
+        case Namespace(name=name):
+            return [
+                Step(f"ip netns add {_name(name)}", "the sandbox: a network namespace of its own"),
+                Step(
+                    f"ip netns exec {_name(name)} sysctl -w net.ipv6.conf.default.disable_ipv6=1",
+                    "no IPv6 on the links of a network without it",
+                ),
+            ]
+        case NamespaceAlias(alias=alias, ns=ns):
+            return [Step(f"ln -s /run/netns/{_name(ns)} /run/netns/{alias}", "enter it by the container's name")]
+        case Bridge() as b:
+            return [
+                Step(
+                    f"ip link add {b.name} address {b.mac} mtu {b.mtu} group {MARK_GROUP} "
+                    "type bridge stp_state 0 forward_delay 0",
+                    "the network: a switch in the kernel, with a MAC that does not change with its ports",
+                ),
+                Step(f"ip link property add dev {b.name} altname {b.mark}", "the mark that says whose it is"),
+                Step(
+                    f"ip link set {b.name} up",
+                    "the network: a switch in the kernel, with a MAC that does not change with its ports",
+                ),
+            ]
+        case Veth() as v:
+            cable = "the cable: one end a port of the bridge, the other inside the sandbox"
+            steps = [
+                Step(
+                    f"ip link add {v.name} mtu {v.mtu} group {MARK_GROUP} master {v.master} type veth "
+                    f"peer name {v.peer} address {v.peer_mac} mtu {v.mtu} netns {_name(v.ns)}",
+                    cable,
+                )
+            ]
+            if v.isolated:
+                steps.append(
+                    Step(
+                        f"bridge link set dev {v.name} isolated on",
+                        "containers of this network do not reach each other (icc=false)",
+                    )
+                )
+            return [
+                *steps,
+                Step(f"ip link set {v.name} addrgenmode none up", cable),
+                Step(f"{_ip(v.ns)} link set {v.peer} up", cable),
+            ]
+        case Loopback(ns=ns):
+            return [Step(f"{_ip(ns)} link set lo up", "127.0.0.1 inside the sandbox")]
+        case Address(ns=ns, link=link, interface=interface):
+            why = "the gateway's address" if ns == HOST else "the container's address"
+            return [Step(f"{_ip(ns)} address add {interface} broadcast + dev {link}", why)]
+        case Route(ns=ns, destination=destination, link=link, gateway=gateway):
+            via = f"via {gateway} " if gateway else ""
+            return [Step(f"{_ip(ns)} route add {destination} {via}dev {link} proto {ROUTE_PROTOCOL}", "the way out")]
+        case Sysctl() as s:
+            prefix = "" if s.ns == HOST else f"ip netns exec {_name(s.ns)} "
+            return [
+                Step(
+                    f"{prefix}sysctl -w '{_dotted(s.path)}={s.value}'",
+                    _SYSCTLS.get(s.path.rsplit("/")[-1], "asked for with --sysctl"),
+                )
+            ]
+        case Table(family=family):
+            return [
+                Step(
+                    f"nft -f - <<'END'\n{ruleset.text(family)}END",
+                    "the constant rules: what follows are elements of its sets and maps",
+                )
+            ]
+        case Element() as e:
+            return [
+                Step(
+                    f"nft 'add element {e.family} {ruleset.TABLE} {e.container} {{ {element_text(e)} }}'",
+                    ruleset.container(e.container).why,
+                )
+            ]
+        case HostPort(address=address, protocol=protocol, port=port):
+            return [
+                Step(
+                    f": # netengined holds {protocol} {address}:{port} with a bound socket",
+                    "nobody else can take the port unknowingly; the socket itself gets no packets",
+                )
+            ]
+
+
+_SYSCTLS = {
+    "route_localnet": "the answer to a connection from 127.0.0.1 to a published port finds its way back",
+    "disable_ipv6": "no IPv6 on the links of a network without it",
+    "ip_forward": "the host forwards packets between its networks",
+}
+
+
+def _dotted(path: str) -> str:
+    """The path in sysctl(8)'s dotted form, in which a dot within a name is a slash."""
+    return path.translate(str.maketrans("./", "/."))
