@@ -1,0 +1,140 @@
+"""The scripts and unit files: they explain themselves, refuse what they do not know, and ask for root before they act."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ("install", "quickstart", "test", "lint", "format")
+LIBRARY = ROOT / "scripts" / "lib" / "common.bash"
+UNITS = ROOT / "packaging" / "systemd"
+
+
+def run(*command: object, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, **extra},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd="/",
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_explains_itself(name: str) -> None:
+    done = run(ROOT / "scripts" / name, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: scripts/{name}")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "test"])
+def test_an_unknown_argument_is_refused(name: str) -> None:
+    done = run(ROOT / "scripts" / name, "--no-such-thing")
+    assert done.returncode == 1
+    assert "unknown argument: --no-such-thing" in done.stderr
+
+
+def test_flags_that_need_another_are_refused_without_it() -> None:
+    assert "--uninstall goes with --system" in run(ROOT / "scripts" / "install", "--uninstall").stderr
+    assert "--all goes with --down" in run(ROOT / "scripts" / "quickstart", "--all").stderr
+
+
+def test_scripts_work_from_a_path_with_blanks_and_through_a_link(tmp_path: Path) -> None:
+    there = tmp_path / "a path" / "with blanks"
+    shutil.copytree(ROOT / "scripts", there / "scripts")
+    link = tmp_path / "link"
+    link.symlink_to(there / "scripts" / "install")
+    assert run(link, "--help").stdout.startswith("usage: scripts/install")
+    done = run("bash", "-c", f'source "{there}/scripts/lib/common.bash"; echo "$REPO"')
+    assert done.stdout == f"{there}\n"
+
+
+def sudo(tmp_path: Path, body: str) -> str:
+    """A PATH whose sudo does as told."""
+    fake = tmp_path / "sudo"
+    fake.write_text(f"#!/bin/sh\n{body}\n")
+    fake.chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}"
+
+
+NOT_ROOT = f'set -euo pipefail; source "{LIBRARY}"; is_root() {{ false; }}; '
+
+
+def test_who_may_not_sudo_is_told_before_anything_happens(tmp_path: Path) -> None:
+    done = run("bash", "-c", NOT_ROOT + 'need_root "make x"; echo went on', PATH=sudo(tmp_path, "exit 1"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "root is needed to make x: run this as root, or as a user who may sudo" in done.stderr
+
+
+def test_without_sudo_on_the_machine_root_is_asked_for() -> None:
+    hidden = 'have() { [ "$1" != sudo ]; }; '
+    done = run("bash", "-c", NOT_ROOT + hidden + 'need_root "make x"; echo went on')
+    assert done.returncode == 1
+    assert "there is no sudo here" in done.stderr
+
+
+def test_who_may_sudo_is_raised_without_a_word(tmp_path: Path) -> None:
+    path = sudo(tmp_path, 'if [ "$1" = -n ]; then exit 0; fi; shift; echo "raised: $*"')
+    done = run("bash", "-c", NOT_ROOT + 'need_root "make x"; as_root make "a b"', PATH=path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised: make a b\n", "")
+
+
+def test_scripts_pass_shellcheck_where_it_is_installed() -> None:
+    for path in (*(ROOT / "scripts" / name for name in SCRIPTS), LIBRARY, ROOT / ".ci" / "run"):
+        assert run("bash", "-n", path).returncode == 0
+    assert run("sh", "-n", ROOT / "vagrant" / "provision.sh").returncode == 0
+    if shutil.which("shellcheck"):
+        done = run("shellcheck", "-x", "-P", ROOT, *(ROOT / "scripts" / name for name in SCRIPTS), ROOT / ".ci" / "run")
+        assert done.returncode == 0, done.stdout
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """The settings of a unit file; systemd allows a key more than once."""
+    settings: dict[str, list[str]] = {}
+    for line in (UNITS / name).read_text().splitlines():
+        if line and line[0] not in "#[":
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def test_the_service_shares_the_host_s_mounts_and_containers_outlive_it() -> None:
+    service = unit("netengine.service")
+    assert (service["Type"], service["KillMode"], service["Delegate"]) == (["notify"], ["process"], ["yes"])
+    private = re.compile(r"Private|Protect|ReadOnly|ReadWrite|Bind|Temporary|Inaccessible|Root|Dynamic|Mount|NoNewPriv")
+    assert [key for key in service if private.match(key)] == []
+
+
+def test_the_service_may_do_what_the_host_check_asks_for_and_little_more() -> None:
+    from netengine.hostcheck import CAPABILITIES
+
+    allowed = {
+        name.removeprefix("CAP_")
+        for line in unit("netengine.service")["CapabilityBoundingSet"]
+        for name in line.split()
+    }
+    assert allowed == {*CAPABILITIES, "DAC_READ_SEARCH"}
+
+
+def test_the_socket_unit_is_the_default_socket() -> None:
+    from netengine.config import DEFAULT_HOST
+
+    socket = unit("netengine.socket")
+    assert socket["ListenStream"] == [DEFAULT_HOST.removeprefix("unix://")]
+    assert (socket["SocketMode"], socket["SocketGroup"]) == (["0660"], ["netengine"])
+
+
+def test_the_changelog_names_the_version() -> None:
+    from netengine import __version__
+
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
