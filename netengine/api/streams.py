@@ -21,6 +21,8 @@ from netengine.errors import Invalid
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
 
+_SESSIONS = web.AppKey("hijacked_sessions", set[asyncio.Task[None]])
+
 _HIGH, _LOW = 128 * 1024, 32 * 1024  # bytes of input held: above, the client is not read; below, it is again
 _CHUNK = 32 * 1024
 
@@ -138,6 +140,19 @@ class HijackedConnection(asyncio.Protocol):
             self._hangup = None
 
 
+def setup(app: web.Application) -> None:
+    """Make the application end its hijacked sessions when it shuts down, instead of waiting for them."""
+    app[_SESSIONS] = set()
+    app.on_shutdown.append(_end_sessions)
+
+
+async def _end_sessions(app: web.Application) -> None:
+    sessions = app[_SESSIONS].copy()
+    for session in sessions:
+        session.cancel()
+    await asyncio.gather(*sessions, return_exceptions=True)
+
+
 class _Answered(web.StreamResponse):
     """What aiohttp gets back from a handler whose answer was sent by hand: nothing is left to write."""
 
@@ -168,11 +183,20 @@ async def hijack(
     if not isinstance(transport, asyncio.Transport) or transport.is_closing():
         return answer
     connection = HijackedConnection(transport, tty=tty, early=_already_received(http))
+    open_sessions = request.config_dict.get(_SESSIONS, set())
     transport.set_protocol(connection)
     transport.resume_reading()
     try:
         transport.write(_head(request, tty, headers or {}, multiplexed_type))
-        await session(connection)
+        running = asyncio.ensure_future(_run(session, connection))
+        open_sessions.add(running)
+        running.add_done_callback(open_sessions.discard)
+        try:
+            await running
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():  # else only the session was, by the shutdown
+                raise
     except ConnectionError:
         pass
     finally:
@@ -184,6 +208,10 @@ async def hijack(
             transport.set_protocol(http)
             transport.close()
     return answer
+
+
+async def _run(session: Callable[[HijackedConnection], Awaitable[None]], connection: HijackedConnection) -> None:
+    await session(connection)
 
 
 def _head(request: web.Request, tty: bool, headers: Mapping[str, str], multiplexed_type: bool) -> bytes:

@@ -62,7 +62,11 @@ async def create(monitor: str, oci_runtime: str, root: Path, paths: ContainerPat
     try:
         try:
             child = await process.spawn(
-                arguments, stderr=messages, pass_fds=(theirs,), env={"_OCI_SYNCPIPE": str(theirs)}
+                arguments,
+                stderr=messages,
+                pass_fds=(theirs,),
+                env={"_OCI_SYNCPIPE": str(theirs)},
+                cwd=str(paths.bundle),
             )
         finally:
             os.close(theirs)

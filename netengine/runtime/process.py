@@ -44,10 +44,11 @@ async def spawn(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
+    cwd: str = "/",
 ) -> asyncio.subprocess.Process:
     """Start a program in a session of its own, so that a signal to the daemon's terminal does not reach it.
 
-    Its environment is PATH and `env`, nothing of the daemon's.
+    Its environment is PATH and `env`, its directory `cwd`: nothing of the daemon's.
     """
     try:
         return await asyncio.create_subprocess_exec(
@@ -57,6 +58,7 @@ async def spawn(
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
+            cwd=cwd,
             env={"PATH": os.environ.get("PATH") or _PATH, **(env or {})},
         )
     except FileNotFoundError:
