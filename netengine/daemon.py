@@ -26,7 +26,7 @@ from netengine.listeners import Inherited, open_listeners
 from netengine.notify import Notifier
 from netengine.pidfile import LockFile
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("netengine.daemon")  # the same when run as python -m
 
 DATA_LOCK = "netengined.lock"
 LOG_FILE = "netengined.log"
@@ -203,8 +203,11 @@ def _cleanup(config: Config) -> int:
     with ExitStack() as stack:
         if config.data_root.exists():  # the lock proves that no daemon works on what is about to go
             stack.enter_context(LockFile(config.data_root / DATA_LOCK))
-        for line in cleanup(config):
-            print(line)
+        try:
+            for line in cleanup(config):
+                print(line)
+        except OSError as error:
+            raise Unavailable(f"not everything could be removed: {error}; do it again when that is mended") from error
     return 0
 
 
