@@ -205,7 +205,7 @@ def unseen_exit() -> ExitStatus:
     return ExitStatus(_UNSEEN, datetime.now(UTC))
 
 
-async def destroy(paths: ContainerPaths, seconds: float = 10.0) -> None:
+async def destroy(paths: ContainerPaths, seconds: float) -> None:
     """Wait for the monitor to write its exit file and go, after its container was killed; then kill it."""
     monitor = pidfd(paths)
     if monitor is None:

@@ -126,13 +126,14 @@ class Runtime:
     async def delete(self, container: str) -> None:
         """Kill what runs, unmount, forget the process. The writable layer, log and exit status stay. Idempotent."""
         paths = self._layout.of(container)
-        if paths.state.exists():
+        created = paths.state.exists()
+        if created:
             done = await process.run(self._runc("delete", "--force", container))
             if done.code and paths.state.exists():
                 raise KernelRefused(
                     f"OCI runtime delete failed: {done.stderr.decode('utf-8', 'replace').strip()[-2000:]}"
                 )
-        await monitor.destroy(paths)
+        await monitor.destroy(paths, seconds=10.0 if created else 0.5)
         await asyncio.to_thread(_dismantle, paths)
         self._attaching.pop(container, None)
 

@@ -206,3 +206,21 @@ def test_pause_and_top(run):
             await box.runtime.top(container, "; reboot")
 
     run(test)
+
+
+def test_a_container_of_an_imported_root_file_system(run):
+    async def test(box):
+        listed = await process.run(["ldd", "/bin/sh"])
+        libraries = [word for word in listed.stdout.decode().split() if word.startswith("/lib")]
+        names = [path.lstrip("/") for path in ("/bin/sh", *libraries)]
+        packed = await process.run(["tar", "-C", "/", "-ch", *names])
+        assert packed.code == 0, packed.stderr
+
+        async def stream():
+            yield packed.stdout
+
+        await box.images.import_tar(stream(), repository="small", changes=["WORKDIR /srv", "ENV WHO=me"])
+        shown = await box.output("/bin/sh", "-c", "pwd; echo $WHO", image_id="small", cwd="")
+        assert shown == (0, "/srv\nme\n")
+
+    run(test)
