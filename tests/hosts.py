@@ -137,6 +137,12 @@ class Namespace:
             raise
         return made
 
+    def listen(self, port: int, address: str = "0.0.0.0") -> Socket:
+        """A TCP server of the namespace; accept() waits for 2 seconds."""
+        made = self.inside(lambda: socket.create_server((address, port)))
+        made.settimeout(2)
+        return made
+
     def fetch(self, address: str, port: int, path: str = "/", timeout: float = 2.0) -> str:
         """The body that an HTTP server answers here. Raises OSError when it cannot be reached."""
         connection = http.client.HTTPConnection(address, port, timeout=timeout)

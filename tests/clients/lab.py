@@ -65,6 +65,7 @@ while True:
 """
 
 PREDEFINED = {"bridge", "host", "none"}
+BUILT_IN = {"host:latest", "sandbox:latest"}
 
 
 def python(script: str, *arguments: str) -> list[str]:
@@ -128,7 +129,9 @@ class Lab:
         return {network["Name"] for network in self.api("GET", "/networks").json}
 
     def images(self) -> set[str]:
-        return {tag for image in self.api("GET", "/images/json").json for tag in image["RepoTags"] or ()}
+        """The tags of all images but the built-in ones."""
+        listed = self.api("GET", "/images/json").json
+        return {tag for image in listed for tag in image["RepoTags"] or ()} - BUILT_IN
 
     def untouched(self) -> bool:
         """Whether the host is as it was before any test: nothing made, nothing left."""
@@ -153,7 +156,7 @@ class Lab:
         for name in self.networks() - PREDEFINED:
             answer = self.api("DELETE", f"/networks/{name}")
             assert answer.status == 204, f"network {name} cannot be removed: {answer.body!r}"
-        for tag in self.images() - {"host:latest"}:
+        for tag in self.images():
             answer = self.api("DELETE", f"/images/{tag}?force=1")
             assert answer.status == 200, f"image {tag} cannot be removed: {answer.body!r}"
         wait_until(lambda: not self._difference(), lambda: f"the test left things behind:\n{self._difference()}", 5)
@@ -172,7 +175,9 @@ class Lab:
         facts: list[str] = []
         for host in (self.here, self.outside):
             facts += [f"{host.name}: link {name}" for name in sorted(host.links())]
-            facts += [f"{host.name}: route {line.strip()}" for line in sorted(host.ip("route").splitlines())]
+            # `linkdown` comes and goes with the first and last port of a bridge.
+            routes = sorted(line.replace("linkdown", "").strip() for line in host.ip("route").splitlines())
+            facts += [f"{host.name}: route {route}" for route in routes]
         # Elements come out in hash order: one each line, sorted.
         facts += sorted(f"nft {part}" for part in re.split(r"(?:,|\n)\s*", self.here.rules()) if part.strip())
         facts += [f"netns {name}" for name in sorted(self.here.namespaces())]

@@ -121,13 +121,9 @@ def test_with_icc_off_containers_of_one_network_do_not_talk(lab: Lab, docker: Cl
 
 
 def test_a_container_reaches_the_outside_under_the_hosts_address(lab: Lab, docker: Client):
-    server = lab.outside.socket()
-    with server:
-        server.bind(("0.0.0.0", 9000))
-        server.listen()
-        lab.serve("web")
-        with lab.sandbox("web").connect(OUTSIDE, 9000):
-            assert server.accept()[1][0] == HERE
+    lab.serve("web")
+    with lab.outside.listen(9000) as server, lab.sandbox("web").connect(OUTSIDE, 9000):
+        assert server.accept()[1][0] == HERE
 
 
 def test_without_masquerade_a_container_shows_its_own_address(lab: Lab, docker: Client):
@@ -138,11 +134,8 @@ def test_without_masquerade_a_container_shows_its_own_address(lab: Lab, docker: 
     lab.serve("web", "--network", "plain")
     lab.outside.ip("route", "add", "10.20.0.0/24", "via", HERE)
     try:
-        with lab.outside.socket() as server:
-            server.bind(("0.0.0.0", 9000))
-            server.listen()
-            with lab.sandbox("web").connect(OUTSIDE, 9000):
-                assert server.accept()[1][0] == "10.20.0.2"
+        with lab.outside.listen(9000) as server, lab.sandbox("web").connect(OUTSIDE, 9000):
+            assert server.accept()[1][0] == "10.20.0.2"
     finally:
         lab.outside.ip("route", "del", "10.20.0.0/24")
 
@@ -153,9 +146,7 @@ def test_an_internal_network_reaches_nobody_outside_and_is_reached_by_nobody(lab
     lab.serve("two", "--network", "vault")
     one = lab.sandbox("one")
     assert one.fetch(docker.address("two", "vault"), 80).startswith("two sees")
-    with lab.outside.socket() as server:
-        server.bind(("0.0.0.0", 9000))
-        server.listen()
+    with lab.outside.listen(9000):
         assert not one.reaches(OUTSIDE, 9000)
     assert "default" not in docker("exec", "one", "ip", "route")
     assert docker.inspect("vault")["Internal"] is True

@@ -178,5 +178,5 @@ def test_an_upload_that_breaks_off_leaves_no_image(lab: Lab, py: Docker, tmp_pat
     whole = build(tmp_path / "tiny.tar").read_bytes()
     with pytest.raises(APIError):
         py.api.import_image_from_data(whole[: len(whole) // 2 + 100], repository="half")
-    assert lab.images() == {"host:latest"}
+    assert lab.images() == set()
     assert io.BytesIO(whole).read(1), "the archive itself was not empty"

@@ -18,9 +18,7 @@ def test_port_taken_by_another_container(lab: Lab, docker: Client):
 
 
 def test_port_taken_by_a_program_of_the_host(lab: Lab, docker: Client):
-    with lab.here.socket() as sock:
-        sock.bind(("0.0.0.0", 8080))
-        sock.listen()
+    with lab.here.listen(8080):
         failed = docker.refused("run", "-d", "--name", "web", "-p", "8080:80", "host", "sleep", "9")
     assert failed.code == 125
     assert "Bind for 0.0.0.0:8080 failed: port is already allocated" in failed.text
