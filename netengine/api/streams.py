@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from netengine.api import stdcopy
-from netengine.errors import Invalid
+from netengine.errors import Invalid, NetengineError
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
@@ -173,7 +173,8 @@ async def hijack(
 ) -> web.StreamResponse:
     """Answer 101 (or 200 to a client that asked for no upgrade), run `session` on the bare connection, close it.
 
-    Read the request's body before. Any error must be raised before as well: from here on there is no HTTP to carry it.
+    Read the request's body before. An error that is raised before becomes an HTTP answer; from here on there is no HTTP to
+    carry it, and a NetengineError of the session is written to the client's stdout, as Docker does when an exec fails.
     `multiplexed_type` False: the client's API is older than 1.42 and expects the raw type for frames too.
     """
     transport = request.transport
@@ -211,7 +212,10 @@ async def hijack(
 
 
 async def _run(session: Callable[[HijackedConnection], Awaitable[None]], connection: HijackedConnection) -> None:
-    await session(connection)
+    try:
+        await session(connection)
+    except NetengineError as error:
+        await connection.send(stdcopy.STDOUT, error.message.encode() + b"\r\n")
 
 
 def _head(request: web.Request, tty: bool, headers: Mapping[str, str], multiplexed_type: bool) -> bytes:

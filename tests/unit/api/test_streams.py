@@ -263,6 +263,20 @@ def test_detach_keys_end_the_session_and_are_not_passed_on(tmp_path):
     story(test, tmp_path, session, tty=True)
 
 
+def test_an_error_after_the_answer_is_told_on_stdout_as_docker_does(tmp_path):
+    async def fails(connection):
+        raise Invalid('exec: "foo": executable file not found in $PATH')
+
+    async def test(served):
+        reader, writer = await served.client()
+        writer.write(b"POST /attach HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        assert pieces(await reader.read()) == {1: b'exec: "foo": executable file not found in $PATH\r\n'}
+        writer.close()
+
+    story(test, tmp_path, fails)
+
+
 def test_detach_keys_are_parsed_or_refused():
     assert streams.parse_detach_keys("ctrl-p,ctrl-q") == b"\x10\x11"
     assert streams.parse_detach_keys("a,ctrl-[,ctrl-@,DEL") == b"a\x1b\x00\x7f"
