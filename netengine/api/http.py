@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 import netengine
+from netengine.api.streams import Answered
 from netengine.engine import Engine
 from netengine.errors import Invalid, NetengineError
 
@@ -100,8 +101,11 @@ async def docker_semantics(request: web.Request, handler: Handler) -> web.Stream
         if e.status in (404, 405):
             return failure(404, "page not found")
         return failure(e.status, e.reason)
-    except (ConnectionResetError, BrokenPipeError):
-        raise
+    except ConnectionError:
+        log.debug("%s %s: the client left before the end of the answer", request.method, request.path)
+        gone = Answered()
+        gone.force_close()
+        return gone
     except Exception as e:
         log.exception("%s %s failed", request.method, request.path)
         return failure(500, f"internal error: {type(e).__name__}: {e}; this is a bug of netengine, see its log")

@@ -153,8 +153,8 @@ async def _end_sessions(app: web.Application) -> None:
     await asyncio.gather(*sessions, return_exceptions=True)
 
 
-class _Answered(web.StreamResponse):
-    """What aiohttp gets back from a handler whose answer was sent by hand: nothing is left to write."""
+class Answered(web.StreamResponse):
+    """What aiohttp gets back from a handler whose answer was sent by hand, or whose client has left: nothing is written."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None
@@ -179,7 +179,7 @@ async def hijack(
     """
     transport = request.transport
     http = request.protocol
-    answer = _Answered(status=101)
+    answer = Answered(status=101)
     answer.force_close()
     if not isinstance(transport, asyncio.Transport) or transport.is_closing():
         return answer

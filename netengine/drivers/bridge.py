@@ -20,6 +20,7 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
+    LinkUp,
     Protocol,
     Resource,
     Route,
@@ -108,6 +109,7 @@ class BridgeDriver:
                 isolated=not settings.icc,
             ),
             Address(endpoint.sandbox_id, endpoint.link, endpoint.address),
+            LinkUp(endpoint.sandbox_id, endpoint.link),
         }
         if context.is_gateway and endpoint.gateway:
             out.add(Route(endpoint.sandbox_id, "default", endpoint.link, endpoint.gateway))

@@ -195,7 +195,8 @@ class Operation:
         """Take everything back that was done. Never raises: what cannot be undone is logged and left to the next start."""
         if self._finished:
             return
-        log.info("rolling back: %s", self._intent.what)
+        if self._begun or self._reserved:
+            log.info("rolling back: %s", self._intent.what)
         for want, have in reversed(self._applied):
             try:
                 await self._core.on_kernel(self._core.kernel.apply, have, want)

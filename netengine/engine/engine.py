@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from netengine.config import Config
@@ -96,6 +97,7 @@ async def cleanup(config: Config) -> list[str]:
 
     Only while no daemon runs on these directories.
     """
+    roots = [path for path in (config.data_root, config.exec_root) if path.is_dir()]
     engine = Engine(config)
     core = engine._core
     done: list[str] = []
@@ -116,12 +118,16 @@ async def cleanup(config: Config) -> list[str]:
     finally:
         await engine.close()
     for path in (config.data_root, config.exec_root):
-        done += _remove_tree(path)
-    return done
+        _remove_tree(path)
+    return done + [f"directory {path}" for path in roots]
 
 
-def _remove_tree(path: Path) -> list[str]:
-    if not path.is_dir():
-        return []
-    shutil.rmtree(path)
-    return [f"directory {path}"]
+def _remove_tree(path: Path) -> None:
+    """Remove a directory; one that is a mount point keeps its place and loses its content."""
+    for entry in path.iterdir() if path.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    with suppress(OSError):
+        path.rmdir()

@@ -72,6 +72,8 @@ class Lifecycle:
             self._fail_early(container, e)
             async with core.operation(f"record why {container.name} did not start") as operation:
                 operation.put(container)
+            if container.host_config.auto_remove:
+                await self.remove(container)
             raise
         state = container.state
         state.status, state.pid, state.error = "running", pid, ""

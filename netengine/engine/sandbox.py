@@ -13,7 +13,7 @@ from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import reserve, wishes_of
 from netengine.engine.state import State
 from netengine.ipam import random_mac
-from netengine.kernel.resources import Loopback, Namespace, NamespaceAlias, Resource, Sysctl
+from netengine.kernel.resources import LinkUp, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
 from netengine.model import Attachment, Container, Endpoint, Network
 
@@ -55,7 +55,7 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     if not owns_sandbox(container):
         return frozenset(out)
     ns = container.sandbox_id
-    out |= {Namespace(ns), Loopback(ns)}
+    out |= {Namespace(ns), LinkUp(ns, "lo")}
     for name, value in (container.host_config.sysctls or {}).items():
         if name.startswith("net."):
             out.add(Sysctl(ns, path_of(name), value))

@@ -29,7 +29,7 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
-    Loopback,
+    LinkUp,
     Namespace,
     NamespaceAlias,
     Protocol,
@@ -44,6 +44,14 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
 Batch = list[tuple[str, messages.Message]]
+
+_NAMESPACE_DEFAULTS = (
+    # A link without IPv6 neither sends router solicitations nor gets a link-local address. `lo` keeps ::1.
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    # A link that comes up with an address announces it.
+    ("net/ipv4/conf/default/arp_notify", "1"),
+)
+"""What links of a new namespace of ours inherit."""
 
 
 class Kernel:
@@ -235,9 +243,9 @@ class Kernel:
             try:
                 with namespaces.entered(fd, self._home):
                     self._sockets[r.name] = NetlinkSocket()
-                    # A link without IPv6 neither sends router solicitations nor gets a link-local address. `lo` keeps ::1.
-                    if sysctl.read("net/ipv6/conf/default/disable_ipv6") is not None:
-                        sysctl.write("net/ipv6/conf/default/disable_ipv6", "1")
+                    for name, value in _NAMESPACE_DEFAULTS:
+                        if sysctl.read(name) is not None:
+                            sysctl.write(name, value)
             finally:
                 os.close(fd)
 
@@ -277,13 +285,13 @@ class Kernel:
         finally:
             for fd in descriptors:
                 os.close(fd)
-        for r in resources:
-            self._execute(r.ns, [(f"bring {r.peer} up", messages.link_up(r.peer))])
 
-    def _create_loopbacks(self, resources: list[Loopback], made: list[Resource]) -> None:
-        for r in resources:
-            self._execute(r.ns, [("bring lo up", messages.link_up("lo"))])
-            made.append(r)
+    def _create_ups(self, resources: list[LinkUp], made: list[Resource]) -> None:
+        for ns, items in _by_ns(resources):
+            groups: list[tuple[LinkUp, Batch]] = [
+                (r, [(f"bring {r.link} up", messages.link_up(r.link))]) for r in items
+            ]
+            self._create_each(ns, groups, made)
 
     def _create_sysctls(self, resources: list[Sysctl], made: list[Resource]) -> None:
         for r in resources:
@@ -443,7 +451,7 @@ _CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Table: Kernel._create_tables,
     Bridge: Kernel._create_bridges,
     Veth: Kernel._create_veths,
-    Loopback: Kernel._create_loopbacks,
+    LinkUp: Kernel._create_ups,
     Sysctl: Kernel._create_sysctls,
     Address: Kernel._create_addresses,
     Route: Kernel._create_routes,
@@ -457,7 +465,7 @@ _DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Table: Kernel._delete_tables,
     Bridge: Kernel._delete_links,
     Veth: Kernel._delete_links,
-    Loopback: Kernel._keep,
+    LinkUp: Kernel._keep,
     Sysctl: Kernel._keep,
     Address: Kernel._delete_addresses,
     Route: Kernel._delete_routes,

@@ -22,7 +22,7 @@ from netengine.kernel.resources import (
     ROUTE_PROTOCOL,
     Address,
     Bridge,
-    Loopback,
+    LinkUp,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -121,9 +121,9 @@ def _mark(link: Any) -> str:
 
 
 def _veth(link: Any, by_index: dict[int, Any], peers: dict[int, tuple[str, Any]]) -> Veth | None:
-    """The veth whose host end is `link`; None when its other end is in no namespace of ours, or down."""
+    """The veth whose host end is `link`; None when its other end is in no namespace of ours."""
     ns, peer = peers.get(link["index"], ("", None))
-    if peer is None or peer["index"] != link.get_attr("IFLA_LINK") or not peer["flags"] & _UP:
+    if peer is None or peer["index"] != link.get_attr("IFLA_LINK"):
         return None
     master = by_index.get(link.get_attr("IFLA_MASTER") or 0)
     port = _slave_data(link)
@@ -150,8 +150,8 @@ def _links_in(kernel: Kernel, ns: str) -> dict[int, Any]:
 def _observe_namespace(kernel: Kernel, ns: str, links: dict[int, Any], out: set[Resource]) -> None:
     names = {index: link.get_attr("IFLA_IFNAME") for index, link in links.items()}
     for link in links.values():
-        if link.get_attr("IFLA_IFNAME") == "lo" and link["flags"] & _UP:
-            out.add(Loopback(ns))
+        if link["flags"] & _UP:
+            out.add(LinkUp(ns, link.get_attr("IFLA_IFNAME")))
     _observe_addresses(kernel, ns, names, set(names.values()) - {"lo"}, [], out)
     _observe_routes(kernel, ns, names, set(names.values()), out)
 

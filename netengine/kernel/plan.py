@@ -13,7 +13,7 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Key,
-    Loopback,
+    LinkUp,
     Namespace,
     Resource,
     Route,
@@ -59,9 +59,7 @@ def must_be_remade(old: Resource, new: Resource) -> bool:
 def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, str]]) -> bool:
     """Whether the kernel removes `resource` by itself when those namespaces and links (ns, name) go."""
     match resource:
-        case Loopback(ns=ns):
-            return ns in namespaces
-        case Address(ns=ns, link=link) | Route(ns=ns, link=link):
+        case Address(ns=ns, link=link) | Route(ns=ns, link=link) | LinkUp(ns=ns, link=link):
             return ns in namespaces or (ns, link) in links
         case Sysctl(ns=ns, path=path):
             return ns in namespaces or any(ns == n and f"/{link}/" in path for n, link in links)

@@ -84,7 +84,7 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """A veth pair: `name` in the host namespace, a port of bridge `master`; `peer` inside namespace `ns`. Both ends up.
+    """A veth pair: `name` in the host namespace, a port of bridge `master`; `peer` inside namespace `ns`. The port is up.
 
     isolated: IFLA_BRPORT_ISOLATED, ports so marked do not reach each other (but do reach the bridge itself).
     """
@@ -103,14 +103,19 @@ class Veth:
 
 
 @dataclass(frozen=True, slots=True)
-class Loopback:
-    """The loopback device of a namespace, up."""
+class LinkUp:
+    """A link inside a namespace is up: `lo`, or the inner end of a veth pair.
+
+    Apart from the link itself because of the order: an interface that has its address already when it comes up announces it
+    by a gratuitous ARP (sysctl arp_notify), so that no neighbour goes on using the MAC of the address's last owner.
+    """
 
     ns: str
+    link: str
 
     @property
     def key(self) -> Key:
-        return ("loopback", self.ns)
+        return ("up", self.ns, self.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ class Element:
         return ("element", self.family, self.container, *self.parts)
 
 
-Resource = HostPort | Namespace | NamespaceAlias | Bridge | Veth | Loopback | Address | Route | Sysctl | Table | Element
+Resource = HostPort | Namespace | NamespaceAlias | Bridge | Veth | LinkUp | Address | Route | Sysctl | Table | Element
 
 CREATION_ORDER: tuple[type, ...] = (
     HostPort,
@@ -189,9 +194,9 @@ CREATION_ORDER: tuple[type, ...] = (
     Table,
     Bridge,
     Veth,
-    Loopback,
     Sysctl,
     Address,
+    LinkUp,
     Route,
     Element,
     NamespaceAlias,

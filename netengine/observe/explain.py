@@ -19,7 +19,7 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
-    Loopback,
+    LinkUp,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -61,6 +61,10 @@ def _steps(resource: Resource) -> list[Step]:
                     f"ip netns exec {_name(name)} sysctl -w net.ipv6.conf.default.disable_ipv6=1",
                     "no IPv6 on the links of a network without it",
                 ),
+                Step(
+                    f"ip netns exec {_name(name)} sysctl -w net.ipv4.conf.default.arp_notify=1",
+                    "links announce their address when they come up, so that no neighbour keeps an old MAC",
+                ),
             ]
         case NamespaceAlias(alias=alias, ns=ns):
             return [Step(f"ln -s /run/netns/{_name(ns)} /run/netns/{alias}", "enter it by the container's name")]
@@ -96,10 +100,14 @@ def _steps(resource: Resource) -> list[Step]:
             return [
                 *steps,
                 Step(f"ip link set {v.name} addrgenmode none up", cable),
-                Step(f"{_ip(v.ns)} link set {v.peer} up", cable),
             ]
-        case Loopback(ns=ns):
-            return [Step(f"{_ip(ns)} link set lo up", "127.0.0.1 inside the sandbox")]
+        case LinkUp(ns=ns, link=link):
+            why = (
+                "127.0.0.1 inside the sandbox"
+                if link == "lo"
+                else "coming up with an address, it announces that by ARP"
+            )
+            return [Step(f"{_ip(ns)} link set {link} up", why)]
         case Address(ns=ns, link=link, interface=interface):
             why = "the gateway's address" if ns == HOST else "the container's address"
             return [Step(f"{_ip(ns)} address add {interface} broadcast + dev {link}", why)]
