@@ -68,7 +68,7 @@ class Daemon:
     def __init__(self, host: Host, *flags: str, config: dict[str, Any] | None = None) -> None:
         self.host = host
         self.flags = list(flags)
-        self.data_root = host.directory / f"{host.name}-data"
+        self.data_root = host.disk / "netengine"  # a path of the host
         self.config_file = host.directory / f"{host.name}-daemon.json"
         self.config_file.write_text(json.dumps(config or {}))
         self.log = host.directory / f"{host.name}-netengined.log"

@@ -27,7 +27,8 @@ REPO = Path(__file__).resolve().parent.parent
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# PID 1 of a host. It mounts what must be the host's own, then waits for the test process to close the pipe. SIGCHLD is
+# PID 1 of a host. It mounts what must be the host's own (its disk is 1 GiB of memory, so that no test can fill the
+# machine's), then waits for the test process to close the pipe. SIGCHLD is
 # ignored, so that the kernel reaps what is orphaned to it: conmon and the containers of a daemon that was killed.
 # /sys must be mounted anew, or /sys/class/net would show the machine's links; the cgroup mounts below it are carried over.
 _INIT = r"""
@@ -40,6 +41,7 @@ NOSUID, NODEV, NOEXEC, BIND, REC = 2, 4, 8, 4096, 16384
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 mount("tmpfs", "/run", "tmpfs", NOSUID | NODEV, "mode=755")
+mount("tmpfs", sys.argv[2], "tmpfs", NOSUID, "mode=755,size=1g")
 os.mkdir("/run/cgroup")
 mount("/sys/fs/cgroup", "/run/cgroup", "", BIND | REC)
 mount("sysfs", "/sys", "sysfs", NOSUID | NODEV | NOEXEC)
@@ -194,8 +196,11 @@ class Host(Namespace):
         self.name = name
         self.directory = directory
         self.processes: list[Process] = []
+        # A path of the host, where a file system of its own is mounted; from outside see `path`.
+        self.disk = directory / f"{name}-disk"
+        self.disk.mkdir()
         argv = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        argv += ["--propagation", "private", "--", sys.executable, "-I", "-S", "-c", _INIT, name]
+        argv += ["--propagation", "private", "--", sys.executable, "-I", "-S", "-c", _INIT, name, str(self.disk)]
         self._unshare = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._unshare.stdout is not None and self._unshare.stderr is not None
         if self._unshare.stdout.readline() != b"ready\n":

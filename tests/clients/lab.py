@@ -102,8 +102,8 @@ class Lab:
         return identity
 
     def logs(self, name: str) -> bytes:
-        """The raw log of a container, frame headers included."""
-        return self.api("GET", f"/containers/{name}/logs?stdout=1&stderr=1").body
+        """The last lines of a container's log, raw, frame headers included."""
+        return self.api("GET", f"/containers/{name}/logs?stdout=1&stderr=1&tail=20").body
 
     def sandbox(self, name: str) -> Namespace:
         """The network namespace of a running container."""

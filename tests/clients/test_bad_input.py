@@ -397,10 +397,11 @@ def test_half_a_request_leaves_nothing(lab: Lab, data: bytes):
 
 def test_an_upload_that_stops_half_way_leaves_no_image(lab: Lab, tmp_path: Path):
     data = build(tmp_path / "tiny.tar").read_bytes()
-    before = sorted(path.name for path in lab.daemon.data_root.rglob("*"))
+    data_root = lab.here.path(str(lab.daemon.data_root))
+    before = sorted(path.name for path in data_root.rglob("*"))
     head = f"POST /images/create?fromSrc=-&repo=half HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
     hang_up(lab, head.encode() + data[: len(data) // 2])
-    eventually(lambda: sorted(path.name for path in lab.daemon.data_root.rglob("*")) == before, "no file is left")
+    eventually(lambda: sorted(path.name for path in data_root.rglob("*")) == before, "no file is left")
     assert lab.images() == set()
 
 
@@ -441,7 +442,7 @@ def test_a_hundred_connections_that_say_nothing_do_not_stop_the_others(lab: Lab)
 
 
 def test_a_reader_of_logs_that_never_reads_does_not_stop_the_others(lab: Lab, docker: Client):
-    lab.run("loud", command=["sh", "-c", "echo ready; exec yes"])
+    lab.run("loud", command=["sh", "-c", "yes $(seq -s ' ' 200) | head -c 20000000; echo ready; exec sleep 100"])
     with lab.daemon.connect() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(b"GET /containers/loud/logs?stdout=1&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
