@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ NEEDS_ROOT = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # `timeout` and CI end a run by SIGTERM: end it as Ctrl-C does, with the fixtures' clean-up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
 
 

@@ -195,14 +195,14 @@ class Client:
         self._argv = argv
         self._env = {**ENVIRONMENT, **env}
 
-    def __call__(self, *words: str, stdin: str | bytes = b"", timeout: float = 60) -> str:
+    def __call__(self, *words: str, stdin: str | bytes = b"", timeout: float = 30) -> str:
         """Run to the end and return standard output without the last newline. Raises `Failed`."""
         done = self.run(*words, stdin=stdin, timeout=timeout)
         if done.returncode != 0:
             raise Failed(done)
         return done.stdout.rstrip("\n")
 
-    def run(self, *words: str, stdin: str | bytes = b"", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, stdin: str | bytes = b"", timeout: float = 30) -> subprocess.CompletedProcess[str]:
         return self.host.run([*self._argv, *words], env=self._env, stdin=stdin, timeout=timeout)
 
     def refused(self, *words: str, stdin: str | bytes = b"") -> Failed:

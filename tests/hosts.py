@@ -27,10 +27,10 @@ REPO = Path(__file__).resolve().parent.parent
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# PID 1 of a host. It mounts what must be the host's own (its disk is 1 GiB of memory, so that no test can fill the
-# machine's), then waits for the test process to close the pipe. SIGCHLD is
-# ignored, so that the kernel reaps what is orphaned to it: conmon and the containers of a daemon that was killed.
-# /sys must be mounted anew, or /sys/class/net would show the machine's links; the cgroup mounts below it are carried over.
+# PID 1 of a host. It mounts what must be the host's own, then waits for the test process to close the pipe.
+# Its disk is 1 GiB of memory, so that no test can fill the machine's. SIGCHLD is ignored, so that the kernel reaps what is
+# orphaned to PID 1: conmon and the containers of a daemon that was killed. /sys must be mounted anew, or /sys/class/net
+# would show the machine's links; the control groups below it are carried over.
 _INIT = r"""
 import ctypes, fcntl, os, signal, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -228,7 +228,7 @@ class Host(Namespace):
         *,
         stdin: str | bytes | IO[bytes] = b"",
         env: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 30,
         check: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; output as text. With `check` an exit status other than 0 fails the test."""

@@ -71,30 +71,30 @@ def _check(entry: IpamEntry, problems: list[str]) -> IpamConfig | None:
         if entry.ip_range or entry.gateway or entry.aux:
             given = entry.ip_range or entry.gateway or ", ".join(entry.aux.values())
             problems.append(
-                f"invalid subnet: none given for {given}: every ip-range or gateway must have a corresponding subnet"
+                f"invalid subnet: none given for {_shown(given)}: every ip-range or gateway must have a corresponding subnet"
             )
         return None
     subnet = _network(entry.subnet)
     if subnet is None:
-        problems.append(f"invalid subnet {entry.subnet}: invalid CIDR block notation")
+        problems.append(f"invalid subnet {_shown(entry.subnet)}: invalid CIDR block notation")
         return None
     network, host_bits = subnet
     if host_bits:
-        problems.append(f"invalid subnet {entry.subnet}: it should be {network}")
+        problems.append(f"invalid subnet {_shown(entry.subnet)}: it should be {network}")
     if network.is_multicast or network.is_loopback:
         kind = "multicast" if network.is_multicast else "loopback"
-        problems.append(f"invalid subnet {entry.subnet}: {kind} addresses cannot be given to endpoints")
+        problems.append(f"invalid subnet {_shown(entry.subnet)}: {kind} addresses cannot be given to endpoints")
     return IpamConfig(
         subnet=network,
         ip_range=_check_range(entry.ip_range, network, problems),
-        gateway=_check_address(entry.gateway, f"gateway {entry.gateway}", network, problems),
+        gateway=_check_address(entry.gateway, f"gateway {_shown(entry.gateway)}", network, problems),
         aux=dict(_check_aux(entry.aux, network, problems)),
     )
 
 
 def _check_aux(aux: Mapping[str, str], subnet: Network, problems: list[str]) -> Iterator[tuple[str, Address]]:
     for name, text in aux.items():
-        address = _check_address(text, f"auxiliary address {name}", subnet, problems, required=True)
+        address = _check_address(text, f"auxiliary address {_shown(name)}", subnet, problems, required=True)
         if address is not None:
             yield name, address
 
@@ -104,7 +104,7 @@ def _check_range(text: str, subnet: Network, problems: list[str]) -> Network | N
         return None
     parsed = _network(text)
     if parsed is None:
-        problems.append(f"invalid ip-range {text}: invalid CIDR block notation")
+        problems.append(f"invalid ip-range {_shown(text)}: invalid CIDR block notation")
         return None
     ip_range, host_bits = parsed
     if ip_range.version != subnet.version:
@@ -151,3 +151,8 @@ def _network(text: str) -> tuple[Network, bool] | None:
     except ValueError:
         return None
     return interface.network, interface.ip != interface.network.network_address
+
+
+def _shown(text: str) -> str:
+    """What a message quotes of a user's text: enough to recognise it, not all 5,000 characters of garbage."""
+    return text if len(text) <= 64 else f"{text[:61]}..."

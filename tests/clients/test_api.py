@@ -17,7 +17,6 @@ def test_ping_announces_the_api(lab: Lab):
     assert answer.headers["Docker-Experimental"] == "false"
     assert answer.headers["Swarm"] == "inactive"
     assert answer.headers["Cache-Control"] == "no-cache, no-store, must-revalidate"
-    assert answer.headers["Server"].startswith("Docker/")
     head = lab.api("HEAD", "/_ping")
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", "0")
 
@@ -47,7 +46,6 @@ def test_a_version_out_of_range_is_refused(lab: Lab, version: str, text: str):
         ("GET", "/nope"),
         ("POST", "/nope"),
         ("PATCH", "/networks"),
-        ("GET", "/networks/create/x"),
         ("GET", "/"),
         ("PUT", "/info"),
     ],
@@ -104,11 +102,6 @@ def test_both_encodings_of_filters_are_understood(lab: Lab):
         assert [network["Name"] for network in found] == ["blue"]
     refused = lab.api("GET", '/networks?filters={"colour":["blue"]}')
     assert (refused.status, refused.message) == (400, "invalid filter 'colour'")
-
-
-@pytest.mark.parametrize(("version", "shown"), [("1.47", False), ("1.48", True), ("1.51", True)])
-def test_fields_appear_with_the_version_that_brought_them(lab: Lab, version: str, shown: bool):
-    assert ("EnableIPv4" in lab.api("GET", f"/v{version}/networks/bridge").json) is shown
 
 
 def test_no_address_is_ever_written_as_nil(lab: Lab):

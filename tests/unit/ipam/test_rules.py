@@ -92,10 +92,16 @@ def test_one_mistake_one_line(entry: IpamEntry, problem: str):
 @pytest.mark.parametrize(
     "subnet",
     ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/255.255.0.0", "10.0.0.0/08", "10.0.0/8", "x/8",
-     "010.0.0.0/8", "fd00::%eth0/64", " 10.0.0.0/8", "10.0.0.0/8\n", "10.0.0.0/٨", "/", "a" * 5000],
+     "010.0.0.0/8", "fd00::%eth0/64", " 10.0.0.0/8", "10.0.0.0/8 ", "10.0.0.0/٨", "/"],
 )  # fmt: skip
 def test_anything_else_than_address_and_length_is_no_subnet(subnet: str):
-    assert problems(IpamEntry(subnet)) == [f"invalid subnet {subnet}: invalid CIDR block notation"] or "\n" in subnet
+    assert problems(IpamEntry(subnet)) == [f"invalid subnet {subnet}: invalid CIDR block notation"]
+
+
+def test_garbage_is_quoted_in_part():
+    long = "x" * 5000
+    entry = IpamEntry("10.0.0.0/24", ip_range=long, gateway=long, aux={long: long})
+    assert [len(line) < 120 for line in problems(IpamEntry(long), entry)] == [True] * 4
 
 
 def test_all_mistakes_of_all_entries_are_named_at_once():
