@@ -22,13 +22,16 @@ async def start(request: web.Request) -> web.StreamResponse:
     asked = decode(await body_object(request, optional=True), ExecStart)
     tty = found.request.tty or asked.tty
     keys = parse_detach_keys(found.request.detach_keys or "ctrl-p,ctrl-q") if tty else None
-    running = await engine.execs.start(found, detach=asked.detach, tty=tty, size=asked.console_size)
+    engine.execs.check_start(found)
     if asked.detach:
+        await engine.execs.start(found, detach=True, tty=tty, size=asked.console_size)
         return web.Response(status=200)
     wanted = found.request
     outputs = frozenset({n for n, on in ((1, wanted.attach_stdout), (2, wanted.attach_stderr)) if on or tty})
 
     async def session(connection: HijackedConnection) -> None:
+        # Only now: the client shows an error of the start as output, and asks for the exit code afterwards.
+        running = await engine.execs.start(found, detach=False, tty=tty, size=asked.console_size)
         try:
             left = await pump(connection, running, stdin=wanted.attach_stdin, outputs=outputs, detach_keys=keys)
             if not left:

@@ -35,7 +35,8 @@ _MAPS_OF_NULLS = frozenset({"EndpointsConfig", "PortBindings", "ExposedPorts", "
 """Objects whose null values mean something: the key is what counts."""
 
 _HEADERS = {
-    "Server": f"netengine/{netengine.__version__} (linux)",
+    # Go clients read the operating system out of this form.
+    "Server": f"Docker/netengine-{netengine.__version__} (linux)",
     "Api-Version": ".".join(map(str, API_VERSION)),
     "Ostype": "linux",
     "Docker-Experimental": "false",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from netengine import engine as engines
-from netengine.api import containers, execs, images, networks, system
+from netengine.api import containers, execs, images, networks, streams, system
 from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
@@ -68,6 +68,7 @@ def build(engine: Engine) -> web.Application:
     app = web.Application(middlewares=[docker_semantics], client_max_size=1 << 40)
     app[ENGINE] = engine
     app.on_response_prepare.append(common_headers)
+    streams.setup(app)
     for method, path, handler in _ROUTES:
         for prefix in ("", _VERSION):
             app.router.add_route(method, prefix + path, handler)

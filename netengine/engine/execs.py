@@ -9,8 +9,9 @@ import msgspec
 
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id
+from netengine.engine.lifecycle import exit_code_of
 from netengine.engine.requests import ExecRequest
-from netengine.errors import Conflict, Invalid, NotFound
+from netengine.errors import Conflict, Invalid, NetengineError, NotFound
 from netengine.model import Container
 from netengine.runtime import ExecSession, ExecSpec
 
@@ -25,6 +26,7 @@ class Exec(msgspec.Struct, kw_only=True):
     container_id: str
     request: ExecRequest
     session: ExecSession | None = None
+    begun: bool = False
     running: bool = False
     exit_code: int | None = None
     pid: int = 0
@@ -60,28 +62,35 @@ class Execs:
         """Ids of the sessions that run in a container."""
         return [e.id for e in self._all.values() if e.container_id == container.id and e.running]
 
-    async def start(self, exec_: Exec, *, detach: bool, tty: bool, size: list[int] | None) -> ExecSession:
-        container = self._core.state.container(exec_.container_id)
-        self._must_run(container)
-        if exec_.session is not None or exec_.exit_code is not None:
+    def check_start(self, exec_: Exec) -> None:
+        """Raise Conflict when the session cannot be started (any more)."""
+        self._must_run(self._core.state.container(exec_.container_id))
+        if exec_.begun:
             raise Conflict(f"Error: Exec command {exec_.id} has already run")
+
+    async def start(self, exec_: Exec, *, detach: bool, tty: bool, size: list[int] | None) -> ExecSession:
+        self.check_start(exec_)
+        exec_.begun = True
+        container = self._core.state.container(exec_.container_id)
         request = exec_.request
         height, width = (size or request.console_size or [0, 0])[:2]
-        exec_.session = await self._core.runtime.exec(
-            container.id,
-            ExecSpec(
-                args=tuple(request.cmd or ()),
-                env=tuple(request.env or ()),
-                cwd=request.working_dir,
-                user=request.user,
-                tty=tty or request.tty,
-                open_stdin=request.attach_stdin and not detach,
-                privileged=request.privileged,
-                detach=detach,
-                height=height,
-                width=width,
-            ),
+        spec = ExecSpec(
+            args=tuple(request.cmd or ()),
+            env=tuple(request.env or ()),
+            cwd=request.working_dir,
+            user=request.user,
+            tty=tty or request.tty,
+            open_stdin=request.attach_stdin and not detach,
+            privileged=request.privileged,
+            detach=detach,
+            height=height,
+            width=width,
         )
+        try:
+            exec_.session = await self._core.runtime.exec(container.id, spec)
+        except NetengineError as e:
+            exec_.exit_code = exit_code_of(e)
+            raise
         exec_.running, exec_.pid = True, exec_.session.pid
         self._publish(container, "exec_start: " + " ".join(request.cmd or ()), exec_)
         self._core.background(asyncio.create_task(self._watch(container, exec_, exec_.session)))

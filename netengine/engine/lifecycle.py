@@ -68,7 +68,7 @@ class Lifecycle:
                 raise
         except NetengineError as e:
             container.state.error = e.message
-            container.state.exit_code = _start_code(e)
+            container.state.exit_code = exit_code_of(e)
             self._fail_early(container, e)
             async with core.operation(f"record why {container.name} did not start") as operation:
                 operation.put(container)
@@ -313,7 +313,8 @@ class Lifecycle:
         return [self._core.state.networks[n] for n in container.endpoints if n in self._core.state.networks]
 
 
-def _start_code(error: NetengineError) -> int:
+def exit_code_of(error: NetengineError) -> int:
+    """The exit code of a process that did not start: 127 for no such command, 126 for one that cannot be run, as a shell's."""
     text = error.message
     if "executable file not found" in text or "no such file or directory" in text:
         return 127

@@ -50,8 +50,11 @@ _NAMESPACE_DEFAULTS = (
     ("net/ipv6/conf/default/disable_ipv6", "1"),
     # A link that comes up with an address announces it.
     ("net/ipv4/conf/default/arp_notify", "1"),
+    # As Docker: port 80 and ping without privileges, since no other program shares this namespace.
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv4/ping_group_range", "0 2147483647"),
 )
-"""What links of a new namespace of ours inherit."""
+"""What a new namespace of ours, and every link in it, starts with."""
 
 
 class Kernel:
