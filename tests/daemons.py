@@ -183,7 +183,8 @@ class Failed(AssertionError):
         self.code = done.returncode
         self.out = done.stdout
         self.text = done.stderr.strip()
-        super().__init__(f"{' '.join(done.args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        words = " ".join(word if len(word) < 80 else f"{word[:60].strip()}..." for word in done.args)
+        super().__init__(f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}")
 
 
 class Client:

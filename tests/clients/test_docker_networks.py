@@ -260,8 +260,8 @@ def test_prune_removes_the_networks_that_nobody_uses(lab: Lab, docker: Client):
 
 
 def test_host_mode_shares_the_hosts_interfaces(lab: Lab, docker: Client):
-    lab.serve("web", "--network", "host", speak=("tcp:8080",))
-    assert lab.outside.fetch(HERE, 8080) == f"web sees {OUTSIDE}"
+    lab.serve("web", "--network", "host", speak=("tcp:8090",))
+    assert lab.outside.fetch(HERE, 8090) == f"web sees {OUTSIDE}"
     assert "up0" in docker("exec", "web", "ip", "link")
 
 

@@ -176,6 +176,15 @@ def test_the_port_is_held_while_the_container_runs_and_free_afterwards(lab: Lab,
         sock.bind(("0.0.0.0", 8080))
 
 
+def test_the_port_of_a_server_that_has_just_ended_is_free(lab: Lab, docker: Client):
+    """Its connections stay in TIME_WAIT for a minute; they hinder nobody who sets SO_REUSEADDR."""
+    with lab.here.listen(8091) as server, lab.outside.connect(HERE, 8091) as client:
+        server.accept()[0].close()
+        assert client.recv(1) == b""
+    lab.serve("web", "-p", "8091:80")
+    assert lab.outside.fetch(HERE, 8091) == f"web sees {OUTSIDE}"
+
+
 def test_the_port_stops_and_starts_with_the_container(lab: Lab, docker: Client):
     lab.serve("web", "-p", "8080:80")
     docker("stop", "-t", "1", "web")
