@@ -1,0 +1,168 @@
+"""The order of the house, read from the source without running it: who may import whom, and what only few modules may do."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+SOURCE = REPO / "netengine"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+LEAVES = {"errors", "__version__"}
+ALLOWED: dict[str, set[str]] = {
+    # Packages, top to bottom. A name with a dot allows that module alone, not its package.
+    "cli": {"errors", "__version__"},
+    "api": {"engine", "observe", "runtime", "model", "ipam", "drivers", "config", *LEAVES},
+    "engine": {"drivers", "ipam", "store", "runtime", "observe", "kernel", "model", "config", *LEAVES},
+    "observe": {"kernel", "model", "errors"},
+    "drivers": {"kernel.resources", "model", "errors"},
+    "runtime": {"errors"},
+    "ipam": {"errors"},
+    "store": {"errors"},
+    "kernel": {"errors"},
+    # Single modules, top to bottom.
+    "daemon": {
+        "api",
+        "config",
+        "detach",
+        "directives",
+        "hostcheck",
+        "listeners",
+        "notify",
+        "pidfile",
+        "daemonlog",
+        *LEAVES,
+    },
+    "hostcheck": {"config", "trial", "errors"},
+    "trial": {"errors"},
+    "listeners": {"config", "errors"},
+    "pidfile": {"errors"},
+    "config": {"directives", "errors"},
+    "directives": {"errors"},
+    "model": set(),
+    "errors": set(),
+    "detach": set(),
+    "notify": set(),
+    "daemonlog": set(),
+    "__init__": set(),
+}
+
+OVER_400_LINES = {
+    "kernel/host.py": "one class, because apply and undo need every kind of resource at hand; the messages are elsewhere",
+}
+
+PROCESS_STARTERS = {
+    "runtime/process.py": "starts runc and conmon",
+    "runtime/session.py": "only names the constants of pipes",
+    "hostcheck.py": "asks nft which chains of others there are",
+    "trial.py": "asks nft, the program, what it can do",
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def house_part(path: Path) -> str:
+    """The package, or the single module, that a file belongs to."""
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all that a module imports, wherever in it; `from a import b` is a.b where that is a module."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: a relative import hides its direction"
+            module = node.module or ""
+            for alias in node.names:
+                inner = SOURCE.parent / module.replace(".", "/") / alias.name
+                is_module = inner.is_dir() or inner.with_suffix(".py").exists() or alias.name == "__version__"
+                yield node.lineno, f"{module}.{alias.name}" if is_module else module
+
+
+def own_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """What a module imports of netengine, without the leading `netengine.`."""
+    for line, name in imported(path):
+        if name == "netengine":
+            yield line, "__version__"
+        elif name.startswith("netengine."):
+            yield line, name.removeprefix("netengine.")
+
+
+def is_allowed(target: str, allowed: set[str]) -> bool:
+    return any(target == a or target.startswith(f"{a}.") for a in allowed)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_downwards(path: Path) -> None:
+    part = house_part(path)
+    assert part in ALLOWED, f"say in this test what {part} may import"
+    for line, target in own_imports(path):
+        inside = target == part or target.startswith(f"{part}.")
+        assert inside or is_allowed(target, ALLOWED[part]), f"{name_of(path)}:{line} imports netengine.{target}"
+
+
+@pytest.mark.parametrize("library", ["pyroute2", "nftables"])
+def test_only_the_kernel_layer_imports_the_kernel_libraries(library: str) -> None:
+    users = {house_part(path) for path in MODULES for _, name in imported(path) if name.split(".")[0] == library}
+    assert users == {"kernel"}
+
+
+def test_drivers_have_no_way_to_touch_anything() -> None:
+    forbidden = {"os", "socket", "subprocess", "pathlib", "shutil", "time", "random", "secrets", "asyncio", "ctypes"}
+    for path in (p for p in MODULES if house_part(p) in ("drivers", "ipam", "observe")):
+        used = {name.split(".")[0] for _, name in imported(path)} & forbidden
+        if name_of(path) == "ipam/mac.py":
+            used -= {"secrets"}  # a random MAC address is what the module is for
+        assert not used, f"{name_of(path)} is pure and imports {used}"
+
+
+def test_processes_are_started_in_a_few_named_places() -> None:
+    users = {name_of(p) for p in MODULES for _, name in imported(p) if name.split(".")[0] == "subprocess"}
+    assert users == set(PROCESS_STARTERS)
+
+
+def calls(path: Path) -> Iterator[tuple[ast.Call, str]]:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_goes_through_a_shell(path: Path) -> None:
+    for node, called in calls(path):
+        assert called not in ("os.system", "os.popen", "asyncio.create_subprocess_shell"), (
+            f"line {node.lineno}: {called}"
+        )
+        assert not any(k.arg == "shell" for k in node.keywords), f"line {node.lineno}: shell="
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_task_is_dropped(path: Path) -> None:
+    """asyncio keeps weak references only: a task whose result nobody holds may vanish half-way, with its error."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = ast.unparse(node.value.func).rpartition(".")[2]
+            assert called not in ("create_task", "ensure_future"), f"{name_of(path)}:{node.lineno} drops its task"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert (ast.get_docstring(parsed(path)) or "").strip()
+
+
+def test_modules_are_small() -> None:
+    long = {name_of(path) for path in MODULES if len(path.read_text().splitlines()) > 400}
+    assert long == set(OVER_400_LINES)
