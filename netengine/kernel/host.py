@@ -110,7 +110,7 @@ class Kernel:
                 self._change(change)
                 changed.append(change)
         except (OSError, NetengineError) as e:
-            self._undo(made, changed, steps.delete)
+            self._undo(made, changed, steps.delete + steps.implied)
             if isinstance(e, NetengineError):
                 raise
             raise KernelRefused(f"the kernel refused: {e.strerror or e}") from e
@@ -119,18 +119,19 @@ class Kernel:
         return steps
 
     def _undo(self, made: Sequence[Resource], changed: Sequence[Change], deleted: Sequence[Resource]) -> None:
+        """Changes come last: what they change back to may be among what is put back, a veth's old bridge say."""
         for problem in self._delete(plan((), made).delete):
             log.error("while undoing: %s", problem)
-        for change in reversed(changed):
-            try:
-                self._change(Change(change.new, change.old))
-            except (OSError, NetengineError) as e:
-                log.error("while undoing a change of %s: %s", change.old, e)
         try:
             for kind, group in groupby(plan(deleted, ()).create, key=type):
                 _CREATE[kind](self, list(group), [])
         except (OSError, NetengineError) as e:
             log.error("while putting back what was removed: %s", e)
+        for change in reversed(changed):
+            try:
+                self._change(Change(change.new, change.old))
+            except (OSError, NetengineError) as e:
+                log.error("while undoing a change of %s: %s", change.old, e)
 
     def _delete(self, resources: Sequence[Resource]) -> list[str]:
         """Remove all of them, best effort; answer what could not be removed. What is not there is as good as removed."""

@@ -35,11 +35,12 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do: deletions first (dependants before what they depend on), then creations, then changes, which may
-    refer to what was created."""
+    refer to what was created. `implied` is what the kernel removes by itself along with the deletions."""
 
     delete: tuple[Resource, ...]
     change: tuple[Change, ...]
     create: tuple[Resource, ...]
+    implied: tuple[Resource, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.delete or self.change or self.create)
@@ -94,21 +95,18 @@ def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
             links.add(("", r.name))
         elif isinstance(r, Veth):
             links |= {("", r.name), (r.ns, r.peer)}
-    # What a remade link carries goes with the old one and must be made again on the new one.
-    remade = {r.key for r in create} & {r.key for r in delete}
-    if remade:
-        again = [
-            r for r in wanted.values() if r.key not in {c.key for c in create} and _goes_with(r, namespaces, links)
-        ]
-        create.extend(again)
-        change = [c for c in change if c.new not in again]
-    delete = [r for r in delete if not _goes_with(r, namespaces, links)]
+    implied = {key: r for key, r in present.items() if _goes_with(r, namespaces, links)}
+    # Of what goes with a link that is made anew, all that is still wanted is made again.
+    known = {r.key for r in create}
+    create += [wanted[key] for key in implied if key in wanted and key not in known]
+    change = [c for c in change if c.old.key not in implied]
     # A sysctl has no "absent": it keeps its last value until its interface or namespace goes.
-    delete = [r for r in delete if not isinstance(r, Sysctl)]
+    delete = [r for r in delete if r.key not in implied and not isinstance(r, Sysctl)]
     return Plan(
         delete=tuple(sorted(delete, key=_order, reverse=True)),
         change=tuple(sorted(change, key=lambda c: _order(c.new))),
         create=tuple(sorted(create, key=_order)),
+        implied=tuple(sorted(implied.values(), key=_order)),
     )
 
 

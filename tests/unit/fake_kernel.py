@@ -1,0 +1,190 @@
+"""A kernel for tests that need none: a set of resources that obeys the real one's laws of existence.
+
+It carries out a `Plan` step by step, as `kernel.host` does, and refuses a step that the real kernel would refuse: a veth whose
+bridge is not there, an element of a table that is not there, anything that exists already. What belongs to a link or namespace
+goes when that goes. Told to, it refuses the n-th step.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import replace
+
+from netengine.kernel.plan import Change, Plan, plan
+from netengine.kernel.resources import (
+    HOST,
+    Address,
+    Bridge,
+    Element,
+    Key,
+    LinkUp,
+    Namespace,
+    NamespaceAlias,
+    Resource,
+    Route,
+    Sysctl,
+    Table,
+    Veth,
+)
+
+
+class Refused(OSError):
+    """The fake kernel says no."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPERM, why)
+
+
+def _orphan(veth: Veth) -> Veth:
+    """The veth after its bridge was deleted: no port of anything, and without the flags of a port."""
+    return replace(veth, master="", isolated=False)
+
+
+class FakeKernel:
+    """`foreign` are links (ns, name) that are there and belong to somebody else."""
+
+    def __init__(self, have: Iterable[Resource] = (), foreign: Iterable[tuple[str, str]] = ()) -> None:
+        self._objects: dict[Key, Resource] = {}
+        self._foreign = set(foreign) | {(HOST, "lo")}
+        self._left: int | None = None
+        self.log: list[tuple[str, Resource]] = []
+        """What was done, in order: (verb, resource)."""
+        self.carry_out(plan(have, ()))
+        self.log.clear()
+
+    @property
+    def has(self) -> set[Resource]:
+        """Everything that exists, and can be removed: a sysctl has a value always."""
+        return {r for r in self._objects.values() if not isinstance(r, Sysctl)}
+
+    @property
+    def sysctls(self) -> set[Resource]:
+        return {r for r in self._objects.values() if isinstance(r, Sysctl)}
+
+    def refuse(self, step: int) -> None:
+        """Refuse the creation or change that is the `step`-th from now, 0 being the next one."""
+        self._left = step
+
+    def apply(self, want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
+        """Carry out the difference. Raises Refused half-way: taking back is the business of `kernel.host`."""
+        steps = plan(want, have)
+        self.carry_out(steps)
+        return steps
+
+    def carry_out(self, steps: Plan) -> None:
+        for r in steps.delete:
+            self.delete(r)
+        for r in steps.create:
+            self.create(r)
+        for change in steps.change:
+            self.change(change)
+
+    def _count_down(self, r: Resource) -> None:
+        if self._left is None:
+            return
+        if self._left == 0:
+            self._left = None
+            raise Refused(f"told to refuse {r}")
+        self._left -= 1
+
+    def create(self, r: Resource) -> None:
+        self._count_down(r)
+        if r.key in self._objects and not isinstance(r, Sysctl):
+            raise Refused(f"{r} exists")
+        self._check_ground(r)
+        self._objects[r.key] = r
+        self.log.append(("create", r))
+
+    def _check_ground(self, r: Resource) -> None:
+        """Refuse what has nothing to stand on."""
+        match r:
+            case Veth(master=master, ns=ns):
+                self._need((HOST, master) in self._links(), f"{r}: no bridge {master}")
+                self._need(("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
+                self._need((ns, r.peer) not in self._links(), f"{r}: {r.peer} exists in {ns}")
+            case Address(ns=ns, link=link) | LinkUp(ns=ns, link=link):
+                self._need((ns, link) in self._links(), f"{r}: no link {link} in {ns!r}")
+            case Route(ns=ns, link=link, gateway=gateway):
+                self._need((ns, link) in self._links(), f"{r}: no link {link} in {ns!r}")
+                up = ns == HOST or ("up", ns, link) in self._objects
+                self._need(up, f"{r}: {link} is down")
+                if gateway:
+                    reachable = any(isinstance(a, Address) and (a.ns, a.link) == (ns, link) for a in self.has)
+                    self._need(reachable, f"{r}: the gateway is not reachable")
+            case Sysctl(ns=ns, path=path):
+                self._need(ns == HOST or ("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
+                parts = path.split("/")
+                if parts[2] == "conf" and parts[3] not in ("all", "default"):
+                    self._need((ns, parts[3]) in self._links(), f"{r}: no link {parts[3]}")
+            case Element(family=family):
+                self._need(("table", family) in self._objects, f"{r}: no table")
+            case NamespaceAlias(ns=ns):
+                self._need(("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
+
+    @staticmethod
+    def _need(condition: bool, otherwise: str) -> None:
+        if not condition:
+            raise Refused(otherwise)
+
+    def _links(self) -> set[tuple[str, str]]:
+        out = set(self._foreign)
+        for r in self._objects.values():
+            match r:
+                case Namespace(name=name):
+                    out.add((name, "lo"))
+                case Bridge(name=name):
+                    out.add((HOST, name))
+                case Veth(name=name, ns=ns, peer=peer):
+                    out |= {(HOST, name), (ns, peer)}
+        return out
+
+    def delete(self, r: Resource) -> None:
+        if self._objects.get(r.key) != r:
+            raise Refused(f"{r} is not there")
+        del self._objects[r.key]
+        self.log.append(("delete", r))
+        self._sweep(r)
+
+    def _sweep(self, gone: Resource) -> None:
+        """Do what the kernel does by itself, once `gone` is gone."""
+        for veth in [v for v in self._objects.values() if isinstance(v, Veth)]:
+            if isinstance(gone, Namespace) and veth.ns == gone.name:
+                del self._objects[veth.key]
+            elif isinstance(gone, Bridge) and veth.master == gone.name:
+                self._objects[veth.key] = _orphan(veth)
+        links = self._links()
+        for key, r in list(self._objects.items()):
+            match r:
+                case Address(ns=ns, link=link) | Route(ns=ns, link=link) | LinkUp(ns=ns, link=link):
+                    lost = (ns, link) not in links
+                case Sysctl(ns=ns, path=path):
+                    parts = path.split("/")
+                    named = parts[2] == "conf" and parts[3] not in ("all", "default")
+                    lost = (ns != HOST and ("namespace", ns) not in self._objects) or (
+                        named and (ns, parts[3]) not in links
+                    )
+                case Element(family=family):
+                    lost = isinstance(gone, Table) and gone.family == family
+                case _:
+                    lost = False
+            if lost:
+                del self._objects[key]
+
+    def change(self, change: Change) -> None:
+        self._count_down(change.new)
+        present = self._objects.get(change.old.key)
+        expected = {change.old, _orphan(change.old)} if isinstance(change.old, Veth) else {change.old}
+        self._need(present in expected, f"{change.old} is not there")
+        self._check_ground_of_change(change)
+        self._objects[change.new.key] = change.new
+        self.log.append(("change", change.new))
+
+    def _check_ground_of_change(self, change: Change) -> None:
+        old, new = change.old, change.new
+        if isinstance(old, Veth) and isinstance(new, Veth):
+            same = (old.ns, old.peer, old.peer_mac) == (new.ns, new.peer, new.peer_mac)
+            self._need(same, f"the kernel cannot turn {old} into {new}")
+            self._need((HOST, new.master) in self._links(), f"{new}: no bridge {new.master}")
+        elif not isinstance(old, Namespace | Table | LinkUp | Address):
+            self._check_ground(new)

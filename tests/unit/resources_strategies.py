@@ -1,0 +1,76 @@
+"""Kernels drawn at random for property tests: sets of resources that can exist together, as drivers render them."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from netengine.kernel.resources import (
+    HOST,
+    Address,
+    Bridge,
+    Element,
+    HostPort,
+    LinkUp,
+    Namespace,
+    NamespaceAlias,
+    Resource,
+    Route,
+    Sysctl,
+    Table,
+    Veth,
+)
+
+BRIDGES = ("br0", "br1")
+SANDBOXES = ("s0", "s1", "s2")
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> frozenset[Resource]:
+    """A kernel with up to two bridges and three sandboxes. Few names, so that two worlds have much in common."""
+    out: set[Resource] = {Table("ip")}
+    bridges = draw(st.lists(st.sampled_from(BRIDGES), unique=True))
+    for bridge in bridges:
+        mtu = draw(st.sampled_from([1400, 1500]))
+        out |= {Bridge(bridge, "02:00:00:00:00:01", mtu, f"mark-{bridge}"), Element("ip", "bridges", (bridge,))}
+        if draw(st.booleans()):
+            out.add(Address(HOST, bridge, draw(st.sampled_from(["10.0.0.1/24", "10.0.1.1/24"]))))
+        if draw(st.booleans()):
+            out.add(Sysctl(HOST, f"net/ipv4/conf/{bridge}/route_localnet", draw(st.sampled_from("01"))))
+        if draw(st.booleans()):
+            out.add(Element("ip", "pairs", (bridge, bridge), (draw(st.sampled_from(["accept", "drop"])),)))
+    for sandbox in draw(st.lists(st.sampled_from(SANDBOXES), unique=True)):
+        out |= {Namespace(sandbox), LinkUp(sandbox, "lo")}
+        if draw(st.booleans()):
+            out.add(NamespaceAlias(draw(st.sampled_from(["web", "db"])) + sandbox, sandbox))
+        if draw(st.booleans()):
+            out.add(Sysctl(sandbox, "net/ipv4/ip_unprivileged_port_start", draw(st.sampled_from("01"))))
+        if bridges and draw(st.booleans()):
+            out |= draw(_endpoints(sandbox, bridges))
+    return frozenset(out)
+
+
+@st.composite
+def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[Resource]:
+    peer = draw(st.sampled_from(["eth0", "eth1"]))
+    host_port = draw(st.integers(8080, 8082))
+    out: set[Resource] = {
+        Veth(
+            name=f"veth{sandbox}",
+            master=draw(st.sampled_from(bridges)),
+            ns=sandbox,
+            peer=peer,
+            peer_mac=draw(st.sampled_from(["02:00:00:00:00:0a", "02:00:00:00:00:0b"])),
+            mtu=draw(st.sampled_from([1400, 1500])),
+            isolated=draw(st.booleans()),
+        ),
+        Address(sandbox, peer, draw(st.sampled_from(["10.0.0.2/24", "10.0.0.3/24"]))),
+        LinkUp(sandbox, peer),
+    }
+    if draw(st.booleans()):
+        out.add(Route(sandbox, "default", peer, draw(st.sampled_from(["10.0.0.1", "10.0.0.254"]))))
+    if draw(st.booleans()):
+        # A port of the host belongs to one sandbox only.
+        port = host_port + 100 * int(sandbox[1:])
+        out.add(HostPort("0.0.0.0", "tcp", port))
+        out.add(Element("ip", "ports", ("tcp", str(port)), ("10.0.0.2", "80")))
+    return frozenset(out)
