@@ -19,6 +19,7 @@ from netengine.api.http import (
     moment,
     number,
     reply,
+    streaming,
     version_of,
 )
 from netengine.api.networks import prunable
@@ -182,6 +183,7 @@ async def prune(request: web.Request) -> web.Response:
     return reply({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
 
 
+@streaming
 async def wait(request: web.Request) -> web.StreamResponse:
     condition = request.query.get("condition", "") or "not-running"
     if condition not in ("not-running", "next-exit", "removed"):
@@ -244,6 +246,7 @@ async def resize(request: web.Request) -> web.Response:
     return web.Response(status=200)
 
 
+@streaming
 async def logs(request: web.Request) -> web.StreamResponse:
     engine, container = engine_of(request), _container(request)
     outputs = {n for n, name in ((1, "stdout"), (2, "stderr")) if flag(request, name)}

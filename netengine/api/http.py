@@ -5,6 +5,7 @@ Texts and rules are those of the Docker Engine API, because clients match on the
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import platform
@@ -88,12 +89,62 @@ def _check_version(request: web.Request) -> None:
         )
 
 
+def streaming(handler: Handler) -> Handler:
+    """Mark a handler whose answer goes on for as long as the client listens: it ends when the client leaves."""
+    _STREAMING.add(handler)
+    return handler
+
+
+_STREAMING: set[Handler] = set()
+_OPEN = web.AppKey("open_streams", set[asyncio.Future[web.StreamResponse]])
+
+
+def setup(app: web.Application) -> None:
+    """Make the application end its open streams when it shuts down, instead of waiting for them."""
+    app[_OPEN] = set()
+    app.on_shutdown.append(_end_streams)
+
+
+async def _end_streams(app: web.Application) -> None:
+    tasks = list(app[_OPEN])
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _run(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """aiohttp cancels a handler whose client hangs up. That ends a stream; anything else is finished all the same, so that
+    nothing is left half-made."""
+    route = request.match_info.handler
+    task = asyncio.ensure_future(handler(request))
+    if route not in _STREAMING:
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())  # heard, even when nobody waits any more
+        return await asyncio.shield(task)
+    tasks = request.app[_OPEN]
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        task.cancel()
+        me = asyncio.current_task()
+        if me is not None and me.cancelling():
+            raise
+        return _gone()  # the daemon stops
+
+
+def _gone() -> web.StreamResponse:
+    gone = Answered()
+    gone.force_close()
+    return gone
+
+
 @web.middleware
 async def docker_semantics(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors as Docker words and codes them."""
     try:
         _check_version(request)
-        return await handler(request)
+        return await _run(request, handler)
     except NetengineError as e:
         if e.status >= 500:
             log.warning("%s %s: %s", request.method, request.path, e.message)
@@ -104,9 +155,7 @@ async def docker_semantics(request: web.Request, handler: Handler) -> web.Stream
         return failure(e.status, e.reason)
     except ConnectionError:
         log.debug("%s %s: the client left before the end of the answer", request.method, request.path)
-        gone = Answered()
-        gone.force_close()
-        return gone
+        return _gone()
     except Exception as e:
         log.exception("%s %s failed", request.method, request.path)
         return failure(500, f"internal error: {type(e).__name__}: {e}; this is a bug of netengine, see its log")
@@ -155,7 +204,11 @@ def _without_nulls(value: dict[str, Any], keep: bool = False) -> dict[str, Any]:
     for key, item in value.items():
         if item is None and not keep:
             continue
-        out[key] = _without_nulls(item, key in _MAPS_OF_NULLS) if isinstance(item, dict) else item
+        if isinstance(item, dict):
+            item = _without_nulls(item, key in _MAPS_OF_NULLS)
+        elif isinstance(item, list):
+            item = [_without_nulls(i) if isinstance(i, dict) else i for i in item]
+        out[key] = item
     return out
 
 

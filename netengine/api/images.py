@@ -74,6 +74,18 @@ async def tag(request: web.Request) -> web.Response:
     return web.Response(status=201)
 
 
+async def prune(request: web.Request) -> web.Response:
+    """Remove images without a name that no container uses."""
+    engine = engine_of(request)
+    filters(request, ("dangling", "until", "label", "label!"))
+    deleted, freed = [], 0
+    for image in engine.images.list():
+        if not image.repo_tags and not image.builtin and not _using(engine, image):
+            deleted += [{kind: name} for kind, name in await engine.images.remove(image.id)]
+            freed += image.size
+    return reply({"ImagesDeleted": deleted or None, "SpaceReclaimed": freed})
+
+
 async def remove(request: web.Request) -> web.Response:
     engine = engine_of(request)
     image = engine.images.find(request.match_info["name"])

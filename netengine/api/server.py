@@ -8,9 +8,10 @@ import socket
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from netengine import engine as engines
-from netengine.api import containers, execs, images, networks, streams, system
+from netengine.api import containers, execs, http, images, networks, streams, system
 from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
@@ -53,6 +54,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/exec/{id}/resize", execs.resize),
     ("GET", "/exec/{id}/json", execs.inspect),
     ("GET", "/images/json", images.list_images),
+    ("POST", "/images/prune", images.prune),
     ("POST", "/images/create", images.create),
     ("GET", "/images/{name:.+}/json", images.inspect),
     ("POST", "/images/{name:.+}/tag", images.tag),
@@ -63,12 +65,24 @@ _VERSION = r"/v{version:[0-9]+\.[0-9]+}"
 _SHUTDOWN_SECONDS = 3.0
 
 
+class _Quiet(logging.Filter):
+    """aiohttp logs what is not HTTP as an error with a traceback; a line is enough for a client's mistake."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        log.info("a request that is not HTTP was refused: %s", str(error.message)[:200])
+        return False
+
+
 def build(engine: Engine) -> web.Application:
     """The application: every route bare and under /v1.NN."""
     app = web.Application(middlewares=[docker_semantics], client_max_size=1 << 40)
     app[ENGINE] = engine
     app.on_response_prepare.append(common_headers)
     streams.setup(app)
+    http.setup(app)
     for method, path, handler in _ROUTES:
         for prefix in ("", _VERSION):
             app.router.add_route(method, prefix + path, handler)
@@ -80,14 +94,15 @@ async def serve(
 ) -> None:
     """Run the daemon on sockets that listen already, until `stop`; networks and containers run on afterwards."""
     engine = Engine(config)
+    quiet = _Quiet()
+    logging.getLogger("aiohttp.server").addFilter(quiet)
     try:
         await engine.start()
         runner = web.AppRunner(
             build(engine),
             access_log=None,
             handle_signals=False,
-            # What a client began is finished when it hangs up: nothing is left half-made.
-            handler_cancellation=False,
+            handler_cancellation=True,  # api/http.py says what a hang-up ends, and what it does not
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
         await runner.setup()
@@ -98,6 +113,7 @@ async def serve(
         engine.events.close()
         await runner.cleanup()
     finally:
+        logging.getLogger("aiohttp.server").removeFilter(quiet)
         await engine.close()
 
 

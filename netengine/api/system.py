@@ -21,6 +21,7 @@ from netengine.api.http import (
     machine,
     moment,
     reply,
+    streaming,
     text_of,
     version_of,
 )
@@ -44,8 +45,10 @@ _EVENT_FILTERS = (
 
 
 async def ping(request: web.Request) -> web.Response:
-    body = b"" if request.method == "HEAD" else b"OK"
-    return web.Response(body=body, headers=_PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8"})
+    headers = _PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8"}
+    if request.method == "HEAD":
+        return web.Response(headers=headers | {"Content-Length": "0"})
+    return web.Response(body=b"OK", headers=headers)
 
 
 async def version(request: web.Request) -> web.Response:
@@ -147,6 +150,7 @@ def _operating_system() -> str:
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
+@streaming
 async def events(request: web.Request) -> web.StreamResponse:
     engine = engine_of(request)
     wanted = filters(request, _EVENT_FILTERS)

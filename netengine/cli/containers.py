@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from netengine.cli import phrases
@@ -36,7 +37,8 @@ def _ps(call: Invocation) -> int:
 def _listing(whole: bool) -> Listing:
     def command(item: Json) -> str:
         text = str(item.get("Command") or "")
-        return f'"{text}"' if whole else f'"{phrases.shortened(text, 20)}"'
+        # Quoted as a string of code: a command may hold line breaks, and a table must not.
+        return json.dumps(text if whole else phrases.shortened(text, 20), ensure_ascii=False)
 
     def image(item: Json) -> str:
         name = str(item.get("Image") or "<no image>")

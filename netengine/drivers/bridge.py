@@ -75,14 +75,18 @@ class BridgeDriver:
     def render_network(self, network: Network) -> frozenset[Resource]:
         settings = _settings(network)
         link = settings.link
-        out: set[Resource] = {Element("ip", "bridges", (link,)), Element("ip", "hairpins", (link, link))}
+        out: set[Resource] = {Element("ip", "bridges", (link,))}
         if not settings.adopted:
             out |= {
                 Bridge(link, settings.mac, settings.mtu, f"netengine-br-{network.id[:12]}"),
                 Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1"),
             }
         for subnet in network.subnets:
-            out.add(Element("ip", "subnets", (subnet.subnet,)))
+            out.add(Element("ip", "hairpins", (link, subnet.subnet)))
+            if settings.masquerade or network.internal:
+                # Without masquerading, answers from outside come to the container's own address, and this set is looked
+                # at before connection tracking; what they are not an answer to is dropped in filter-forward.
+                out.add(Element("ip", "subnets", (subnet.subnet,)))
             if not settings.has_address:
                 out.add(Address(HOST, link, f"{subnet.gateway}/{subnet.subnet.partition('/')[2]}"))
         if settings.icc:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from netengine.engine import checks, sandbox, spec
 from netengine.engine.core import Core, new_id, now
@@ -14,6 +15,8 @@ from netengine.engine.requests import ContainerRequest
 from netengine.errors import Conflict, Invalid, NotFound, NotModified
 from netengine.model import Attachment, Container, ContainerConfig, EndpointSettings, HostConfig, JsonDict, Network
 from netengine.runtime import ImageConfig, LogLine, Stream
+
+T = TypeVar("T")
 
 _ADJECTIVES = (
     "able",
@@ -65,8 +68,8 @@ class Containers:
         host = request.host_config or HostConfig()
         if host.network_mode in ("", "default"):
             host.network_mode = "bridge"
-        name = name.removeprefix("/")
         if name:
+            name = name.removeprefix("/")
             checks.container_name(name)
         checks.container_request(config, host)
         spec.check_modes(host)
@@ -116,7 +119,7 @@ class Containers:
         core, mode = self._core, host.network_mode
         asked = (request.networking_config.endpoints_config or {}) if request.networking_config else {}
         if sandbox.joins_mode(mode):
-            target = core.state.container(sandbox.joins_mode(mode))
+            target = _must_exist(core.state.container, sandbox.joins_mode(mode))
             if target.name == name:
                 raise Invalid("cannot join own network")
             if sandbox.joins_mode(target.host_config.network_mode) or target.host_config.network_mode == "host":
@@ -128,11 +131,11 @@ class Containers:
         # `-p` and the like address the network of the network mode; the others are added to it.
         settings: dict[str, tuple[Network, EndpointSettings]] = {}
         for reference, wish in asked.items():
-            network = core.state.network("bridge" if reference == "default" else reference)
+            network = _must_exist(core.state.network, "bridge" if reference == "default" else reference)
             settings[network.id] = (network, wish or EndpointSettings())
         if config.network_disabled:
             return {}
-        main = core.state.network(mode)
+        main = _must_exist(core.state.network, mode)
         if main.id not in settings:
             settings = {main.id: (main, EndpointSettings())} | settings
         host.network_mode = mode if mode in (main.name, main.id) else main.name
@@ -266,6 +269,14 @@ class Containers:
         if not container.running or not self.lifecycle.has_process(container):
             raise Conflict(f"container {container.id} is not running")
         return await self._core.runtime.top(container.id, ps_args or "-ef")
+
+
+def _must_exist(find: Callable[[str], T], reference: str) -> T:
+    """What a new container refers to. 404 would say that its *image* is missing, and clients go and pull that."""
+    try:
+        return find(reference)
+    except NotFound as e:
+        raise Invalid(e.message) from None
 
 
 def _config_of(request: ContainerRequest) -> ContainerConfig:

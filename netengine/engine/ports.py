@@ -31,7 +31,7 @@ class PortWish:
 
 def _number(text: str, what: str) -> int:
     if not _PORT.fullmatch(text) or not 0 <= int(text) <= 65535:
-        raise Invalid(f"invalid {what} {text!r}: a port is a number from 1 to 65535")
+        raise Invalid(f"invalid {what} {text[:40]!r}: a port is a number from 1 to 65535")
     return int(text)
 
 
@@ -40,10 +40,10 @@ def parse_port(spec: str) -> tuple[int, Protocol]:
     number, _, protocol = spec.partition("/")
     protocol = (protocol or "tcp").lower()
     if protocol not in PROTOCOLS:
-        raise Invalid(f"invalid protocol {protocol!r} of port {spec!r}: it must be tcp, udp or sctp")
+        raise Invalid(f"invalid protocol {protocol[:40]!r} of port {spec[:40]!r}: it must be tcp, udp or sctp")
     port = _number(number, "container port")
     if port == 0:
-        raise Invalid(f"invalid container port {spec!r}: a port is a number from 1 to 65535")
+        raise Invalid(f"invalid container port {spec[:40]!r}: a port is a number from 1 to 65535")
     return port, protocol  # type: ignore[return-value]  # narrowed by the test above
 
 
@@ -54,7 +54,7 @@ def _range(text: str) -> tuple[int, int]:
     first = _number(low, "published port")
     last = _number(high, "published port") if dash else first
     if last < first:
-        raise Invalid(f"invalid range of published ports {text!r}: it ends before it begins")
+        raise Invalid(f"invalid range of published ports {text[:40]!r}: it ends before it begins")
     return first, last
 
 
@@ -65,7 +65,7 @@ def _host_address(text: str) -> str:
         address = ip_address(text)
     except ValueError:
         raise Invalid(
-            f"invalid host address {text!r} of a published port: give one of the host's IP addresses"
+            f"invalid host address {text[:60]!r} of a published port: give one of the host's IP addresses"
         ) from None
     if address.version == 6:
         raise Invalid(

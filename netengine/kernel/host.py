@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from netengine.errors import KernelRefused, NetengineError
 from netengine.kernel import hostports, messages, namespaces, sysctl
+from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
 from netengine.kernel.nftables import Nft, commands
@@ -69,6 +70,7 @@ class Kernel:
         self.alias_dir = alias_dir
         self._home = -1
         self._nft: Nft | None = None
+        self._conntrack: Conntrack | None = None
         self._sockets: dict[str, NetlinkSocket] = {}
         self._held: dict[HostPort, socket.socket | None] = {}
 
@@ -78,6 +80,7 @@ class Kernel:
         self._home = move_up(namespaces.open_current())
         self._sockets[HOST] = NetlinkSocket()
         self._nft = Nft()
+        self._conntrack = Conntrack()
 
     def close(self) -> None:
         """Let go of sockets and ports. What is in the kernel stays."""
@@ -87,6 +90,9 @@ class Kernel:
         self._held.clear()
         for ns in list(self._sockets):
             self._sockets.pop(ns).close()
+        if self._conntrack is not None:
+            self._conntrack.close()
+            self._conntrack = None
         if self._home >= 0:
             os.close(self._home)
             self._home = -1
@@ -281,9 +287,7 @@ class Kernel:
                 descriptors.append(fd)
                 master = self.index(HOST, r.master)
                 batch: Batch = [(f"create veth {r.name} of bridge {r.master}", messages.veth_add(r, master, fd))]
-                if r.isolated:
-                    batch.append((f"isolate port {r.name}", messages.port_isolated(r.name, True)))
-                batch.append((f"bring {r.name} up", messages.quiet_link_up(r.name)))
+                batch.append((f"bring {r.name} up", messages.port_up(r)))
                 groups.append((r, batch))
             self._create_each(HOST, groups, made)
         finally:
@@ -336,6 +340,13 @@ class Kernel:
     def _create_elements(self, resources: list[Element], made: list[Resource]) -> None:
         self.nft.run(commands("add", resources))
         made.extend(resources)
+        self._forget_flows(resources)
+
+    def _forget_flows(self, resources: Iterable[Element]) -> None:
+        """Flows to UDP ports that have just been published, or are no longer, are translated anew."""
+        ports = {int(r.parts[-1]) for r in resources if r.container in ("ports", "address-ports") and "udp" in r.parts}
+        if ports and self._conntrack is not None:
+            self._conntrack.forget_udp(ports)
 
     def _create_aliases(self, resources: list[NamespaceAlias], made: list[Resource]) -> None:
         self.alias_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -369,8 +380,8 @@ class Kernel:
                 self._execute(
                     HOST, [(f"change bridge {new.name}", messages.link_set(new.name, mac=new.mac, mtu=new.mtu))]
                 )
-            case Veth() as old, Veth() as new:
-                self._change_veth(old, new)
+            case Veth(), Veth() as new:
+                self._change_veth(new)
             case Route() as old, Route() as new:
                 self._delete_routes([old])
                 self._create_routes([new], [])
@@ -378,17 +389,16 @@ class Kernel:
                 self._write_sysctl(new)
             case Element() as old, Element() as new:
                 self.nft.run(commands("delete", [old]) + commands("add", [new]))
+                self._forget_flows([new])
             case NamespaceAlias(), NamespaceAlias() as new:
                 self._create_aliases([new], [])
             case old, new:
                 raise TypeError(f"cannot change {old} into {new}")
 
-    def _change_veth(self, old: Veth, new: Veth) -> None:
+    def _change_veth(self, new: Veth) -> None:
         what = f"change veth {new.name}"
         master = self.index(HOST, new.master)
-        batch: Batch = [(what, messages.link_set(new.name, mtu=new.mtu, master=master))]
-        if old.isolated != new.isolated:
-            batch.append((what, messages.port_isolated(new.name, new.isolated)))
+        batch: Batch = [(what, messages.link_set(new.name, mtu=new.mtu, master=master)), (what, messages.port_up(new))]
         self._execute(HOST, batch)
         self._execute(new.ns, [(what, messages.link_set(new.peer, mtu=new.mtu))])
 
@@ -433,6 +443,7 @@ class Kernel:
                     self.nft.run(commands("delete", [r]))
                 except KernelRefused as e:
                     log.debug("%s was already gone: %s", r, e)
+        self._forget_flows(resources)
 
     def _delete_aliases(self, resources: list[NamespaceAlias]) -> None:
         for r in resources:

@@ -53,6 +53,9 @@ def bind(
     try:
         program = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
         held.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        if kind == socket.SOCK_STREAM:
+            # Connections of the port's last owner that are in TIME_WAIT do not count; another listener still does.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((address, port))
         if kind == socket.SOCK_STREAM:
             # An unconnected bound socket does not keep others with SO_REUSEADDR from the port; a listening one does.

@@ -91,12 +91,19 @@ def link_up(name: str) -> Message:
     return _raised(_link(RTM_SETLINK, name=name))
 
 
-def quiet_link_up(name: str) -> Message:
-    """Bring a port up without an IPv6 address of its own: it would send router solicitations into the network."""
-    message = _raised(_link(RTM_SETLINK, name=name))
+def port_up(veth: Veth) -> Message:
+    """Bring the bridge port of a veth pair up. RTM_NEWLINK without NLM_F_CREATE changes an existing link, slave data too.
+
+    No IPv6 address of its own: it would send router solicitations into the network. Hairpin mode: where br_netfilter is
+    loaded, a published port is translated while the packet is still on the bridge, and a container's own packet to its own
+    published port must leave by the port that it came in by.
+    """
+    port = {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(veth.isolated))]}
+    info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
     spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]}
-    message["attrs"].append(("IFLA_AF_SPEC", spec))
-    return message
+    return _raised(
+        _link(RTM_NEWLINK, name=veth.name, attrs=[("IFLA_LINKINFO", {"attrs": info}), ("IFLA_AF_SPEC", spec)])
+    )
 
 
 def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, master: int | None = None) -> Message:
@@ -141,13 +148,6 @@ def veth_add(veth: Veth, master_index: int, ns_fd: int) -> Message:
             ),
         ],
     )
-
-
-def port_isolated(name: str, isolated: bool) -> Message:
-    """IFLA_BRPORT_ISOLATED of a bridge port, as slave data: RTM_NEWLINK without NLM_F_CREATE changes an existing link."""
-    data = {"attrs": [("IFLA_BRPORT_ISOLATED", int(isolated))]}
-    info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]
-    return _link(RTM_NEWLINK, name=name, attrs=[("IFLA_LINKINFO", {"attrs": info})])
 
 
 def links_dump() -> Message:

@@ -51,9 +51,9 @@ CONTAINERS: tuple[Container, ...] = (
     ),
     Container(
         "hairpins",
-        ("link", "link"),
+        ("link", "prefix"),
         (),
-        "a bridge paired with itself: a container reached a neighbour through a port of the host",
+        "a bridge with its own subnet: a container reached a neighbour, or itself, through a port of the host",
     ),
     Container("subnets", ("prefix",), (), "subnets of our networks: reached from outside through published ports only"),
     Container("ports", ("protocol", "port"), ("address", "port"), "ports published on every address of the host"),
@@ -108,7 +108,7 @@ _RULES_IP = """
 
     chain nat-postrouting {
         type nat hook postrouting priority srcnat; policy accept;
-        iifname . oifname @hairpins ct status dnat masquerade comment "the answer must come back through the host"
+        oifname . ip saddr @hairpins ct status dnat masquerade comment "the answer must come back through the host"
         ip saddr 127.0.0.0/8 oifname @bridges masquerade comment "a container cannot answer 127.0.0.1"
         iifname @masquerading oifname != @bridges masquerade
     }

@@ -90,17 +90,12 @@ def _steps(resource: Resource) -> list[Step]:
                     cable,
                 )
             ]
+            hairpin = "a container reaches its own published port (the packet may leave by the port it came in by)"
+            steps.append(Step(f"bridge link set dev {v.name} hairpin on", hairpin))
             if v.isolated:
-                steps.append(
-                    Step(
-                        f"bridge link set dev {v.name} isolated on",
-                        "containers of this network do not reach each other (icc=false)",
-                    )
-                )
-            return [
-                *steps,
-                Step(f"ip link set {v.name} addrgenmode none up", cable),
-            ]
+                isolated = "containers of this network do not reach each other (icc=false)"
+                steps.append(Step(f"bridge link set dev {v.name} isolated on", isolated))
+            return [*steps, Step(f"ip link set {v.name} addrgenmode none up", cable)]
         case LinkUp(ns=ns, link=link):
             why = (
                 "127.0.0.1 inside the sandbox"

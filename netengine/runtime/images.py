@@ -26,7 +26,7 @@ from netengine.runtime.model import Image, ImageConfig
 
 # Docker's reference grammar: optional host[:port]/, path components, then :tag.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"(?:[A-Za-z0-9.-]+(?::\d+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
+_REPOSITORY = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
@@ -208,16 +208,22 @@ def _builtin(name: str, cmd: tuple[str, ...] | None) -> _Record:
 
 
 def _reference(repository: str, tag: str) -> str:
-    """REPOSITORY[:TAG] in full. Invalid when it breaks Docker's grammar."""
-    name = _with_tag(f"{repository}:{tag}" if tag else repository)
+    """REPOSITORY[:TAG] in Docker's familiar form. Invalid when it breaks Docker's grammar."""
+    name = _with_tag(f"{_familiar(repository)}:{tag}" if tag else repository)
     path, _, suffix = name.rpartition(":")
     if len(path) > 255 or not _REPOSITORY.fullmatch(path) or not _TAG.fullmatch(suffix):
         raise Invalid(f"invalid reference format: {name[:300]!r}")
     return name
 
 
+def _familiar(name: str) -> str:
+    """Without the default registry, which clients add to a short name."""
+    return name.removeprefix("docker.io/").removeprefix("library/") if name.startswith("docker.io/") else name
+
+
 def _with_tag(reference: str) -> str:
     """Add `:latest` where no tag is; a colon before a slash belongs to a host's port."""
+    reference = _familiar(reference)
     return reference if ":" in reference.rpartition("/")[2] else f"{reference}:latest"
 
 

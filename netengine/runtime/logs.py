@@ -125,7 +125,10 @@ async def read(
 
 
 async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
-    while chunk := await asyncio.to_thread(file.read, _BLOCK):
+    """What the file holds now: a container that never stops writing does not make this endless."""
+    left = os.fstat(file.fileno()).st_size - file.tell()
+    while left > 0 and (chunk := await asyncio.to_thread(file.read, min(left, _BLOCK))):
+        left -= len(chunk)
         yield chunk
 
 

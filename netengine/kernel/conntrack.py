@@ -1,0 +1,103 @@
+"""Forgetting tracked UDP flows to a port of the host.
+
+A steady sender's flow is tracked from its first datagram on, with the translation that was in force then, or none: it would go
+past a port that is published afterwards, or on to a container that is gone, for as long as it keeps sending.
+
+Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h. pyroute2's conntrack messages cannot ask the kernel to filter.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+
+from netengine.kernel.descriptors import move_up
+
+_NETLINK_NETFILTER = 12
+_GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_ERROR, _DONE = 2, 3
+_NESTED = 0x8000
+_TUPLE_ORIG, _ID, _FILTER = 1, 12, 25  # CTA_*
+_TUPLE_PROTO, _PROTO_NUM, _PROTO_DST_PORT = 2, 1, 3
+_FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
+_BY_PROTO_NUM, _BY_DST_PORT = 1 << 3, 1 << 5  # CTA_FILTER_FLAG, kernel 5.8 and newer; older ones list everything
+_HEADER = struct.Struct("=IHHII")
+_NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", len(payload) + 4, kind) + payload + b"\0" * (-len(payload) % 4)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _destination(tuple_: bytes) -> tuple[int, int]:
+    """(protocol number, destination port) of a CTA_TUPLE_ORIG."""
+    proto = dict(_attributes(dict(_attributes(tuple_)).get(_TUPLE_PROTO, b"")))
+    number = proto.get(_PROTO_NUM, b"\0")[0]
+    port = int.from_bytes(proto.get(_PROTO_DST_PORT, b"\0\0")[:2], "big")
+    return number, port
+
+
+class Conntrack:
+    """The connection tracking table of the network namespace of the thread that creates it. Not thread-safe."""
+
+    def __init__(self) -> None:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as low:
+            self._socket = socket.socket(fileno=move_up(low.detach()))
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def forget_udp(self, ports: Iterable[int]) -> int:
+        """Delete the tracked flows whose first datagram went to one of these UDP ports; answer how many there were."""
+        doomed = [entry for port in ports for entry in self._flows_to(port)]
+        for tuple_, identity in doomed:
+            body = _attribute(_TUPLE_ORIG | _NESTED, tuple_) + (_attribute(_ID, identity) if identity else b"")
+            for _ in self._ask(_DELETE, _REQUEST | _ACK, body):
+                pass
+        return len(doomed)
+
+    def _flows_to(self, port: int) -> list[tuple[bytes, bytes]]:
+        proto = _attribute(_PROTO_NUM, bytes([socket.IPPROTO_UDP])) + _attribute(
+            _PROTO_DST_PORT, port.to_bytes(2, "big")
+        )
+        wanted = _attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _BY_PROTO_NUM | _BY_DST_PORT))
+        wanted += _attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
+        body = _attribute(_TUPLE_ORIG | _NESTED, _attribute(_TUPLE_PROTO | _NESTED, proto))
+        out = []
+        for entry in self._ask(_GET, _REQUEST | _DUMP, body + _attribute(_FILTER | _NESTED, wanted)):
+            found = dict(_attributes(entry))
+            tuple_ = found.get(_TUPLE_ORIG, b"")
+            if _destination(tuple_) == (socket.IPPROTO_UDP, port):
+                out.append((tuple_, found.get(_ID, b"")))
+        return out
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
+        """The attributes of each message of the answer. A flow that is gone already is no error."""
+        self._sequence += 1
+        length = _HEADER.size + len(_NFGENMSG) + len(body)
+        self._socket.send(_HEADER.pack(length, kind, flags, self._sequence, 0) + _NFGENMSG + body)
+        out: list[bytes] = []
+        while True:
+            data = self._socket.recv(1 << 18)
+            offset = 0
+            while offset + _HEADER.size <= len(data):
+                size, answer, _, sequence, _ = _HEADER.unpack_from(data, offset)
+                if sequence == self._sequence and answer in (_ERROR, _DONE):
+                    return out
+                if sequence == self._sequence:
+                    out.append(data[offset + _HEADER.size + len(_NFGENMSG) : offset + size])
+                offset += (size + 3) & ~3
