@@ -48,13 +48,12 @@ def shell(make_host: Callable[..., Host], tmp_path: Path) -> Iterator[Run]:
 
     yield run
     # The page may have ended the daemon and started another, which is no process of the fixture's.
+    daemon.process = None
+    Daemon.alive.remove(daemon)
     pidfile = alpha.path(f"{EXEC_ROOT}/netengined.pid")
     alpha.run(["bash", "-c", f"kill -TERM $(cat {EXEC_ROOT}/netengined.pid)"])
-    wait_until(lambda: not pidfile.exists() or not pidfile.read_text().strip(), "the daemon's end")
-    daemon.process = None
-    if daemon in Daemon.alive:
-        Daemon.alive.remove(daemon)
-    wait_until(lambda: alpha.run([*daemon.argv, "--cleanup"], env=ENVIRONMENT).returncode == 0, "the clean-up")
+    wait_until(lambda: not pidfile.exists(), "the daemon's end")
+    daemon.cleanup()
 
 
 def _programs(daemon: Daemon, directory: Path) -> Path:
@@ -99,6 +98,16 @@ def test_transcripts_are_what_a_host_shows(page: Path, shell: Run, write_docs: b
     else:
         for block, now in results:
             assert "command not found" not in "\n".join(now), f"{name_of(page)}:{block.start}"
+
+
+_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXAMPLES = [(page, code) for page in PAGES for code in _PYTHON.findall(page.read_text())]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=[name_of(page) for page, _ in EXAMPLES])
+def test_python_examples_run(page: Path, code: str, shell: Run) -> None:
+    assert shell("alpha", f"python -c {shlex.quote(code)} && echo done") == "done\n"
 
 
 def test_the_pages_that_must_be_live_are() -> None:
