@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
 
 from netengine import daemon
 from netengine.cli import catalogue
-from netengine.config import FLAGS
+from netengine.config import FLAGS, load
 from netengine.directives import DIRECTIVES
 from netengine.kernel import ruleset
 from tests.docs import tables
@@ -48,6 +49,14 @@ def test_a_key_that_is_a_flag_too_says_so(key: str) -> None:
 def test_no_key_is_documented_that_does_not_exist() -> None:
     keys = [line.split("`")[1] for line in _configuration().splitlines() if line.startswith("### `")]
     assert sorted(keys) == sorted(DIRECTIVES)
+
+
+def test_the_example_file_is_whole_and_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text(_configuration().split("```json\n")[1].split("```")[0])
+    load({}, file)
+    # `bridge` names a bridge of one's own, which does not go together with `bip`.
+    assert json.loads(file.read_text()).keys() == DIRECTIVES.keys() - {"bridge"}
 
 
 def test_every_flag_of_the_daemon_is_documented() -> None:
