@@ -101,12 +101,13 @@ _OPEN = web.AppKey("open_streams", set[asyncio.Future[web.StreamResponse]])
 
 def setup(app: web.Application) -> None:
     """Make the application end its open streams when it shuts down, instead of waiting for them."""
-    app[_OPEN] = set()
+    opened: set[asyncio.Future[web.StreamResponse]] = set()
+    app[_OPEN] = opened
     app.on_shutdown.append(_end_streams)
 
 
 async def _end_streams(app: web.Application) -> None:
-    tasks = list(app[_OPEN])
+    tasks = [*app[_OPEN]]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
