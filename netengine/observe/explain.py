@@ -113,7 +113,7 @@ def _steps(resource: Resource) -> list[Step]:
             prefix = "" if s.ns == HOST else f"ip netns exec {_name(s.ns)} "
             return [
                 Step(
-                    f"{prefix}sysctl -w '{_dotted(s.path)}={s.value}'",
+                    f"{prefix}sysctl -w {_quoted(f'{_dotted(s.path)}={s.value}')}",
                     _SYSCTLS.get(s.path.rsplit("/")[-1], "asked for with --sysctl"),
                 )
             ]
@@ -150,3 +150,8 @@ _SYSCTLS = {
 def _dotted(path: str) -> str:
     """The path in sysctl(8)'s dotted form, in which a dot within a name is a slash."""
     return path.translate(str.maketrans("./", "/."))
+
+
+def _quoted(text: str) -> str:
+    """One word for a shell. A sysctl's value is whatever its user gave."""
+    return "'" + text.replace("'", "'\\''") + "'"
