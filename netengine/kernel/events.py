@@ -1,0 +1,272 @@
+"""What the kernel tells without being asked: changes of links, addresses, routes, forwarding, our nftables tables and mounts.
+
+`Watch` listens in the network namespace of the thread that makes it and decodes only what is needed to decide whether a change
+may concern us; whether it does, and what to do, is the engine's business. Inside sandboxes nothing is heard. sysctls other
+than forwarding, and files, make no events that could be heard here.
+
+Source: include/uapi/linux/{rtnetlink,netconf}.h, include/uapi/linux/netfilter/nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from netengine.kernel.descriptors import move_up
+from netengine.kernel.resources import ROUTE_PROTOCOL
+from netengine.kernel.ruleset import TABLE
+
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+_SOL_NETLINK, _SO_RCVBUFFORCE = 270, 33
+_BUFFER = 4 << 20
+_DATAGRAMS = 256
+"""Datagrams read in one go: a storm of events must not starve what else the loop has to do."""
+
+# RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV4_NETCONF 24; NFNLGRP_NFTABLES 7. Bit n-1 of the group mask.
+_ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 23
+_NFTABLES_GROUPS = 1 << 6
+
+_NEWLINK, _DELLINK, _DELADDR, _DELROUTE, _NEWNETCONF = 16, 17, 21, 25, 80  # RTM_*
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
+_IFA_LOCAL, _IFA_LABEL = 2, 3
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_ALL = 1, 2, -1
+_IFF_UP = 1
+_SUBSYSTEM_NFTABLES, _NEWGEN = 10, 15
+_TABLE_NAME = 1  # NFTA_TABLE_NAME, and NFTA_{CHAIN,RULE,SET,SET_ELEM_LIST}_TABLE
+_GEN_PROC_NAME = 3
+_HEADER = struct.Struct("=IHHII")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """A link is new or changed, and now is like this. `port`: it belongs to a bridge."""
+
+    name: str
+    up: bool
+    mtu: int
+    mac: str
+    port: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGone:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGone:
+    """An IPv4 address was taken from a link."""
+
+    link: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteGone:
+    """A route that is marked as ours was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingOff:
+    """net.ipv4.ip_forward was set to 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesTouched:
+    """Another process changed our nftables table. `by` is its name, where the kernel told."""
+
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MountsChanged:
+    """Something was mounted or unmounted: the file of a namespace may have lost its namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """Events were lost: anything may have changed."""
+
+
+Notice = LinkSeen | LinkGone | AddressGone | RouteGone | ForwardingOff | RulesTouched | MountsChanged | Overrun
+
+
+class Watch:
+    """The event sockets. Read a descriptor of `descriptors` when it is readable; never blocks."""
+
+    def __init__(self) -> None:
+        self._route = _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
+        self._nftables = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
+        self._mountinfo = move_up(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
+        # mountinfo is always readable; a change is an exceptional condition, for which event loops do not wait.
+        self._mounts = select.epoll()
+        self._mounts.register(self._mountinfo, select.EPOLLPRI | select.EPOLLET)
+        self._mounts.poll(0)
+        self._ours: set[int] = own_ports()
+        self._stranger: int | None = None
+        """Who is in the middle of a transaction that changes our table."""
+
+    def close(self) -> None:
+        self._route.close()
+        self._nftables.close()
+        self._mounts.close()
+        os.close(self._mountinfo)
+
+    def descriptors(self) -> tuple[int, ...]:
+        return self._route.fileno(), self._nftables.fileno(), self._mounts.fileno()
+
+    def read(self, descriptor: int) -> list[Notice]:
+        """What has happened, oldest first; what cannot concern us is left out."""
+        if descriptor == self._mounts.fileno():
+            # That it was readable is the message: asking mountinfo again would find nothing new.
+            return [MountsChanged()]
+        if descriptor == self._route.fileno():
+            return _drain(self._route, route_notices)
+        return _drain(self._nftables, self._rule_notices)
+
+    def _rule_notices(self, data: bytes) -> list[Notice]:
+        out: list[Notice] = []
+        for port, process in table_changes(data):
+            if process is not None:
+                if port == self._stranger:
+                    out.append(RulesTouched(process))
+                self._stranger = None
+                continue
+            if port not in self._ours:
+                # libnftables opens its socket anew when it likes.
+                self._ours = own_ports()
+            if port not in self._ours and port != self._stranger:
+                self._stranger = port
+                out.append(RulesTouched())
+        return out
+
+
+def _listening(family: int, groups: int) -> socket.socket:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family) as low:
+        made = socket.socket(fileno=move_up(low.detach()))
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    made.bind((0, groups))
+    return made
+
+
+def _drain(sock: socket.socket, decode: Callable[[bytes], Iterable[Notice]]) -> list[Notice]:
+    out: list[Notice] = []
+    for _ in range(_DATAGRAMS):
+        try:
+            data = sock.recv(1 << 18)
+        except BlockingIOError:
+            break
+        except OSError as e:
+            if e.errno != errno.ENOBUFS:
+                raise
+            # The kernel has thrown events away. The socket goes on by itself once it has been read empty.
+            out.append(Overrun())
+            continue
+        out += decode(data)
+    return out
+
+
+def own_ports() -> set[int]:
+    """The port ids of this process's netfilter sockets: who made a change is known by it. Reads the caller's namespace."""
+    inodes = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    ports = set()
+    with open("/proc/thread-self/net/netlink") as file:
+        next(file)
+        for line in file:
+            fields = line.split()
+            if fields[1] == str(_NETLINK_NETFILTER) and fields[-1] in inodes:
+                ports.add(int(fields[2]) & 0xFFFFFFFF)
+    return ports
+
+
+# -- decoding: pure ---------------------------------------------------------------------------------------------------
+
+
+def route_notices(data: bytes) -> Iterator[Notice]:
+    """What a datagram of the rtnetlink groups says."""
+    for kind, _, body in _messages(data):
+        if kind in (_NEWLINK, _DELLINK) and len(body) >= 16 and body[0] == socket.AF_UNSPEC:
+            # Not AF_BRIDGE, a port's state in its bridge: that is sent as RTM_DELLINK too when a port leaves.
+            yield _link(kind, body)
+        elif kind == _DELADDR and len(body) >= 8:
+            attributes = _attributes(body, 8)
+            local = attributes.get(_IFA_LOCAL, b"")
+            if len(local) == 4:
+                yield AddressGone(_text(attributes.get(_IFA_LABEL, b"")).partition(":")[0], socket.inet_ntoa(local))
+        elif kind == _DELROUTE and len(body) >= 12 and body[5] == ROUTE_PROTOCOL:
+            yield RouteGone()
+        elif kind == _NEWNETCONF and len(body) >= 4 and body[0] == socket.AF_INET:
+            attributes = _attributes(body, 4)
+            index, forwarding = attributes.get(_NETCONFA_IFINDEX), attributes.get(_NETCONFA_FORWARDING)
+            if index == struct.pack("=i", _NETCONFA_ALL) and forwarding == bytes(4):
+                yield ForwardingOff()
+
+
+def _link(kind: int, body: bytes) -> Notice:
+    attributes = _attributes(body, 16)
+    name = _text(attributes.get(_IFLA_IFNAME, b""))
+    if kind == _DELLINK:
+        return LinkGone(name)
+    return LinkSeen(
+        name,
+        up=bool(struct.unpack_from("=I", body, 8)[0] & _IFF_UP),
+        mtu=_u32(attributes.get(_IFLA_MTU)),
+        mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"),
+        port=bool(_u32(attributes.get(_IFLA_MASTER))),
+    )
+
+
+def table_changes(data: bytes) -> Iterator[tuple[int, str | None]]:
+    """Of each message on our tables: (port id of the socket that asked for it, None). The message that ends a transaction,
+    on whichever tables, gives (port id, name of the process)."""
+    for kind, port, body in _messages(data):
+        if kind >> 8 != _SUBSYSTEM_NFTABLES:
+            continue
+        attributes = _attributes(body, 4)
+        if kind & 0xFF == _NEWGEN:
+            yield port, _text(attributes.get(_GEN_PROC_NAME, b""))
+        elif _text(attributes.get(_TABLE_NAME, b"")) == TABLE:
+            yield port, None
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, port id of the sender, body) of each message."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, _, port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, port, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
+    out: dict[int, bytes] = {}
+    while offset + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, offset)
+        if length < 4:
+            break
+        out.setdefault(kind & 0x3FFF, body[offset + 4 : offset + length])
+        offset += (length + 3) & ~3
+    return out
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _u32(value: bytes | None) -> int:
+    return int(struct.unpack("=I", value)[0]) if value is not None and len(value) == 4 else 0
