@@ -271,7 +271,7 @@ class Kernel:
                 [
                     (f"create bridge {r.name}", messages.bridge_add(r)),
                     (f"mark bridge {r.name} as {r.mark}", messages.alternative_name(r.name, r.mark)),
-                    (f"bring bridge {r.name} up", messages.link_up(r.name)),
+                    (f"bring bridge {r.name} up", messages.link_set(r.name, mtu=r.mtu)),
                 ],
             )
             for r in resources

@@ -56,14 +56,17 @@ def _raised(message: Message) -> Message:
 
 
 def bridge_add(bridge: Bridge) -> Message:
-    """A bridge without spanning tree, so that a port forwards from its first moment."""
+    """A bridge without spanning tree, so that a port forwards from its first moment.
+
+    Its MTU is set by a message of its own: one that it is born with is taken for a default, and gives way to 1,500 when the
+    last port leaves (br_mtu_auto_adjust).
+    """
     return _link(
         RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
         name=bridge.name,
         attrs=[
             ("IFLA_ADDRESS", bridge.mac),
-            ("IFLA_MTU", bridge.mtu),
             ("IFLA_GROUP", MARK_GROUP),
             (
                 "IFLA_LINKINFO",

@@ -150,7 +150,11 @@ def _element(family: Literal["ip", "ip6"], name: str, item: Any, is_map: bool) -
     key, value = item if is_map else (item, None)
     if isinstance(key, dict) and "elem" in key:
         key = key["elem"]["val"]
-    return Element(family, name, _texts(key), _texts(value) if is_map else ())
+    # A prefix that is one address is listed as an address.
+    kinds = ruleset.container(name).key
+    texts = zip(kinds, _texts(key), strict=True)
+    parts = tuple(f"{text}/32" if kind == "prefix" and not {"/", "-"} & set(text) else text for kind, text in texts)
+    return Element(family, name, parts, _texts(value) if is_map else ())
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -71,14 +71,13 @@ def _steps(resource: Resource) -> list[Step]:
         case Bridge() as b:
             return [
                 Step(
-                    f"ip link add {b.name} address {b.mac} mtu {b.mtu} group {MARK_GROUP} "
-                    "type bridge stp_state 0 forward_delay 0",
+                    f"ip link add {b.name} address {b.mac} group {MARK_GROUP} type bridge stp_state 0 forward_delay 0",
                     "the network: a switch in the kernel, with a MAC that does not change with its ports",
                 ),
                 Step(f"ip link property add dev {b.name} altname {b.mark}", "the mark that says whose it is"),
                 Step(
-                    f"ip link set {b.name} up",
-                    "the network: a switch in the kernel, with a MAC that does not change with its ports",
+                    f"ip link set {b.name} mtu {b.mtu} up",
+                    "set by itself, the MTU stays when the last port leaves",
                 ),
             ]
         case Veth() as v:
