@@ -1,0 +1,277 @@
+"""The daemon's end of the name server's control socket, and how its process is started. No DNS here.
+
+The process is a session of its own and outlives the daemon: a daemon that starts again connects to the one that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from netengine.dns import protocol
+from netengine.dns.protocol import Answer, Counters, Entry, Network, NetworkChange, Ports, Settings
+from netengine.errors import Invalid, Unavailable
+
+__all__ = ["Counters", "Entry", "Explanation", "NameServer", "Network", "NetworkChange", "Ports", "Settings", "spawn"]
+
+ANSWER_SECONDS = 2.0
+EXPLAIN_SECONDS = 10.0  # it asks other servers, which have 4 seconds each way
+START_SECONDS = 5.0
+_CHUNK = 1 << 18
+_decoder = msgspec.json.Decoder(Answer)
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What a sandbox is answered: the response code's name, the records as text, and the reasons, a sentence each."""
+
+    rcode: str
+    records: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Counters of each sandbox, and the process's resident memory in KiB."""
+
+    sandboxes: dict[str, Counters]
+    memory_kib: int
+
+
+class NameServer:
+    """A connection to a running name server. Make it with `connect` or `spawn`.
+
+    Every method raises Unavailable when the connection is lost or an answer does not come in time (then the connection is
+    closed: what was asked may or may not have been done, so sync after reconnecting), Invalid when the server refuses.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.closed = asyncio.Event()
+        self.process: subprocess.Popen[bytes] | None = None  # if it is our child: `process.poll()` reaps it
+        self._sock = sock
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._outgoing: asyncio.Queue[tuple[bytes, list[int]]] = asyncio.Queue()
+        # Sending is a task of its own, so that a caller who is cancelled cannot leave half a frame behind.
+        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
+
+    @classmethod
+    async def connect(cls, path: Path) -> NameServer:
+        """Connect to the name server at `path`. Unavailable if none answers there."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, str(path))
+        except OSError as error:
+            sock.close()
+            raise Unavailable(f"no name server answers at {path}: {error.strerror}; start one") from None
+        return cls(sock)
+
+    async def hello(self) -> tuple[int, dict[str, Ports]]:
+        """(process id, ports of each sandbox that has sockets there)."""
+        answer = await self._ask(protocol.Hello(next(self._numbers)))
+        if answer.version != protocol.VERSION:
+            raise Unavailable(f"the name server speaks version {answer.version}, not {protocol.VERSION}; restart it")
+        return answer.pid, answer.sandboxes
+
+    async def add(
+        self, sandbox: str, udp: socket.socket, tcp: socket.socket, own: Sequence[socket.socket] = ()
+    ) -> None:
+        """Hand over a sandbox's sockets (bound UDP, listening TCP, unconnected UDP to ask its own servers from).
+
+        They are duplicated: the caller may close its own when this returns.
+        """
+        descriptors = [os.dup(one.fileno()) for one in (udp, tcp, *own)]
+        await self._ask(protocol.Add(next(self._numbers), sandbox), descriptors)
+
+    async def remove(self, sandbox: str) -> None:
+        """Close a sandbox's sockets there. Nothing happens if it has none."""
+        try:
+            await self._ask(protocol.Remove(next(self._numbers), sandbox))
+        except Invalid:
+            pass
+
+    async def sync(
+        self,
+        networks: Mapping[str, Network],
+        sandboxes: Mapping[str, Settings],
+        host_servers: Sequence[str],
+        host_search: Sequence[str] = (),
+    ) -> tuple[str, ...]:
+        """Replace the whole model. Returns the sandboxes whose sockets were closed, because it does not name them."""
+        number = next(self._numbers)
+        request = protocol.Sync(number, dict(networks), dict(sandboxes), tuple(host_servers), tuple(host_search))
+        return (await self._ask(request)).removed
+
+    async def update(
+        self,
+        networks: Mapping[str, NetworkChange | None] | None = None,
+        sandboxes: Mapping[str, Settings | None] | None = None,
+        host_servers: Sequence[str] | None = None,
+    ) -> None:
+        """Change the model at once; None as a value removes. When this returns, the change answers questions."""
+        servers = None if host_servers is None else tuple(host_servers)
+        await self._ask(protocol.Update(next(self._numbers), dict(networks or {}), dict(sandboxes or {}), servers))
+
+    async def stats(self) -> Statistics:
+        """Counters."""
+        answer = await self._ask(protocol.Stats(next(self._numbers)))
+        return Statistics(answer.stats, answer.memory_kib)
+
+    async def explain(self, sandbox: str, name: str, qtype: str = "A") -> Explanation:
+        """What a sandbox would be answered, and why. Asks other servers if that is what the answer takes."""
+        answer = await self._ask(protocol.Explain(next(self._numbers), sandbox, name, qtype), seconds=EXPLAIN_SECONDS)
+        return Explanation(answer.rcode, answer.records, answer.lines)
+
+    async def stop(self) -> None:
+        """End the process."""
+        await self._ask(protocol.Stop(next(self._numbers)))
+
+    async def close(self) -> None:
+        """Let go of the connection; the name server goes on."""
+        self._end("the connection to the name server was closed")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _ask(
+        self, request: protocol.Request, descriptors: list[int] | None = None, seconds: float = ANSWER_SECONDS
+    ) -> Answer:
+        if self.closed.is_set():
+            _close_all(descriptors or [])
+            raise Unavailable("the name server is away; connect again")
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[request.seq] = future
+        self._outgoing.put_nowait((protocol.frame(request), descriptors or []))
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await future
+        except TimeoutError:
+            self._end("the name server did not answer in time")
+            raise Unavailable(f"the name server did not answer {type(request).__name__} in {seconds:.0f} s") from None
+        finally:
+            self._waiting.pop(request.seq, None)
+        if not answer.ok:
+            raise Invalid(f"the name server refused: {answer.error}")
+        return answer
+
+    async def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            data, descriptors = await self._outgoing.get()
+            try:
+                sent = await self._send_first(data, descriptors) if descriptors else 0
+                await loop.sock_sendall(self._sock, memoryview(data)[sent:])
+            except OSError as error:
+                self._end(f"the name server is gone: {error.strerror}")
+                return
+            finally:
+                _close_all(descriptors)
+
+    async def _send_first(self, data: bytes, descriptors: list[int]) -> int:
+        """Send the first bytes of a frame with its descriptors; how many bytes went."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return socket.send_fds(self._sock, [data], descriptors)
+            except (BlockingIOError, InterruptedError):
+                writable = loop.create_future()
+                loop.add_writer(self._sock, writable.set_result, None)
+                try:
+                    await writable
+                finally:
+                    loop.remove_writer(self._sock)
+
+    async def _receive(self) -> None:
+        loop, received = asyncio.get_running_loop(), bytearray()
+        try:
+            while data := await loop.sock_recv(self._sock, _CHUNK):
+                received += data
+                while len(received) >= protocol.LENGTH.size:
+                    (size,) = protocol.LENGTH.unpack_from(received)
+                    if len(received) < protocol.LENGTH.size + size:
+                        break
+                    answer = _decoder.decode(bytes(received[protocol.LENGTH.size : protocol.LENGTH.size + size]))
+                    del received[: protocol.LENGTH.size + size]
+                    future = self._waiting.get(answer.seq)
+                    if future is not None and not future.done():
+                        future.set_result(answer)
+            self._end("the name server ended")
+        except OSError as error:
+            self._end(f"the name server is gone: {error.strerror}")
+        except msgspec.MsgspecError as error:
+            self._end(f"the name server's answer was not understood: {error}")
+
+    def _end(self, why: str) -> None:
+        if self.closed.is_set():
+            return
+        self.closed.set()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Unavailable(why))
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+        while not self._outgoing.empty():
+            _close_all(self._outgoing.get_nowait()[1])
+        self._sock.close()
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+async def spawn(path: Path, log_path: Path, uid: int | None = None, gid: int | None = None) -> NameServer:
+    """Start a name server that listens at `path` and becomes `uid`, and connect to it.
+
+    It is a session of its own, holds no descriptor of ours, and writes what it has to say to `log_path`. Unavailable if it
+    does not come up within 5 s.
+    """
+    process = _start(path, log_path, uid, gid)
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        try:
+            server = await NameServer.connect(path)
+        except Unavailable:
+            if process.poll() is not None or asyncio.get_running_loop().time() > deadline:
+                process.kill()
+                raise Unavailable(
+                    f"the name server did not come up (status {process.poll()}); {log_path} says why"
+                ) from None
+            await asyncio.sleep(0.005)
+        else:
+            server.process = process
+            return server
+
+
+def _start(path: Path, log_path: Path, uid: int | None, gid: int | None) -> subprocess.Popen[bytes]:
+    # -P: the working directory is no place to import from. The package is where ours is.
+    argv = [sys.executable, "-P", "-m", "netengine.dns", "--control", str(path)]
+    argv += [] if uid is None else ["--uid", str(uid)]
+    argv += [] if gid is None else ["--gid", str(gid)]
+    source = str(Path(__file__).resolve().parents[2])
+    environment = {"PATH": os.defpath, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=environment,
+            umask=0o077,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Unavailable(f"the name server could not be started with {argv[0]}: {error.strerror}") from None
+    finally:
+        os.close(log)

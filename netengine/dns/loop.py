@@ -1,0 +1,66 @@
+"""One thread waiting for many descriptors: epoll, and deadlines. No asyncio: its cost per packet is that of the answer."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+
+
+class Timed(Protocol):
+    """Something with deadlines."""
+
+    def due(self) -> float | None:
+        """The next deadline by time.monotonic(), None if there is none."""
+
+    def expire(self, now: float) -> None:
+        """Do what is due."""
+
+
+class Loop:
+    """Calls back for descriptors that are ready, and asks each of `timed` when it wants to be woken.
+
+    Level-triggered: a socket that was served a bounded batch and has more waits its turn behind the others.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._calls: dict[int, Callable[[int], None]] = {}
+        self.timed: list[Timed] = []
+        self.running = True
+
+    def watch(self, fd: int, call: Callable[[int], None], events: int = READ) -> None:
+        """Call `call(ready events)` whenever `fd` is ready."""
+        self._calls[fd] = call
+        self._epoll.register(fd, events)
+
+    def change(self, fd: int, events: int) -> None:
+        """Wait for other events of a watched descriptor."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching, before the descriptor is closed. A call that is under way for it in this turn is left out."""
+        if self._calls.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def run(self) -> None:
+        """Until `running` is false."""
+        calls, poll = self._calls, self._epoll.poll
+        while self.running:
+            wait = -1.0
+            for timed in self.timed:
+                due = timed.due()
+                if due is not None:
+                    left = max(due - monotonic(), 0.0)
+                    wait = left if wait < 0 else min(wait, left)
+            for fd, ready in poll(wait):
+                call = calls.get(fd)
+                if call is not None:
+                    call(ready)
+            for timed in self.timed:
+                due = timed.due()
+                if due is not None and due <= monotonic():
+                    timed.expire(monotonic())

@@ -1,0 +1,41 @@
+"""Giving up root: what the name server does once, before it reads the first packet. Nothing here can be taken back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_DESCRIPTORS = 1 << 19
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as the kernel lets us have: each forwarded question holds one for its source port."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(hard, _DESCRIPTORS) if hard != resource.RLIM_INFINITY else _DESCRIPTORS
+    for limit in (wanted, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            return
+        except (OSError, ValueError):
+            continue  # not root, or above fs.nr_open: keep the hard limit
+
+
+def drop(uid: int | None, gid: int | None) -> None:
+    """Become `uid` and `gid` without capabilities or a way to new ones (if root; else only the latter)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0 and uid:
+        capability = 0
+        while libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:  # fails behind the last one
+            capability += 1
+        os.setgroups([])
+        group = gid if gid is not None else uid
+        os.setresgid(group, group, group)
+        os.setresuid(uid, uid, uid)  # from root to another: the kernel empties the capability sets
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # others of this uid may not trace it: it holds sockets of every sandbox
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
