@@ -15,6 +15,7 @@ from netengine.engine.core import Core
 from netengine.engine.events import Events
 from netengine.engine.execs import Execs
 from netengine.engine.files import EtcFiles
+from netengine.engine.healing import Healing
 from netengine.engine.networks import Networks
 from netengine.engine.recovery import FORWARDING_SETTING, Recovery, this_boot
 from netengine.engine.state import State
@@ -48,6 +49,7 @@ class Engine:
         self.containers = Containers(self._core, files)
         self.execs = Execs(self._core, self.containers)
         self._recovery = Recovery(self._core, self.networks, self.containers, files)
+        self._healing = Healing(self._core)
         self._files = files
 
     @property
@@ -69,10 +71,12 @@ class Engine:
             with self._core.store.transaction() as t:
                 t.set("identity", str(uuid.uuid4()))
         await self._recovery.run()
+        self._healing.start()
 
     async def close(self) -> None:
         """Stop; networks and containers run on."""
         self._core.events.close()
+        self._healing.close()
         await self._core.close()
 
     def pool_figures(self, network: Network) -> list[tuple[str, int, int]]:

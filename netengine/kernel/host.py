@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from netengine import failpoints
 from netengine.errors import KernelRefused, NetengineError
 from netengine.kernel import hostports, messages, namespaces, sysctl
 from netengine.kernel.conntrack import Conntrack
@@ -111,8 +112,10 @@ class Kernel:
         try:
             errors = self._delete(steps.delete)
             for kind, group in groupby(steps.create, key=type):
+                failpoints.reach(f"kernel: create {kind.__name__}")
                 _CREATE[kind](self, list(group), made)
             for change in steps.change:
+                failpoints.reach(f"kernel: change {type(change.new).__name__}")
                 self._change(change)
                 changed.append(change)
         except (OSError, NetengineError) as e:
@@ -143,6 +146,7 @@ class Kernel:
         """Remove all of them, best effort; answer what could not be removed. What is not there is as good as removed."""
         errors: list[str] = []
         for kind, group in groupby(resources, key=type):
+            failpoints.reach(f"kernel: delete {kind.__name__}")
             try:
                 _DELETE[kind](self, list(group))
             except (OSError, NetengineError) as e:
@@ -184,6 +188,29 @@ class Kernel:
             except OSError as e:
                 where = f"namespace {ns[:12]}" if ns else "the host"
                 raise OSError(errno.ENODEV, f"there is no link {link} in {where}") from e
+
+    def has_namespace(self, ns: str) -> bool:
+        """Whether the namespace's file is there and mounted. From any thread."""
+        return namespaces.is_alive(self.ns_path(ns))
+
+    def keep_namespace(self, ns: str, pid: int = 0) -> bool:
+        """Give namespace `ns` its file back when something has unmounted or unlinked that; answer whether that was so.
+
+        What still holds the namespace leads to it: our own socket in it, or else process `pid`.
+        """
+        path = self.ns_path(ns)
+        if namespaces.is_alive(path):
+            return False
+        held = self._sockets.get(ns)
+        try:
+            fd = held.namespace() if held is not None else os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            namespaces.keep(fd, path)
+        finally:
+            os.close(fd)
+        return True
 
     @property
     def nft(self) -> Nft:
@@ -376,10 +403,12 @@ class Kernel:
 
     def _change(self, change: Change) -> None:
         match change.old, change.new:
-            case Bridge(), Bridge() as new:
-                self._execute(
-                    HOST, [(f"change bridge {new.name}", messages.link_set(new.name, mac=new.mac, mtu=new.mtu))]
-                )
+            case Bridge() as old, Bridge() as new:
+                what = f"change bridge {new.name}"
+                batch: Batch = [(what, messages.link_set(new.name, mac=new.mac, mtu=new.mtu))]
+                if old.mark != new.mark:
+                    batch.append((what, messages.alternative_name(new.name, new.mark)))
+                self._execute(HOST, batch)
             case Veth(), Veth() as new:
                 self._change_veth(new)
             case Route() as old, Route() as new:

@@ -64,6 +64,13 @@ def create(path: Path, home: int) -> int:
         raise
 
 
+def keep(fd: int, path: Path) -> None:
+    """Keep the namespace that `fd` is a descriptor of under `path`, whose file may be missing or bare."""
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))
+    source = f"/proc/thread-self/fd/{fd}".encode()
+    _check(_libc.mount(source, os.fsencode(path), b"none", MS_BIND, None), f"bind mount on {path}")
+
+
 def release(path: Path) -> None:
     """Let go of the namespace kept under `path`. It ends when nothing else holds it: no process, socket or mount."""
     # Mounts can stack up on one file when something bind-mounts it again; peel them all off.

@@ -10,6 +10,7 @@ Source: include/uapi/linux/netlink.h, RFC 3549.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -54,6 +55,10 @@ class NetlinkSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+    def namespace(self) -> int:
+        """A new descriptor of the network namespace that the socket lives in (SIOCGSKNS, include/uapi/linux/sockios.h)."""
+        return fcntl.ioctl(self._socket, 0x894C)
 
     def execute(self, messages: Sequence[tuple[str, Message]]) -> list[NetlinkError | None]:
         """Send all messages in one go and answer what the kernel said to each, in order.

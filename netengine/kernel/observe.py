@@ -100,11 +100,10 @@ def _observe_host(kernel: Kernel, want: list[Resource], inner: dict[str, dict[in
         name = link.get_attr("IFLA_IFNAME")
         info = link.get_attr("IFLA_LINKINFO")
         kind = info.get_attr("IFLA_INFO_KIND") if info else ""
-        if not link["flags"] & _UP:
-            kind = ""  # a link that is down is not as wanted: made again
         if kind == "bridge":
             ours.add(name)
-            out.add(Bridge(name, link.get_attr("IFLA_ADDRESS"), link.get_attr("IFLA_MTU"), _mark(link)))
+            up = bool(link["flags"] & _UP)
+            out.add(Bridge(name, link.get_attr("IFLA_ADDRESS"), link.get_attr("IFLA_MTU"), _mark(link), up))
         elif kind == "veth":
             veth = _veth(link, by_index, peers)
             if veth is not None:
@@ -135,6 +134,7 @@ def _veth(link: Any, by_index: dict[int, Any], peers: dict[int, tuple[str, Any]]
         peer_mac=peer.get_attr("IFLA_ADDRESS"),
         mtu=link.get_attr("IFLA_MTU"),
         isolated=bool(port.get_attr("IFLA_BRPORT_ISOLATED")) if port else False,
+        up=bool(link["flags"] & _UP),
     )
 
 

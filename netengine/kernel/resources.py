@@ -76,6 +76,8 @@ class Bridge:
     mac: str
     mtu: int
     mark: str
+    up: bool = True
+    """False only in what is found: somebody took it down."""
 
     @property
     def key(self) -> Key:
@@ -96,6 +98,8 @@ class Veth:
     peer_mac: str
     mtu: int
     isolated: bool = False
+    up: bool = True
+    """The host end. False only in what is found."""
 
     @property
     def key(self) -> Key:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from netengine import failpoints
 from netengine.errors import KernelRefused
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ class Store:
             raise KernelRefused(f"cannot write the state in {self._path}: {e}") from e
         try:
             yield Transaction(self._db)
+            failpoints.reach("store: before the commit")
             self._db.execute("COMMIT")
+            failpoints.reach("store: after the commit")
         except BaseException as e:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

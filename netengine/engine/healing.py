@@ -1,0 +1,248 @@
+"""Live healing: what somebody takes away from the kernel is put back while the daemon runs.
+
+Events only raise a suspicion, cheaply and from the model alone: is a link, an address, a rule that we want now gone or changed
+by somebody else? Changes of our own raise none, so that the paths of every day pay next to nothing. A suspicion is followed
+by a look at the whole, under the writer lock, and by mending what differs. Events are not heard from inside sandboxes, nor for
+sysctls other than forwarding: those differences are found by `doctor`, by the next suspicion and at start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import groupby
+
+from netengine.drivers import DRIVERS
+from netengine.engine import reconcile, sandbox
+from netengine.engine.core import Core
+from netengine.engine.reconcile import Difference
+from netengine.errors import NetengineError
+from netengine.kernel import events
+from netengine.kernel.plan import Plan
+from netengine.kernel.resources import Key, Resource
+from netengine.model import Container, Network
+
+log = logging.getLogger(__name__)
+
+_QUIET, _PATIENCE = 0.02, 0.3
+"""Seconds without an event before looking, and the longest wait for that."""
+
+_TIMES, _WITHIN = 5, 60.0
+"""One thing is put back this often in so many seconds; then whoever takes it away has it until the time is over."""
+
+
+class Healing:
+    """Listens from `start` to `close`. `mended` is told of each container in whose sandbox something was put right."""
+
+    def __init__(self, core: Core, mended: Callable[[Container], Awaitable[None]] | None = None) -> None:
+        self._core = core
+        self._tell = mended
+        self._watch: events.Watch | None = None
+        self._pending: dict[tuple[str, str], events.Notice] = {}
+        self._first = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._mended: list[tuple[float, Key]] = []
+        self._waiting_until = 0.0
+
+    def start(self) -> None:
+        """Listen, in the network namespace of the calling thread."""
+        self._watch = events.Watch()
+        loop = asyncio.get_running_loop()
+        for descriptor in self._watch.descriptors():
+            loop.add_reader(descriptor, self._hear, descriptor)
+        self._consider([events.Overrun()])  # something may have changed before anybody listened
+
+    def close(self) -> None:
+        for timer in (self._timer, self._later):
+            if timer is not None:
+                timer.cancel()
+        if self._watch is not None:
+            loop = asyncio.get_running_loop()
+            for descriptor in self._watch.descriptors():
+                loop.remove_reader(descriptor)
+            self._watch.close()
+            self._watch = None
+
+    # -- hearing ------------------------------------------------------------------------------------------------------
+
+    def _hear(self, descriptor: int) -> None:
+        if self._watch is None:
+            return
+        try:
+            notices = self._watch.read(descriptor)
+        except OSError as e:
+            log.error("the kernel's events cannot be read: %s", e)
+            notices = [events.Overrun()]
+        self._consider(notices)
+
+    def _consider(self, notices: Iterable[events.Notice]) -> None:
+        """Look into the notices when it has been quiet for a moment. Of each link only the last word counts."""
+        loop = asyncio.get_running_loop()
+        for notice in notices:
+            if not self._pending:
+                self._first = loop.time()
+            self._pending[_subject(notice)] = notice
+        if self._pending:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(min(loop.time() + _QUIET, self._first + _PATIENCE), self._go)
+
+    def _look_again(self, seconds: float) -> None:
+        if self._later is not None:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(seconds, self._consider, [events.Overrun()])
+
+    def _go(self) -> None:
+        self._core.background(asyncio.create_task(self._look(), name="healing"))
+
+    async def _look(self) -> None:
+        async with self._core.lock:
+            pending, self._pending = list(self._pending.values()), {}
+            if not any(map(self._is_suspicious, pending)):
+                return
+            by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
+            try:
+                mended = await self._mend(by)
+            except NetengineError as e:
+                log.error("cannot see what is wrong in the kernel: %s", e)
+                return
+        sandboxes = {getattr(r, "ns", "") for r in mended} - {""}
+        for container in list(self._core.state.containers.values()):
+            if self._tell is not None and container.sandbox_id in sandboxes:
+                await self._tell(container)
+
+    # -- suspecting: from the model alone -------------------------------------------------------------------------------
+
+    def _is_suspicious(self, notice: events.Notice) -> bool:
+        match notice:
+            case events.LinkGone(name=name):
+                return self._network_of_bridge(name) is not None or self._port(name) is not None
+            case events.LinkSeen(name=name):
+                return self._looks_wrong(notice)
+            case events.AddressGone(link=link, address=address):
+                network = self._network_of_bridge(link)
+                return network is not None and any(s.gateway == address for s in network.subnets)
+            case events.ForwardingOff():
+                return self._core.config.ip_forward
+            case events.MountsChanged():
+                return bool(reconcile.lost_namespaces(self._core))
+        return True
+
+    def _looks_wrong(self, seen: events.LinkSeen) -> bool:
+        network = self._network_of_bridge(seen.name)
+        if network is not None and network.bridge is not None:
+            bridge = network.bridge
+            if bridge.adopted:  # it may have come back without its ports
+                return bool(list(self._core.state.attached_to(network.id)))
+            return not seen.up or (seen.mtu, seen.mac) != (bridge.mtu, bridge.mac)
+        port = self._port(seen.name)
+        if port is None:
+            return False
+        return not seen.up or not seen.port or port.bridge is None or seen.mtu != port.bridge.mtu
+
+    def _network_of_bridge(self, link: str) -> Network | None:
+        return next((n for n in self._core.state.networks.values() if n.bridge and n.bridge.link == link), None)
+
+    def _port(self, link: str) -> Network | None:
+        """The network whose port a link is."""
+        state = self._core.state
+        for container in state.containers.values():
+            for network_id, endpoint in container.endpoints.items():
+                if endpoint.host_link == link:
+                    return state.networks.get(network_id)
+        return None
+
+    # -- mending ------------------------------------------------------------------------------------------------------
+
+    async def _mend(self, by: str) -> tuple[Resource, ...]:
+        """Look, and put right what is not; answer what was."""
+        core = self._core
+        began = time.monotonic()
+        found = await reconcile.difference(core)
+        for name in found.unmounted:
+            log.warning("put back the file of container %s's namespace: it was unmounted", name)
+        touched = touched_by(found.steps)
+        if not touched or self._is_fought_over(touched, by):
+            return ()
+        self._mended += [(began, r.key) for r in touched]
+        problems = await reconcile.mend(core, found)
+        for line in report(found.steps):
+            log.warning("put right: %s%s", line, f"; it was {by}" if by else "")
+        log.info("mended within %.0f ms", (time.monotonic() - began) * 1000)
+        what = "; ".join(report(found.steps))
+        for network in self._concerned(found):
+            core.events.publish("network", "heal", network.id, name=network.name, type=network.driver, what=what)
+        if problems:
+            self._look_again(_WITHIN / _TIMES)
+        return touched
+
+    def _is_fought_over(self, touched: tuple[Resource, ...], by: str) -> bool:
+        """Whether the same thing has been put back so often that it is left for a while."""
+        now = time.monotonic()
+        self._mended = [(when, key) for when, key in self._mended if now - when < _WITHIN]
+        times = Counter(key for _, key in self._mended)
+        worst = max(touched, key=lambda r: times[r.key])
+        if times[worst.key] < _TIMES:
+            return False
+        free = min(when for when, key in self._mended if key == worst.key) + _WITHIN
+        if self._waiting_until < now:
+            log.error(
+                "%s was taken away %d times within a minute%s: it is put back in %.0f s; find out who does that, and stop it",
+                reconcile.names_of(worst),
+                times[worst.key] + 1,
+                f", last by {by}" if by else "",
+                free - now,
+            )
+            self._waiting_until = free
+        self._look_again(max(free - now, 1.0))
+        return True
+
+    def _concerned(self, found: Difference) -> list[Network]:
+        """The networks of what was mended; all of them when the rules were."""
+        state = self._core.state
+        keys = {r.key for r in touched_by(found.steps)}
+        if any(r.key in keys for r in self._core.base):
+            return [n for n in state.networks.values() if not n.predefined or n.bridge]
+        out = {n.id: n for n in state.networks.values() if _meets(DRIVERS[n.driver].render_network(n), keys)}
+        for container in state.containers.values():
+            if _meets(sandbox.render(state, container), keys):
+                out |= {n: state.networks[n] for n in container.endpoints if n in state.networks}
+        return list(out.values())
+
+
+def _meets(resources: frozenset[Resource], keys: set[Key]) -> bool:
+    return any(r.key in keys for r in resources)
+
+
+def touched_by(steps: Plan) -> tuple[Resource, ...]:
+    """What a plan puts right."""
+    return steps.delete + steps.create + tuple(change.new for change in steps.change)
+
+
+def report(steps: Plan) -> list[str]:
+    """A line for each kind of thing that a plan removes, makes or changes."""
+    out = []
+    parts = (
+        ("superfluous", steps.delete),
+        ("missing", steps.create),
+        ("different", tuple(change.new for change in steps.change)),
+    )
+    for word, resources in parts:
+        for _, group in groupby(resources, key=type):
+            names = [reconcile.names_of(r) for r in group]
+            more = f" and {len(names) - 3} more of the kind" if len(names) > 3 else ""
+            out.append(f"{', '.join(names[:3])}{more} {word}")
+    return out
+
+
+def _subject(notice: events.Notice) -> tuple[str, str]:
+    match notice:
+        case events.LinkSeen(name=name) | events.LinkGone(name=name):
+            return "link", name
+        case events.AddressGone(link=link, address=address):
+            return address, link
+    return type(notice).__name__, ""

@@ -1,0 +1,108 @@
+"""The difference between what should be in the kernel and what is, and how it is made to go away.
+
+The same at start, after an event and on request (`doctor`). Whoever calls holds the writer lock, or is the start of the daemon:
+the model stands still. What is not ours is neither a difference nor touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from netengine.drivers import DRIVERS
+from netengine.engine import sandbox
+from netengine.engine.core import Core
+from netengine.errors import NetengineError
+from netengine.kernel.observe import observe
+from netengine.kernel.plan import Plan, plan
+from netengine.kernel.resources import HOST, Address, LinkUp, Namespace, Resource
+from netengine.model import Container
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What should be, what is, and what turns the one into the other; `unmounted` are namespaces that had lost their file,
+    and have it back."""
+
+    want: frozenset[Resource]
+    have: frozenset[Resource]
+    steps: Plan
+    unmounted: tuple[str, ...] = ()
+
+
+def wanted(core: Core) -> frozenset[Resource]:
+    """Everything that should be in the kernel."""
+    want = set(core.base)
+    for network in core.state.networks.values():
+        want |= DRIVERS[network.driver].render_network(network)
+    for container in core.state.containers.values():
+        want |= sandbox.render(core.state, container)
+    return frozenset(want)
+
+
+def comparable(want: frozenset[Resource], have: set[Resource]) -> frozenset[Resource]:
+    """`have` without what a program in a sandbox did there for itself: it may have links and addresses of its own."""
+    keys = {r.key for r in want}
+    sandboxes = {r.name for r in want if isinstance(r, Namespace)}
+    return frozenset(
+        r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in sandboxes and r.key not in keys)
+    )
+
+
+async def difference(core: Core) -> Difference:
+    """Read the kernel back and compare. A namespace whose file is gone gets it back first: without, it could not be read."""
+    want = wanted(core)
+    unmounted = [c.name for c in _with_sandbox(core) if await core.on_kernel(core.kernel.keep_namespace, *_held_by(c))]
+    have = comparable(want, await core.on_kernel(observe, core.kernel, want))
+    return Difference(want, have, plan(want, have), tuple(unmounted))
+
+
+def lost_namespaces(core: Core) -> list[Container]:
+    """Containers whose namespace has no file any more. Cheap: no netlink."""
+    return [c for c in _with_sandbox(core) if not core.kernel.has_namespace(c.sandbox_id)]
+
+
+def _with_sandbox(core: Core) -> list[Container]:
+    return [c for c in core.state.containers.values() if c.sandbox_id and sandbox.owns_sandbox(c)]
+
+
+def _held_by(container: Container) -> tuple[str, int]:
+    return container.sandbox_id, container.state.pid
+
+
+async def mend(core: Core, found: Difference) -> list[str]:
+    """Make the difference go away, in one go or else network by network and container by container; answer what could not
+    be mended, a sentence each."""
+    if not found.steps:
+        return []
+    try:
+        await core.on_kernel(core.kernel.apply, found.want, found.have)
+    except NetengineError as e:
+        log.error("the kernel could not be made as wanted in one go (%s); doing it piece by piece", e)
+        return await _piecewise(core)
+    return []
+
+
+async def _piecewise(core: Core) -> list[str]:
+    pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
+    pieces += [(n.name, DRIVERS[n.driver].render_network(n)) for n in core.state.networks.values()]
+    pieces += [(c.name, sandbox.render(core.state, c)) for c in core.state.containers.values()]
+    # What was done was taken back, as far as that went: look again.
+    have = await core.on_kernel(observe, core.kernel, wanted(core))
+    problems = []
+    for name, resources in pieces:
+        keys = {r.key for r in resources}
+        try:
+            await core.on_kernel(core.kernel.apply, resources, {r for r in have if r.key in keys})
+        except NetengineError as e:
+            problems.append(f"{name} is not as it should be: {e}")
+            log.error("%s", problems[-1])
+    return problems
+
+
+def names_of(resource: Resource) -> str:
+    """What a resource is called in logs and reports: its kind and key, the ids of namespaces cut to twelve digits."""
+    words = [word[:12] if len(word) == 64 else word for word in resource.key if word != HOST]
+    return " ".join(words)
