@@ -202,6 +202,9 @@ class HostConfig(msgspec.Struct, kw_only=True, rename="pascal"):
     nano_cpus: int = 0
     pids_limit: int | None = None
     console_size: list[int] | None = None
+    shm_size: int = 0
+    group_add: list[str] | None = None
+    security_opt: list[str] | None = None
 
 
 class ContainerState(msgspec.Struct, kw_only=True):

@@ -28,7 +28,8 @@ from netengine.api.http import (
 from netengine.drivers import DRIVERS
 from netengine.engine import Engine
 from netengine.engine.events import Event
-from netengine.errors import Invalid
+from netengine.engine.sandbox import needs_names
+from netengine.errors import Conflict, Invalid
 from netengine.ipam import DEFAULT_POOLS
 from netengine.observe.explain import explain
 
@@ -192,6 +193,33 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
         if not ok:
             return False
     return True
+
+
+async def dns_stats(request: web.Request) -> web.Response:
+    """GET /netengine/dns/stats: the name server's counters, by sandbox."""
+    engine = engine_of(request)
+    found = await engine.names.stats()
+    by_sandbox = {c.sandbox_id: c.name for c in engine.state.containers.values() if c.sandbox_id}
+    rows = [
+        {"Container": by_sandbox.get(identity, ""), "Sandbox": identity, **msgspec.to_builtins(counters)}
+        for identity, counters in found.sandboxes.items()
+    ]
+    return reply({"Sandboxes": rows, "MemoryKiB": found.memory_kib})
+
+
+async def dns_query(request: web.Request) -> web.Response:
+    """GET /netengine/dns/query?name=NAME&from=CONTAINER&type=A: what the container is answered, and why."""
+    engine = engine_of(request)
+    name, kind = request.query.get("name", ""), request.query.get("type", "") or "A"
+    if not name:
+        raise Invalid("give the name to look up as name")
+    container = engine.state.container(request.query.get("from", ""))
+    if not needs_names(engine.state, container):
+        raise Conflict(
+            f"container {container.name} has no name server: it is not running, or on no user-defined network"
+        )
+    found = await engine.names.explain(container, name, kind)
+    return reply({"Rcode": found.rcode, "Records": found.records, "Lines": found.lines})
 
 
 # -- netengine's own --------------------------------------------------------------------------------------------------

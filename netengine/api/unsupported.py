@@ -16,14 +16,13 @@ _REFUSED_HOST = {
     "VolumesFrom": "there are no volumes; use -v with a path of the host",
     "VolumeDriver": "there are no volumes; use -v with a path of the host",
     "CgroupParent": "containers are in netengine's own control group",
-    "SecurityOpt": "seccomp and capabilities are Docker's defaults; use --cap-add, --cap-drop or --privileged",
     "Isolation": "there is one kind of isolation",
 }
 _WARNED_HOST = (
     "CpuShares", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetCpus", "CpusetMems", "CpuCount",
     "CpuPercent", "BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
     "BlkioDeviceWriteIOps", "MemorySwap", "MemoryReservation", "MemorySwappiness", "KernelMemory", "KernelMemoryTCP",
-    "OomKillDisable", "OomScoreAdj", "Ulimits", "StorageOpt", "ShmSize", "Init", "Annotations", "GroupAdd",
+    "OomKillDisable", "OomScoreAdj", "Ulimits", "StorageOpt", "Init", "Annotations",
     "IOMaximumIOps", "IOMaximumBandwidth", "Cgroup",
 )  # fmt: skip
 _WARNED_CONFIG = ("Healthcheck", "OnBuild", "Shell", "Volumes")
@@ -43,6 +42,8 @@ def check(body: dict[str, Any]) -> list[str]:
         raise Invalid(f"HostConfig.Runtime {host['Runtime']!r} is not supported by netengine: it has runc")
     if (host.get("CgroupnsMode") or "private") not in ("private", "host"):
         raise Invalid(f"invalid HostConfig.CgroupnsMode {host['CgroupnsMode']!r}: it must be private or host")
+    if host.get("CgroupnsMode") == "host":
+        warnings.append("HostConfig.CgroupnsMode host")
     logging = host.get("LogConfig") or {}
     if isinstance(logging, dict) and (
         logging.get("Type") not in (None, "", "json-file", "local") or logging.get("Config")

@@ -122,8 +122,11 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
                 raise Invalid("user-specified IP address is supported on user-defined networks only")
             core.addresses.check(network, ipam.ipv4_address)
             wish.ip = str(IPv4Address(ipam.ipv4_address))
-    if settings.links:
-        raise Invalid("links are not supported by this version of netengine; use a user-defined network and its names")
+    if settings.links and not is_user_defined(network):
+        raise Invalid(
+            "links are supported on user-defined networks only, as names that the linking container alone sees; "
+            "on the default bridge use --add-host, or better a network of your own"
+        )
     if settings.aliases and not is_user_defined(network):
         raise Invalid("network-scoped aliases are only supported for user-defined networks")
     if settings.driver_opts:
@@ -133,7 +136,15 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
     if settings.mac_address:
         wish.mac = parse_mac(settings.mac_address)
     wish.aliases = list(settings.aliases or [])
+    wish.links = [_link(link) for link in settings.links or []]
     return wish
+
+
+def _link(text: str) -> str:
+    target, _, alias = text.partition(":")
+    if not target or (":" in alias) or re.search(r"\s", text):
+        raise Invalid(f"bad format for links: {_shown(text)}: give name or name:alias")
+    return text
 
 
 def container_request(config: ContainerConfig, host: HostConfig) -> None:
@@ -146,8 +157,6 @@ def container_request(config: ContainerConfig, host: HostConfig) -> None:
             path_of(name)
         if not isinstance(value, str) or "\n" in value or "\0" in value:
             raise Invalid(f"invalid value {_shown(str(value))} of sysctl {name}")
-    if host.links:
-        raise Invalid("links are not supported by this version of netengine; use a user-defined network and its names")
     for entry in host.extra_hosts or []:
         _extra_host(entry)
     for server in host.dns or []:

@@ -11,6 +11,7 @@ from netengine.engine import checks, sandbox, spec
 from netengine.engine.core import Core, new_id, now
 from netengine.engine.files import EtcFiles
 from netengine.engine.lifecycle import Lifecycle, signal_number
+from netengine.engine.names import Names
 from netengine.engine.requests import ContainerRequest
 from netengine.errors import Conflict, Invalid, NotFound, NotModified
 from netengine.model import Attachment, Container, ContainerConfig, EndpointSettings, HostConfig, JsonDict, Network
@@ -55,9 +56,10 @@ _NOUNS = (
 class Containers:
     """What can be done with containers. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, files: EtcFiles) -> None:
+    def __init__(self, core: Core, files: EtcFiles, names: Names) -> None:
         self._core = core
-        self.lifecycle = Lifecycle(core, files)
+        self._names = names
+        self.lifecycle = Lifecycle(core, files, names)
 
     # -- create -------------------------------------------------------------------------------------------------------
 
@@ -139,6 +141,9 @@ class Containers:
         if main.id not in settings:
             settings = {main.id: (main, EndpointSettings())} | settings
         host.network_mode = mode if mode in (main.name, main.id) else main.name
+        if host.links:
+            wish = settings[main.id][1]
+            wish.links = [*(wish.links or []), *(link for link in host.links if link not in (wish.links or []))]
         if config.mac_address and not settings[main.id][1].mac_address:
             settings[main.id][1].mac_address = config.mac_address
         checks.endpoint_counts([network for network, _ in settings.values()])
@@ -223,6 +228,8 @@ class Containers:
             operation.change(lambda: setattr(container, "name", old))
             operation.put(container)
             await operation.apply(sandbox.render(core.state, container), rendered)
+        if container.running:
+            await self._names.opened(container)
         self.lifecycle.publish(container, "rename", oldName=f"/{old}")
 
     async def remove(self, reference: str, force: bool) -> None:

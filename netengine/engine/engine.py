@@ -16,6 +16,7 @@ from netengine.engine.events import Events
 from netengine.engine.execs import Execs
 from netengine.engine.files import EtcFiles
 from netengine.engine.healing import Healing
+from netengine.engine.names import Names
 from netengine.engine.networks import Networks
 from netengine.engine.recovery import FORWARDING_SETTING, Recovery, this_boot
 from netengine.engine.state import State
@@ -45,11 +46,12 @@ class Engine:
         )
         files = EtcFiles(config.data_root / "etc", config)
         self.images = images
-        self.networks = Networks(self._core)
-        self.containers = Containers(self._core, files)
+        self.names = Names(self._core, config.exec_root, config.data_root / "netengine-dns.log")
+        self.containers = Containers(self._core, files, self.names)
+        self.networks = Networks(self._core, self.names, self.containers.lifecycle.refresh_files)
         self.execs = Execs(self._core, self.containers)
         self._recovery = Recovery(self._core, self.networks, self.containers, files)
-        self._healing = Healing(self._core)
+        self._healing = Healing(self._core, self.names.opened)
         self._files = files
 
     @property
@@ -72,11 +74,13 @@ class Engine:
                 t.set("identity", str(uuid.uuid4()))
         await self._recovery.run()
         self._healing.start()
+        await self.names.start()
 
     async def close(self) -> None:
         """Stop; networks and containers run on."""
         self._core.events.close()
         self._healing.close()
+        await self.names.close()
         await self._core.close()
 
     def pool_figures(self, network: Network) -> list[tuple[str, int, int]]:
@@ -109,6 +113,7 @@ async def cleanup(config: Config) -> list[str]:
         await core.on_kernel(core.kernel.open)
         for network in core.store.load("network", Network):
             core.state.networks[network.id] = network
+        await engine.names.stop()
         known = core.runtime.leftovers(())
         await core.runtime.cleanup(())
         done += [f"container {identity[:12]}" for identity in sorted(known)]

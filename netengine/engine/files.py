@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from netengine.config import Config
+from netengine.kernel.nameservice import ADDRESS
 from netengine.model import Container
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
@@ -42,13 +43,20 @@ def hosts(container: Container, gateway_address: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def resolv_conf(container: Container, config: Config, host_text: str) -> str:
-    """The host's resolv.conf without its loopback servers, each part replaced by what the container or daemon.json says."""
+def resolv_conf(container: Container, config: Config, host_text: str, embedded: bool) -> str:
+    """The host's resolv.conf without its loopback servers, each part replaced by what the container or daemon.json says.
+
+    With the `embedded` name server, that is the only one named; it knows the others.
+    """
     asked = container.host_config
     servers, search, options = _parse(host_text)
     servers = list(asked.dns or config.dns) or [s for s in servers if not _is_loopback(s)] or list(_FALLBACK_SERVERS)
     search = list(asked.dns_search or config.dns_search) or search
     options = list(asked.dns_options or config.dns_opts) or options
+    if embedded:
+        servers = [ADDRESS]
+        if not any(o.startswith("ndots:") for o in options):
+            options.append("ndots:0")
     lines = [f"nameserver {server}" for server in servers]
     if search and search != ["."]:
         lines.append(f"search {' '.join(search)}")
@@ -66,6 +74,14 @@ def host_resolv_conf() -> str:
         return text
     except OSError:
         return ""
+
+
+def resolvers() -> list[str]:
+    """The servers that the host itself asks."""
+    try:
+        return _parse(HOST_RESOLV_CONF.read_text(errors="replace"))[0]
+    except OSError:
+        return []
 
 
 def _parse(text: str) -> tuple[list[str], list[str], list[str]]:
@@ -127,12 +143,12 @@ class EtcFiles:
         base = self._directory / container.id
         return {f"/etc/{name}": str(base / name) for name in ("hostname", "hosts", "resolv.conf")}
 
-    def refresh(self, container: Container, gateway_address: str) -> None:
-        """Write what has changed: at start, and when an endpoint comes or goes."""
+    def refresh(self, container: Container, gateway_address: str, embedded: bool) -> None:
+        """Write what has changed: at start, and when an endpoint comes or goes. `embedded`: the sandbox has a name server."""
         base = self._directory / container.id
         write(base / "hostname", f"{hostname_of(container)}\n")
         write(base / "hosts", hosts(container, gateway_address), marked=True)
-        write(base / "resolv.conf", resolv_conf(container, self._config, host_resolv_conf()), marked=True)
+        write(base / "resolv.conf", resolv_conf(container, self._config, host_resolv_conf(), embedded), marked=True)
 
     def remove(self, container: Container) -> None:
         """Remove the files of a container that is removed."""

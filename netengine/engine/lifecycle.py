@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from netengine.engine import sandbox, spec
 from netengine.engine.core import Core, Operation, now
 from netengine.engine.files import EtcFiles
+from netengine.engine.names import Names
 from netengine.errors import Conflict, Invalid, KernelRefused, NetengineError
 from netengine.kernel.resources import Resource
 from netengine.model import Container, Network
@@ -33,9 +34,10 @@ _RESTART_FIRST, _RESTART_MOST, _RESTART_RESET = 0.1, 60.0, 10.0
 class Lifecycle:
     """Starts and ends containers. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, files: EtcFiles) -> None:
+    def __init__(self, core: Core, files: EtcFiles, names: Names) -> None:
         self._core = core
         self._files = files
+        self._names = names
         self._locks: dict[str, asyncio.Lock] = {}
         self._early: dict[str, list[asyncio.Future[Stream]]] = {}
         self._waiters: dict[str, list[tuple[str, asyncio.Future[int]]]] = {}
@@ -104,12 +106,13 @@ class Lifecycle:
                 await sandbox.settle_ports(core, operation, container)
             operation.put(container)
             await operation.apply(sandbox.render(core.state, container))
+        await self._names.opened(container)
         for network in self._networks(container):
             self._publish_network("connect", network, container)
 
     async def _start_process(self, container: Container) -> int:
         core = self._core
-        self._files.refresh(container, self.host_gateway())
+        self._write_files(container)
         image = core.images.find(container.image_id)
         netns = None
         if container.host_config.network_mode != "host":
@@ -129,7 +132,10 @@ class Lifecycle:
     def refresh_files(self, container: Container) -> None:
         """After an endpoint came or went."""
         if container.running and self.has_process(container):
-            self._files.refresh(container, self.host_gateway())
+            self._write_files(container)
+
+    def _write_files(self, container: Container) -> None:
+        self._files.refresh(container, self.host_gateway(), sandbox.needs_names(self._core.state, container))
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
@@ -165,6 +171,7 @@ class Lifecycle:
         networks = self._networks(container)
         if self.has_process(container):
             await core.runtime.delete(container.id)
+        await self._names.closing(container)
         async with core.operation(f"take down the sandbox of {container.name}") as operation:
             rendered = sandbox.render(core.state, container)
             self._empty(operation, container)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from ipaddress import ip_network
 
 from netengine.drivers import DRIVERS
 from netengine.engine import checks, sandbox
 from netengine.engine.core import Core, Operation, new_id, now
+from netengine.engine.names import Names
 from netengine.engine.requests import ConnectRequest, NetworkRequest
 from netengine.errors import Conflict, Forbidden, Invalid, NotFound
 from netengine.ipam import DEFAULT_POOLS, any_subnet, check_ipam_config, check_overlap, choose_subnet
@@ -23,8 +25,11 @@ DEFAULT_MTU = 1500
 class Networks:
     """What can be done with networks. One instance, owned by the engine."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, names: Names, changed: Callable[[Container], None]) -> None:
+        """`changed` is told of a container that got or lost an endpoint while it runs."""
         self._core = core
+        self._names = names
+        self._changed = changed
 
     # -- create and remove --------------------------------------------------------------------------------------------
 
@@ -63,13 +68,17 @@ class Networks:
         driver.settle(network, others, core.config.mtu or DEFAULT_MTU)
         if not driver.has_addresses:
             return ""
-        await self._adopt(network)
+        link = await self._adopt(network)
+        if link is not None and not configs:
+            configs = _of_link(link)
         routes = await core.on_kernel(observe.host_routes, core.kernel)
-        network.subnets, warning = self._subnets(network, configs, routes)
+        network.subnets, warning = self._subnets(network, configs, routes, adopted=link is not None)
+        if network.bridge is not None and link is not None:
+            network.bridge.has_address = any(str(i.ip) == s.gateway for i in link.addresses for s in network.subnets)
         return warning
 
     def _subnets(
-        self, network: Network, configs: tuple[IpamConfig, ...], routes: list[observe.Prefix]
+        self, network: Network, configs: tuple[IpamConfig, ...], routes: list[observe.Prefix], adopted: bool
     ) -> tuple[list[Subnet], str]:
         core = self._core
         if any(c.subnet.version == 6 for c in configs):
@@ -90,7 +99,6 @@ class Networks:
         else:
             check_overlap(prefix, taken)
             crossed = [str(r) for r in routes if r.version == prefix.version and r.overlaps(prefix)]
-            adopted = network.bridge is not None and network.bridge.has_address
             if crossed and not adopted:
                 warning = f"subnet {prefix} overlaps the host's route to {', '.join(crossed)}, which it may hide"
         return [
@@ -103,14 +111,14 @@ class Networks:
             )
         ], warning
 
-    async def _adopt(self, network: Network) -> None:
+    async def _adopt(self, network: Network) -> observe.Link | None:
         """A link of the wanted name that exists already is the user's: used when it is a bridge, and never changed."""
         settings = network.bridge
         if settings is None:
-            return
+            return None
         link = await self._core.on_kernel(observe.find_link, self._core.kernel, settings.link)
         if link is None or link.ours:
-            return
+            return None
         if link.kind != "bridge":
             raise Forbidden(
                 f"cannot create network {network.name}: link {settings.link} exists and is not a bridge "
@@ -118,6 +126,7 @@ class Networks:
             )
         settings.adopted = True
         settings.mtu = link.mtu
+        return link
 
     def _add(self, network: Network) -> None:
         self._core.addresses.add(network)
@@ -149,6 +158,7 @@ class Networks:
             operation.forget(network)
             operation.finish()
             await operation.apply((), DRIVERS[network.driver].render_network(network))
+        await self._names.removed(network)
         core.events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
 
     def _detach(self, operation: Operation, container: Container, network_id: str) -> None:
@@ -185,6 +195,8 @@ class Networks:
                 await sandbox.settle_ports(core, operation, container)
                 await operation.apply(sandbox.render(core.state, container), rendered)
         if endpoint is not None:
+            await self._names.opened(container)
+            self._changed(container)
             self._publish("connect", network, container)
 
     async def disconnect(self, reference: str, container_reference: str, force: bool) -> None:
@@ -201,13 +213,15 @@ class Networks:
             rendered = sandbox.render(core.state, container)
             container.attachments.pop(network.id, None)
             operation.put(container)
-            was_live = network.id in container.endpoints
-            if was_live:
-                sandbox.drop_endpoint(core, operation, container, network.id)
+            endpoint = None
+            if network.id in container.endpoints:
+                endpoint = sandbox.drop_endpoint(core, operation, container, network.id)
                 await sandbox.settle_ports(core, operation, container)
                 operation.finish()
                 await operation.apply(sandbox.render(core.state, container), rendered)
-        if was_live:
+        if endpoint is not None:
+            await self._names.left(container, network, endpoint.id)
+            self._changed(container)
             self._publish("disconnect", network, container)
 
     def _publish(self, action: str, network: Network, container: Container) -> None:
@@ -229,6 +243,14 @@ class Networks:
 def _entries(request: NetworkRequest) -> list[IpamEntry]:
     configs = (request.ipam.config or []) if request.ipam else []
     return [IpamEntry(c.subnet, c.ip_range, c.gateway, c.auxiliary_addresses or {}) for c in configs]
+
+
+def _of_link(link: observe.Link) -> tuple[IpamConfig, ...]:
+    """The subnet of a bridge that is used as it is found: its own address is the gateway."""
+    for interface in link.addresses:
+        if interface.version == 4:
+            return (IpamConfig(subnet=interface.network, gateway=interface.ip),)
+    return ()
 
 
 def _restore(attachments: dict[str, Attachment], network_id: str, before: Attachment | None) -> None:

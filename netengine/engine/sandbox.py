@@ -13,7 +13,7 @@ from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import reserve, wishes_of
 from netengine.engine.state import State
 from netengine.ipam import random_mac
-from netengine.kernel.resources import LinkUp, Namespace, NamespaceAlias, Resource, Sysctl
+from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
 from netengine.model import Attachment, Container, Endpoint, Network
 
@@ -47,6 +47,12 @@ def gateway_network(state: State, container: Container) -> str:
     return min(candidates)[2] if candidates else ""
 
 
+def needs_names(state: State, container: Container) -> bool:
+    """Whether the sandbox has a name server: on user-defined networks, as Docker's embedded one."""
+    live = (state.networks[n] for n in container.endpoints)
+    return bool(container.sandbox_id) and owns_sandbox(container) and any(not n.predefined for n in live)
+
+
 def render(state: State, container: Container) -> frozenset[Resource]:
     """Everything in the kernel that exists because of this container's sandbox."""
     if not container.sandbox_id:
@@ -59,6 +65,8 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     for name, value in (container.host_config.sysctls or {}).items():
         if name.startswith("net."):
             out.add(Sysctl(ns, path_of(name), value))
+    if needs_names(state, container):
+        out.add(NameService(ns, own_servers=bool(container.host_config.dns)))
     gateway = gateway_network(state, container)
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]

@@ -13,6 +13,10 @@ from netengine.runtime import Bind, ContainerSpec, Image
 SANDBOX_IMAGE = "sandbox"
 """The built-in image without a process: its containers are network namespaces only."""
 
+DEFAULT_SHM = 64 << 20
+"""Bytes of /dev/shm, as Docker's."""
+NO_NEW_PRIVILEGES = "no-new-privileges"
+
 _BIND_FLAGS = {"rw", "ro", "z", "Z", "nocopy"}
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
@@ -95,11 +99,18 @@ def tmpfs(host: HostConfig) -> dict[str, str]:
     return out
 
 
+def _security(host: HostConfig) -> list[str]:
+    return [o.removesuffix(":true").removesuffix("=true") for o in host.security_opt or []]
+
+
 def check_modes(host: HostConfig) -> None:
     """Namespaces that are shared with other containers are refused: only the network's can be."""
+    for option in _security(host):
+        if option != NO_NEW_PRIVILEGES:
+            raise Invalid(f"--security-opt {option!r} is not supported by netengine: it has {NO_NEW_PRIVILEGES} only")
     for given, allowed, flag in (
         (host.pid_mode, ("", "host", "private"), "--pid"),
-        (host.ipc_mode, ("", "host", "private", "shareable", "none"), "--ipc"),
+        (host.ipc_mode, ("", "host", "private", "shareable"), "--ipc"),
         (host.uts_mode, ("", "host"), "--uts"),
     ):
         if given not in allowed:
@@ -141,4 +152,7 @@ def build(container: Container, image: Image, netns: str | None, files: dict[str
         nano_cpus=host.nano_cpus,
         pids_limit=max(host.pids_limit or 0, 0),
         stop_signal=config.stop_signal,
+        groups=tuple(host.group_add or ()),
+        no_new_privileges=NO_NEW_PRIVILEGES in _security(host),
+        shm_bytes=host.shm_size or DEFAULT_SHM,
     )

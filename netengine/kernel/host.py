@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from netengine import failpoints
 from netengine.errors import KernelRefused, NetengineError
-from netengine.kernel import hostports, messages, namespaces, sysctl
+from netengine.kernel import hostports, messages, nameservice, namespaces, sysctl
 from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
@@ -32,6 +32,7 @@ from netengine.kernel.resources import (
     Element,
     HostPort,
     LinkUp,
+    NameService,
     Namespace,
     NamespaceAlias,
     Protocol,
@@ -74,6 +75,7 @@ class Kernel:
         self._conntrack: Conntrack | None = None
         self._sockets: dict[str, NetlinkSocket] = {}
         self._held: dict[HostPort, socket.socket | None] = {}
+        self._name_sockets: dict[str, list[socket.socket]] = {}
 
     def open(self) -> None:
         """Take the calling thread's network namespace as the host's and open the sockets in it."""
@@ -89,6 +91,8 @@ class Kernel:
             if held is not None:
                 held.close()
         self._held.clear()
+        for ns in list(self._name_sockets):
+            self._close_name_sockets(ns)
         for ns in list(self._sockets):
             self._sockets.pop(ns).close()
         if self._conntrack is not None:
@@ -328,6 +332,21 @@ class Kernel:
             ]
             self._create_each(ns, groups, made)
 
+    def _create_name_services(self, resources: list[NameService], made: list[Resource]) -> None:
+        for r in resources:
+            with self.inside(r.ns):
+                self._close_name_sockets(r.ns)
+                self._name_sockets[r.ns] = nameservice.open_sockets(r.own_servers)
+            made.append(r)
+
+    def take_name_sockets(self, ns: str) -> list[socket.socket]:
+        """The sockets made for a namespace's name service, to be handed to the name server; [] when there are none new."""
+        return self._name_sockets.pop(ns, [])
+
+    def _close_name_sockets(self, ns: str) -> None:
+        for opened in self._name_sockets.pop(ns, []):
+            opened.close()
+
     def _create_sysctls(self, resources: list[Sysctl], made: list[Resource]) -> None:
         for r in resources:
             self._write_sysctl(r)
@@ -419,6 +438,8 @@ class Kernel:
             case Element() as old, Element() as new:
                 self.nft.run(commands("delete", [old]) + commands("add", [new]))
                 self._forget_flows([new])
+            case NameService(), NameService() as new:
+                self._create_name_services([new], [])
             case NamespaceAlias(), NamespaceAlias() as new:
                 self._create_aliases([new], [])
             case old, new:
@@ -431,8 +452,16 @@ class Kernel:
         self._execute(HOST, batch)
         self._execute(new.ns, [(what, messages.link_set(new.peer, mtu=new.mtu))])
 
+    def _delete_name_services(self, resources: list[NameService]) -> None:
+        for r in resources:
+            self._close_name_sockets(r.ns)
+            if namespaces.is_alive(self.ns_path(r.ns)):
+                with self.inside(r.ns):
+                    nameservice.remove_rules()
+
     def _delete_namespaces(self, resources: list[Namespace]) -> None:
         for r in resources:
+            self._close_name_sockets(r.name)
             held = self._sockets.pop(r.name, None)
             if held is not None:
                 held.close()
@@ -496,6 +525,7 @@ _CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Bridge: Kernel._create_bridges,
     Veth: Kernel._create_veths,
     LinkUp: Kernel._create_ups,
+    NameService: Kernel._create_name_services,
     Sysctl: Kernel._create_sysctls,
     Address: Kernel._create_addresses,
     Route: Kernel._create_routes,
@@ -510,6 +540,7 @@ _DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Bridge: Kernel._delete_links,
     Veth: Kernel._delete_links,
     LinkUp: Kernel._keep,
+    NameService: Kernel._delete_name_services,
     Sysctl: Kernel._keep,
     Address: Kernel._delete_addresses,
     Route: Kernel._delete_routes,

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
-from netengine.errors import KernelRefused, NetengineError
+from netengine.errors import KernelRefused
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import HostPort, Protocol
 
@@ -28,10 +28,8 @@ _KINDS: dict[str, tuple[int, int]] = {
 }
 
 
-class PortTaken(NetengineError):
-    """Somebody else holds the port. The engine words it as Docker does."""
-
-    status = 500
+class PortTaken(KernelRefused):
+    """Somebody else holds the port: another one may be tried where any will do."""
 
 
 def bind(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Any
 
-from netengine.kernel import messages, namespaces, sysctl
+from netengine.kernel import messages, nameservice, namespaces, sysctl
 from netengine.kernel.host import Kernel
 from netengine.kernel.nftables import is_intact, read_elements
 from netengine.kernel.resources import (
@@ -23,6 +23,7 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     LinkUp,
+    NameService,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -67,6 +68,8 @@ def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
     for r in want:
         if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
             out.add(r)
+        if isinstance(r, NameService) and name_ports(kernel, r.ns) is not None:
+            out.add(r)
     _observe_tables(kernel, out)
     if kernel.alias_dir.is_dir():
         for path in kernel.alias_dir.iterdir():
@@ -83,6 +86,15 @@ def _sysctl(kernel: Kernel, r: Sysctl) -> str | None:
     try:
         with kernel.inside(r.ns):
             return sysctl.read(r.path)
+    except OSError:
+        return None
+
+
+def name_ports(kernel: Kernel, ns: str) -> tuple[int, int] | None:
+    """The (UDP, TCP) ports that the name service's rules in a namespace lead to; None without complete rules."""
+    try:
+        with kernel.inside(ns):
+            return nameservice.ports()
     except OSError:
         return None
 

@@ -14,6 +14,7 @@ from netengine.kernel.resources import (
     Bridge,
     Key,
     LinkUp,
+    NameService,
     Namespace,
     Resource,
     Route,
@@ -62,6 +63,8 @@ def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, s
     match resource:
         case Address(ns=ns, link=link) | Route(ns=ns, link=link) | LinkUp(ns=ns, link=link):
             return ns in namespaces or (ns, link) in links
+        case NameService(ns=ns):
+            return ns in namespaces
         case Sysctl(ns=ns, path=path):
             return ns in namespaces or any(ns == n and f"/{link}/" in path for n, link in links)
         case _:

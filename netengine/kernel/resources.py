@@ -163,6 +163,21 @@ class Sysctl:
 
 
 @dataclass(frozen=True, slots=True)
+class NameService:
+    """The name server's sockets on 127.0.0.11 inside a namespace, and the rules that lead port 53 to them.
+
+    own_servers: also sockets from which the namespace's own upstream servers are asked.
+    """
+
+    ns: str
+    own_servers: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("names", self.ns)
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """The constant part of our nftables table of one family: chains, rules, empty maps and sets (kernel/ruleset.py)."""
 
@@ -190,7 +205,20 @@ class Element:
         return ("element", self.family, self.container, *self.parts)
 
 
-Resource = HostPort | Namespace | NamespaceAlias | Bridge | Veth | LinkUp | Address | Route | Sysctl | Table | Element
+Resource = (
+    HostPort
+    | Namespace
+    | NamespaceAlias
+    | Bridge
+    | Veth
+    | LinkUp
+    | NameService
+    | Address
+    | Route
+    | Sysctl
+    | Table
+    | Element
+)
 
 CREATION_ORDER: tuple[type, ...] = (
     HostPort,
@@ -201,6 +229,7 @@ CREATION_ORDER: tuple[type, ...] = (
     Sysctl,
     Address,
     LinkUp,
+    NameService,
     Route,
     Element,
     NamespaceAlias,

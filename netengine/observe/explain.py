@@ -20,6 +20,7 @@ from netengine.kernel.resources import (
     Element,
     HostPort,
     LinkUp,
+    NameService,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -102,6 +103,14 @@ def _steps(resource: Resource) -> list[Step]:
                 else "coming up with an address, it announces that by ARP"
             )
             return [Step(f"{_ip(ns)} link set {link} up", why)]
+        case NameService(ns=ns):
+            return [
+                Step(
+                    f": # the name server has sockets on 127.0.0.11 inside {_name(ns)}; see: "
+                    f"ip netns exec {_name(ns)} nft list table ip netengine-dns",
+                    "names: port 53 of 127.0.0.11 leads to the name server, by stateless rules",
+                )
+            ]
         case Address(ns=ns, link=link, interface=interface):
             why = "the gateway's address" if ns == HOST else "the container's address"
             return [Step(f"{_ip(ns)} address add {interface} broadcast + dev {link}", why)]

@@ -168,15 +168,3 @@ def test_explain_prints_commands_that_name_what_exists(lab: Lab, netengine: Clie
     assert "nft " in container
     assert "8080" in container
     assert "nope" in netengine.refused("explain", "nope").text
-
-
-def test_network_ls_starts_in_less_than_three_times_dockers_time(lab: Lab, docker: Client, netengine: Client):
-    def median(client: Client) -> float:
-        times = []
-        for _ in range(7):
-            started = time.perf_counter()
-            client("network", "ls")
-            times.append(time.perf_counter() - started)
-        return statistics.median(times)
-
-    assert median(netengine) < 3 * median(docker)

@@ -1,0 +1,287 @@
+"""What the name server knows: which names each network has, which networks each sandbox is on.
+
+The name server is a process of its own (netengine.dns); it goes on answering while the daemon is away. Here the model is turned
+into what it is told, incrementally after each change and as a whole when either side has been away. A change is told before
+the API call that made it is answered. Nothing here is needed for a change to succeed: when the name server is away, it is
+brought back and told everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from netengine.dns.client import (
+    Entry,
+    Explanation,
+    NameServer,
+    NetworkChange,
+    Ports,
+    Settings,
+    Statistics,
+    spawn,
+)
+from netengine.dns.client import Network as Zone
+from netengine.engine import sandbox
+from netengine.engine.core import Core
+from netengine.engine.files import hostname_of, resolvers
+from netengine.errors import NetengineError, Unavailable
+from netengine.kernel.observe import name_ports
+from netengine.kernel.resources import NameService
+from netengine.model import Container, Network
+from netengine.runtime.channel import Watch
+from netengine.runtime.syscalls import IN_CLOSE_WRITE, IN_MOVED_TO
+
+log = logging.getLogger(__name__)
+
+_AGAIN_FIRST, _AGAIN_MOST = 0.05, 5.0
+_NOBODY = 65534
+_RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+class Names:
+    """Keeps the name server alive and informed. One instance, owned by the engine."""
+
+    def __init__(self, core: Core, directory: Path, log_path: Path) -> None:
+        self._core = core
+        self._socket = directory / "dns.sock"
+        self._log_path = log_path
+        self._server: NameServer | None = None
+        self._lock = asyncio.Lock()
+        self._closing = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find the name server of an earlier daemon, or start one; tell it everything; watch it, and the host's servers.
+
+        Without one everything else works: it is tried again until there is one.
+        """
+        try:
+            await self._bring_up()
+        except NetengineError as e:
+            log.error("no name server: %s", e)
+        self._core.background(asyncio.create_task(self._keep_alive(), name="name server"))
+        self._core.background(asyncio.create_task(self._follow_host(), name="resolv.conf"))
+
+    async def close(self) -> None:
+        """Let go of the name server. It goes on answering; where nobody could ask it, it ends."""
+        self._closing = True
+        server, self._server = self._server, None
+        if server is None:
+            return
+        if not any(sandbox.needs_names(self._core.state, c) for c in self._core.state.containers.values()):
+            with suppress(NetengineError):
+                await server.stop()
+        await server.close()
+
+    async def _bring_up(self) -> None:
+        try:
+            server = await NameServer.connect(self._socket)
+        except NetengineError:
+            server = await spawn(self._socket, self._log_path, uid=_NOBODY, gid=_NOBODY)
+        async with self._lock:
+            self._server = server
+            await self._tell_everything(server)
+
+    async def _keep_alive(self) -> None:
+        delay = _AGAIN_FIRST
+        while True:
+            if self._server is not None:
+                await self._server.closed.wait()
+                if self._closing:
+                    return
+                log.warning("the name server has ended; starting it again")
+            try:
+                await self._bring_up()
+                delay = _AGAIN_FIRST
+            except NetengineError as e:
+                log.error("no name server: %s", e)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _AGAIN_MOST)
+
+    async def _tell_everything(self, server: NameServer) -> None:
+        """The whole model, and sockets for every sandbox that it has none of."""
+        _, known = await server.hello()
+        containers = [c for c in self._core.state.containers.values() if sandbox.needs_names(self._core.state, c)]
+        for container in containers:
+            await self._hand_over(server, container, known.get(container.sandbox_id))
+        networks = {n.id: self._network(n) for n in self._core.state.networks.values() if not n.predefined}
+        # Sockets of sandboxes that are no longer there are closed by this.
+        await server.sync(networks, {c.sandbox_id: self._settings(c) for c in containers}, self._host_servers())
+
+    async def _hand_over(self, server: NameServer, container: Container, has: Ports | None) -> None:
+        """Sockets of a sandbox: those just opened, or new ones when the name server's are not where the rules lead."""
+        core = self._core
+        ns = container.sandbox_id
+        fresh = await core.on_kernel(core.kernel.take_name_sockets, ns)
+        if not fresh:
+            ports = await core.on_kernel(name_ports, core.kernel, ns)
+            if has is not None and ports == (has.udp, has.tcp):
+                return
+            wanted = {r for r in sandbox.render(core.state, container) if isinstance(r, NameService)}
+            await core.on_kernel(core.kernel.apply, wanted, ())
+            fresh = await core.on_kernel(core.kernel.take_name_sockets, ns)
+        await _add(server, ns, fresh)
+
+    def _host_servers(self) -> list[str]:
+        """Asked from the host: those of daemon.json, else the host's own."""
+        return list(self._core.config.dns) or resolvers()
+
+    async def _follow_host(self) -> None:
+        """Tell the name server when the host's resolv.conf changes: a VPN comes up, a laptop moves."""
+        told = self._host_servers()
+        with Watch(_RESOLV_CONF.parent, IN_CLOSE_WRITE | IN_MOVED_TO) as watch:
+            while True:
+                await watch.changed()
+                now = self._host_servers()
+                if now != told:
+                    log.info("the host's name servers are now %s", ", ".join(now) or "none")
+                    await self._update(host_servers=now)
+                    told = now
+
+    # -- changes ------------------------------------------------------------------------------------------------------
+
+    async def opened(self, container: Container) -> None:
+        """The container's sandbox exists, or one more network is in it."""
+        if not self._has_entries(container):
+            return
+        async with self._lock:
+            server = self._server
+            try:
+                if server is None:
+                    return
+                if sandbox.needs_names(self._core.state, container):
+                    fresh = await self._core.on_kernel(self._core.kernel.take_name_sockets, container.sandbox_id)
+                    if fresh:
+                        await _add(server, container.sandbox_id, fresh)
+                await server.update(
+                    {
+                        n.id: NetworkChange(name=n.name, put=self._entries([container], n))
+                        for n in self._named_networks(container)
+                    },
+                    {container.sandbox_id: self._settings(container)},
+                )
+            except NetengineError as e:
+                log.warning("the name server was not told of %s: %s", container.name, e)
+
+    async def left(self, container: Container, network: Network, endpoint_id: str) -> None:
+        """An endpoint of a sandbox that lives on is gone."""
+        if network.predefined:
+            return
+        settings = self._settings(container) if sandbox.needs_names(self._core.state, container) else None
+        gone = NetworkChange(delete=(endpoint_id,))
+        await self._update(networks={network.id: gone}, sandboxes={container.sandbox_id: settings})
+
+    async def closing(self, container: Container) -> None:
+        """The sandbox is about to go: its names end, and the name server lets go of its namespace."""
+        if not self._has_entries(container):
+            return
+        named = self._named_networks(container)
+        await self._update(
+            networks={n.id: NetworkChange(delete=(container.endpoints[n.id].id,)) for n in named},
+            sandboxes={container.sandbox_id: None},
+        )
+        await self._quietly("remove", container.sandbox_id)
+
+    async def removed(self, network: Network) -> None:
+        if not network.predefined:
+            await self._update(networks={network.id: None})
+
+    async def _update(self, **changes: Any) -> None:
+        await self._quietly("update", **changes)
+
+    async def _quietly(self, operation: str, *args: Any, **kwargs: Any) -> None:
+        async with self._lock:
+            if self._server is None:
+                return
+            try:
+                await getattr(self._server, operation)(*args, **kwargs)
+            except NetengineError as e:
+                log.warning("the name server was not told of a change (it will be, with everything else): %s", e)
+
+    async def stats(self) -> Statistics:
+        """Counters by sandbox. Raises Unavailable."""
+        return await self._need().stats()
+
+    async def explain(self, container: Container, name: str, kind: str) -> Explanation:
+        """Which server answers a question of the container, with what, and why. Raises Unavailable."""
+        return await self._need().explain(container.sandbox_id, name, kind)
+
+    async def stop(self) -> None:
+        """End the name server of these directories, if one runs."""
+        with suppress(NetengineError):
+            server = await NameServer.connect(self._socket)
+            try:
+                await server.stop()
+            finally:
+                await server.close()
+
+    def _need(self) -> NameServer:
+        if self._server is None:
+            raise Unavailable("the name server is not running; it is being started")
+        return self._server
+
+    # -- the model, as the name server sees it ------------------------------------------------------------------------
+
+    def _has_entries(self, container: Container) -> bool:
+        return bool(self._named_networks(container))
+
+    def _named_networks(self, container: Container) -> list[Network]:
+        networks = (self._core.state.networks[n] for n in container.endpoints)
+        return [n for n in networks if not n.predefined]
+
+    def _network(self, network: Network) -> Zone:
+        return Zone(network.name, self._entries(self._core.state.attached_to(network.id), network))
+
+    def _entries(self, containers: Iterable[Container], network: Network) -> dict[str, Entry]:
+        out = {}
+        for container in containers:
+            endpoint = container.endpoints[network.id]
+            out[endpoint.id] = Entry(tuple(names_of(container, network)), (endpoint.ip,) if endpoint.ip else ())
+        return out
+
+    def _settings(self, container: Container) -> Settings:
+        config = self._core.config
+        return Settings(
+            networks=tuple(n.id for n in self._named_networks(container)),
+            links=links_of(container),
+            servers=tuple(container.host_config.dns or ()),
+            internal=not sandbox.gateway_network(self._core.state, container),
+            ndots=_ndots(container.host_config.dns_options or config.dns_opts),
+        )
+
+
+async def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> None:
+    """Hand sockets over; the name server's duplicates are the ones that stay."""
+    try:
+        await server.add(ns, sockets[0], sockets[1], sockets[2:])
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def links_of(container: Container) -> dict[str, str]:
+    """The aliases that this container alone sees, with what they stand for."""
+    links = (link.partition(":") for a in container.attachments.values() for link in a.links)
+    return {alias or target: target for target, _, alias in links}
+
+
+def names_of(container: Container, network: Network) -> list[str]:
+    """What a container is called on a network; the first is what a reverse look-up answers."""
+    aliases = container.attachments[network.id].aliases if network.id in container.attachments else []
+    return list(dict.fromkeys([container.name, *aliases, container.id[:12], hostname_of(container)]))
+
+
+def _ndots(options: Iterable[str]) -> int | None:
+    """The value of an explicit `ndots:N`."""
+    for option in options:
+        name, _, value = option.partition(":")
+        if name == "ndots" and value.isdigit():
+            return int(value)
+    return None

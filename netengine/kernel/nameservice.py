@@ -1,0 +1,88 @@
+"""The way to the name server inside a sandbox: 127.0.0.11, port 53.
+
+The name server's sockets are opened inside the sandbox on free ports of 127.0.0.11, so that the sandbox's own port 53 stays
+free; rules in the sandbox change the port on the way there and back. They are stateless: a query costs no connection tracking
+entry, and a sandbox without other rules does not track at all.
+
+Runs on the kernel thread, inside the namespace concerned.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+from nftables import Nftables
+
+from netengine.errors import KernelRefused
+from netengine.kernel.descriptors import move_up
+
+ADDRESS = "127.0.0.11"
+TABLE = "netengine-dns"
+_BACKLOG = 128
+_UPSTREAM_SOCKETS = 3
+
+
+def _rules(udp: int, tcp: int) -> str:
+    lines = []
+    for protocol, port in (("udp", udp), ("tcp", tcp)):
+        lines.append(f"ip daddr {ADDRESS} {protocol} dport 53 notrack {protocol} dport set {port}")
+        lines.append(f"ip saddr {ADDRESS} {protocol} sport {port} notrack {protocol} sport set 53")
+    body = "\n        ".join(lines)
+    return f"""create table ip {TABLE}
+table ip {TABLE} {{
+    chain output {{
+        type filter hook output priority raw; policy accept;
+        {body}
+    }}
+}}
+"""
+
+
+def open_sockets(own_servers: bool) -> list[socket.socket]:
+    """A UDP and a listening TCP socket for the name server and, if the sandbox has servers of its own, sockets to ask them
+    from. Loads the rules. The calling thread is in the sandbox."""
+    out: list[socket.socket] = []
+    try:
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            out.append(_socket(kind))
+            out[-1].bind((ADDRESS, 0))
+        out[1].listen(_BACKLOG)
+        if own_servers:
+            out += [_socket(socket.SOCK_DGRAM) for _ in range(_UPSTREAM_SOCKETS)]
+        rules = _rules(out[0].getsockname()[1], out[1].getsockname()[1])
+        code, _, error = Nftables().cmd(rules)
+        if code != 0:
+            # Rules of an earlier life. Removing them costs the kernel some 12 ms, so it is not done on every start.
+            code, _, error = Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}\n{rules}")
+        if code != 0:
+            raise KernelRefused(f"nftables refused the rules for {ADDRESS}: {' '.join(error.split())}")
+    except BaseException:
+        for opened in out:
+            opened.close()
+        raise
+    return out
+
+
+def _socket(kind: int) -> socket.socket:
+    with socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as low:
+        return socket.socket(fileno=move_up(low.detach()))
+
+
+def remove_rules() -> None:
+    """Take the rules away. The calling thread is in the sandbox."""
+    Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}")
+
+
+def ports() -> tuple[int, int] | None:
+    """The (UDP, TCP) ports that the rules of the sandbox lead to; None without complete rules."""
+    handle: Any = Nftables()
+    code, output, _ = handle.cmd(f"list table ip {TABLE}")
+    if code != 0:
+        return None
+    found = dict(re.findall(r"(udp|tcp) dport set (\d+)", output))
+    back = dict(re.findall(r"(udp|tcp) sport (\d+) notrack", output))
+    if set(found) != {"udp", "tcp"} or found != back:
+        return None
+    return int(found["udp"]), int(found["tcp"])
