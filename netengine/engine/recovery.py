@@ -12,7 +12,7 @@ from pathlib import Path
 
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
-from netengine.engine import sandbox
+from netengine.engine import reconcile, sandbox
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now
 from netengine.engine.files import EtcFiles
@@ -20,7 +20,6 @@ from netengine.engine.networks import DEFAULT_MTU, Networks
 from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
 from netengine.kernel import namespaces, observe, sysctl
-from netengine.kernel.plan import plan
 from netengine.kernel.resources import HOST, Element, HostPort, Resource, Sysctl, Table
 from netengine.model import Container, Network
 from netengine.runtime import Exited, ExitStatus, Running
@@ -226,33 +225,17 @@ class Recovery:
                 self._containers.lifecycle.forget_sandbox(operation, container)
             operation.finish()
         await self._hold_ports()
-        want = self.wanted()
-        have = await core.on_kernel(observe.observe, core.kernel, want)
-        steps = plan(want, have)
-        if steps:
+        found = await reconcile.difference(core)
+        if steps := found.steps:
             log.info(
                 "kernel: %d to remove, %d to create, %d to change",
                 len(steps.delete),
                 len(steps.create),
                 len(steps.change),
             )
-        try:
-            await core.on_kernel(core.kernel.apply, want, have)
-        except NetengineError as e:
-            log.error("the kernel could not be made as wanted in one go (%s); doing it piece by piece", e)
-            await self._piecewise(have)
+        await reconcile.mend(core, found)
         for container in settled:
             await self._after_end(container)
-
-    def wanted(self) -> frozenset[Resource]:
-        """Everything that should be in the kernel."""
-        core = self._core
-        want = set(core.base)
-        for network in core.state.networks.values():
-            want |= DRIVERS[network.driver].render_network(network)
-        for container in core.state.containers.values():
-            want |= sandbox.render(core.state, container)
-        return frozenset(want)
 
     def resources_of(self, reference: str) -> tuple[str, Network | Container, frozenset[Resource]]:
         """What is in the kernel because of a network or a container. Raises NotFound."""
@@ -265,7 +248,9 @@ class Recovery:
             except NotFound:
                 raise NotFound(f"no network and no container is called {reference}") from None
             return "container", container, sandbox.render(state, container)
-        return "network", network, DRIVERS[network.driver].render_network(network)
+        rendered = DRIVERS[network.driver].render_network(network)
+        # The elements of a network live in the constant rules, which every network has in common.
+        return "network", network, rendered | {r for r in self._core.base if rendered and isinstance(r, Table)}
 
     async def _hold_ports(self) -> None:
         """Bind the host ports again. One that somebody took meanwhile is given up, and said so."""
@@ -280,18 +265,6 @@ class Recovery:
                 except NetengineError as e:
                     log.error("container %s loses its published port: %s", container.name, e)
             container.ports = kept
-
-    async def _piecewise(self, have: set[Resource]) -> None:
-        core = self._core
-        pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
-        pieces += [(n.name, DRIVERS[n.driver].render_network(n)) for n in core.state.networks.values()]
-        pieces += [(c.name, sandbox.render(core.state, c)) for c in core.state.containers.values()]
-        for name, resources in pieces:
-            keys = {r.key for r in resources}
-            try:
-                await core.on_kernel(core.kernel.apply, resources, {r for r in have if r.key in keys})
-            except NetengineError as e:
-                log.error("%s is not as it should be: %s", name, e)
 
     async def _after_end(self, container: Container) -> None:
         """A container that ended unseen is removed or started again, as was asked."""
