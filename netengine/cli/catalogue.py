@@ -22,6 +22,12 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("network rm", "network:RM", "Remove one or more networks"),
             ("network prune", "network:PRUNE", "Remove all unused networks"),
             ("explain", "explain:EXPLAIN", "Print the ip, nft and sysctl commands behind a network or container"),
+            ("dns query", "dns:QUERY", "Ask a name as a container would, and show which server answered what, and why"),
+            (
+                "dns stats",
+                "dns:STATS",
+                "Show what each container asked the name server, and how fast it was answered",
+            ),
         ),
     ),
     (
@@ -99,6 +105,7 @@ HIDDEN: dict[str, str] = {
 
 GROUP_WORDS = {
     "network": "Create, look at and remove networks",
+    "dns": "Look at the name server of containers",
     "container": "The container commands under Docker's longer names",
     "image": "List, import, tag and remove images",
     "system": "Look at the daemon",
