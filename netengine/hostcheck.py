@@ -96,6 +96,22 @@ def check(config: Config) -> list[Finding]:
     return judge(gather(config))
 
 
+def surroundings(config: Config) -> list[Finding]:
+    """Findings that may come and go while the daemon runs: firewalls, foreign chains, what is mounted how. Forks no trial."""
+    nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+    return judge(
+        Facts(
+            sysctls_writable=os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
+            cgroups_writable=_cgroups_writable(),
+            bridge_calls_iptables=_text("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
+            firewalls=_active_firewalls(),
+            dropping_chains=dropping_chains(_list_chains(nft)),
+            data_root_type=file_system(_text("/proc/self/mountinfo"), config.data_root),
+            bridge_wanted=config.bridge != "none",
+        )
+    )
+
+
 def gather(config: Config) -> Facts:
     """Look at the host; changes nothing outside a child's own namespaces."""
     capabilities = _effective_capabilities(_text("/proc/self/status"))

@@ -60,6 +60,8 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/images/{name:.+}/tag", images.tag),
     ("DELETE", "/images/{name:.+}", images.remove),
     ("GET", "/netengine/explain", system.explain_reference),
+    ("GET", "/netengine/doctor", system.doctor),
+    ("POST", "/netengine/doctor", system.doctor_fix),
     ("GET", "/netengine/dns/stats", system.dns_stats),
     ("GET", "/netengine/dns/query", system.dns_query),
 )

@@ -27,10 +27,12 @@ from netengine.api.http import (
 )
 from netengine.drivers import DRIVERS
 from netengine.engine import Engine
+from netengine.engine.checkup import Diagnosis
 from netengine.engine.events import Event
 from netengine.engine.sandbox import needs_names
 from netengine.errors import Conflict, Invalid
 from netengine.ipam import DEFAULT_POOLS
+from netengine.observe.doctor import Finding
 from netengine.observe.explain import explain
 
 _PING_HEADERS = {
@@ -234,3 +236,29 @@ async def explain_reference(request: web.Request) -> web.Response:
     kind, thing, resources = engine.resources_of(reference)
     steps: list[dict[str, Any]] = [{"Command": s.command, "Why": s.why} for s in explain(resources)]
     return reply({"Kind": kind, "Name": thing.name, "Id": thing.id, "Steps": steps})
+
+
+async def doctor(request: web.Request) -> web.Response:
+    """GET /netengine/doctor: what in the kernel or the store is not as it should be."""
+    return _diagnosis(await engine_of(request).doctor(fix=False))
+
+
+async def doctor_fix(request: web.Request) -> web.Response:
+    """POST /netengine/doctor: the same, mended."""
+    return _diagnosis(await engine_of(request).doctor(fix=True))
+
+
+def _diagnosis(found: Diagnosis) -> web.Response:
+    def rows(findings: list[Finding]) -> list[dict[str, Any]]:
+        return [{"State": f.state, "What": f.what, "Commands": f.commands} for f in findings]
+
+    host = [{"Level": f.level, "What": f.what, "Remedy": f.remedy, "Without": f.without} for f in found.host]
+    return reply(
+        {
+            "Healthy": found.healthy,
+            "Differences": rows(found.findings),
+            "Mended": rows(found.mended),
+            "Problems": found.problems,
+            "Host": host,
+        }
+    )

@@ -64,6 +64,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         "System",
         (
             ("inspect", "inspect:INSPECT", "Return low-level information on containers, networks or images"),
+            ("doctor", "doctor:DOCTOR", "Find what is not as it should be in the kernel, and mend it"),
             ("events", "system:EVENTS", "Get real time events from the daemon"),
             ("info", "system:INFO", "Display system-wide information"),
             ("version", "system:VERSION", "Show the version of client and daemon"),

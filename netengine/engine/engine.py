@@ -10,6 +10,8 @@ from pathlib import Path
 
 from netengine.config import Config
 from netengine.drivers import DRIVERS
+from netengine.engine import checkup
+from netengine.engine.checkup import Diagnosis
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core
 from netengine.engine.events import Events
@@ -94,6 +96,10 @@ class Engine:
     def files_of(self, container: Container) -> dict[str, str]:
         """Where the container's /etc files are on the host."""
         return self._files.paths(container)
+
+    async def doctor(self, *, fix: bool) -> Diagnosis:
+        """Compare kernel, model and store; with `fix`, make them agree."""
+        return await checkup.check(self._core, fix=fix)
 
     def resources_of(self, reference: str) -> tuple[str, Network | Container, frozenset[Resource]]:
         """The kernel resources of a network or container: (kind, object, resources). Raises NotFound."""

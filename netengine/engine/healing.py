@@ -13,7 +13,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from itertools import groupby
 
 from netengine.drivers import DRIVERS
 from netengine.engine import reconcile, sandbox
@@ -24,6 +23,7 @@ from netengine.kernel import events
 from netengine.kernel.plan import Plan
 from netengine.kernel.resources import Key, Resource
 from netengine.model import Container, Network
+from netengine.observe.doctor import diagnose, summary, title
 
 log = logging.getLogger(__name__)
 
@@ -170,10 +170,11 @@ class Healing:
             return ()
         self._mended += [(began, r.key) for r in touched]
         problems = await reconcile.mend(core, found)
-        for line in report(found.steps):
-            log.warning("put right: %s%s", line, f"; it was {by}" if by else "")
+        lines = summary(diagnose(found.steps))
+        for line in lines:
+            log.warning("put right: %s%s", line, f" (done by {by})" if by else "")
         log.info("mended within %.0f ms", (time.monotonic() - began) * 1000)
-        what = "; ".join(report(found.steps))
+        what = "; ".join(lines)
         for network in self._concerned(found):
             core.events.publish("network", "heal", network.id, name=network.name, type=network.driver, what=what)
         if problems:
@@ -192,7 +193,7 @@ class Healing:
         if self._waiting_until < now:
             log.error(
                 "%s was taken away %d times within a minute%s: it is put back in %.0f s; find out who does that, and stop it",
-                reconcile.names_of(worst),
+                title(worst),
                 times[worst.key] + 1,
                 f", last by {by}" if by else "",
                 free - now,
@@ -221,22 +222,6 @@ def _meets(resources: frozenset[Resource], keys: set[Key]) -> bool:
 def touched_by(steps: Plan) -> tuple[Resource, ...]:
     """What a plan puts right."""
     return steps.delete + steps.create + tuple(change.new for change in steps.change)
-
-
-def report(steps: Plan) -> list[str]:
-    """A line for each kind of thing that a plan removes, makes or changes."""
-    out = []
-    parts = (
-        ("superfluous", steps.delete),
-        ("missing", steps.create),
-        ("different", tuple(change.new for change in steps.change)),
-    )
-    for word, resources in parts:
-        for _, group in groupby(resources, key=type):
-            names = [reconcile.names_of(r) for r in group]
-            more = f" and {len(names) - 3} more of the kind" if len(names) > 3 else ""
-            out.append(f"{', '.join(names[:3])}{more} {word}")
-    return out
 
 
 def _subject(notice: events.Notice) -> tuple[str, str]:

@@ -42,20 +42,20 @@ def wanted(core: Core) -> frozenset[Resource]:
     return frozenset(want)
 
 
-def comparable(want: frozenset[Resource], have: set[Resource]) -> frozenset[Resource]:
-    """`have` without what a program in a sandbox did there for itself: it may have links and addresses of its own."""
+def comparable(want: frozenset[Resource], have: set[Resource], *, starting: bool = False) -> frozenset[Resource]:
+    """`have` without what others may do on links of ours: a program in a sandbox has links and addresses of its own, an
+    administrator gives a bridge one more address. At start an address of a bridge may be one that netengine gave it under
+    another configuration, so there it counts."""
     keys = {r.key for r in want}
-    sandboxes = {r.name for r in want if isinstance(r, Namespace)}
-    return frozenset(
-        r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in sandboxes and r.key not in keys)
-    )
+    theirs = {r.name for r in want if isinstance(r, Namespace)} | (set() if starting else {HOST})
+    return frozenset(r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in theirs and r.key not in keys))
 
 
-async def difference(core: Core) -> Difference:
+async def difference(core: Core, *, starting: bool = False) -> Difference:
     """Read the kernel back and compare. A namespace whose file is gone gets it back first: without, it could not be read."""
     want = wanted(core)
     unmounted = [c.name for c in _with_sandbox(core) if await core.on_kernel(core.kernel.keep_namespace, *_held_by(c))]
-    have = comparable(want, await core.on_kernel(observe, core.kernel, want))
+    have = comparable(want, await core.on_kernel(observe, core.kernel, want), starting=starting)
     return Difference(want, have, plan(want, have), tuple(unmounted))
 
 
@@ -100,9 +100,3 @@ async def _piecewise(core: Core) -> list[str]:
             problems.append(f"{name} is not as it should be: {e}")
             log.error("%s", problems[-1])
     return problems
-
-
-def names_of(resource: Resource) -> str:
-    """What a resource is called in logs and reports: its kind and key, the ids of namespaces cut to twelve digits."""
-    words = [word[:12] if len(word) == 64 else word for word in resource.key if word != HOST]
-    return " ".join(words)

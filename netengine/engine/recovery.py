@@ -225,7 +225,7 @@ class Recovery:
                 self._containers.lifecycle.forget_sandbox(operation, container)
             operation.finish()
         await self._hold_ports()
-        found = await reconcile.difference(core)
+        found = await reconcile.difference(core, starting=True)
         if steps := found.steps:
             log.info(
                 "kernel: %d to remove, %d to create, %d to change",

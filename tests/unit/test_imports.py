@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     # Packages, top to bottom. A name with a dot allows that module alone, not its package.
     "cli": {"errors", "__version__"},
     "api": {"engine", "observe", "runtime", "model", "ipam", "drivers", "config", *LEAVES},
-    "engine": {"drivers", "ipam", "store", "runtime", "observe", "kernel", "model", "config", *LEAVES},
+    "engine": {"hostcheck", "drivers", "ipam", "store", "runtime", "observe", "kernel", "model", "config", *LEAVES},
     "observe": {"kernel", "model", "errors"},
     "drivers": {"kernel.resources", "model", "errors"},
     "runtime": {"errors"},
