@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from netengine import failpoints
 from netengine.errors import KernelRefused, NetengineError
 from netengine.kernel import hostports, messages, nameservice, namespaces, sysctl
+from netengine.kernel.announce import announce
 from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
@@ -331,6 +332,8 @@ class Kernel:
                 (r, [(f"bring {r.link} up", messages.link_up(r.link))]) for r in items
             ]
             self._create_each(ns, groups, made)
+            if ns != HOST:
+                announce([r.link for r in items if r.link != "lo"], self.socket_in(ns), self.socket_in(HOST))
 
     def _create_name_services(self, resources: list[NameService], made: list[Resource]) -> None:
         for r in resources:

@@ -153,6 +153,10 @@ def veth_add(veth: Veth, master_index: int, ns_fd: int) -> Message:
     )
 
 
+def link_get(name: str = "", index: int = 0) -> Message:
+    return _link(RTM_GETLINK, name=name, index=index, attrs=[("IFLA_EXT_MASK", _EXT_MASK_SKIP_STATS)])
+
+
 def links_dump() -> Message:
     return _link(RTM_GETLINK, attrs=[("IFLA_EXT_MASK", _EXT_MASK_SKIP_STATS)])
 

@@ -86,6 +86,22 @@ class NetlinkSocket:
                     outcome[index] = NetlinkError(number, messages[index][0], _words(body, flags))
         return outcome
 
+    def ask(self, what: str, message: Message) -> Message:
+        """The one object that the kernel answers with, decoded as the class of `message`. Raises NetlinkError."""
+        chunk = bytearray()
+        sequence = self._encode(message, NLM_F_REQUEST, chunk)
+        self._socket.send(chunk)
+        while True:
+            for kind, seen, flags, body in self._receive(whole=True):
+                if seen != sequence:
+                    continue
+                if kind == _ERROR:
+                    number = -struct.unpack_from("=i", body, _HEADER.size)[0]
+                    raise NetlinkError(number, what, _words(body[_HEADER.size :], flags))
+                decoded = type(message)(body)
+                decoded.decode()
+                return decoded
+
     def dump(self, message: Message) -> list[Message]:
         """All objects that the kernel lists in answer to `message`, each decoded as the class of `message`.
 

@@ -203,6 +203,20 @@ def test_garbage_at_the_end_of_a_datagram_is_no_endless_loop() -> None:
     assert sock.execute(up("a")) == [None]
 
 
+# ---------------------------------------------------------------------- single questions
+
+
+def test_a_question_is_answered_by_one_object() -> None:
+    sock = talking_to(lambda sent: [link(sent[0][2] - 1, 1), link(sent[0][2], 7)])
+    assert sock.ask("look at eth0", messages.link_get(name="eth0"))["index"] == 7
+
+
+def test_a_question_that_is_refused_says_what_was_asked() -> None:
+    sock = talking_to(lambda sent: [acknowledgement(sent[0][2], errno.ENODEV)])
+    with pytest.raises(NetlinkError, match="look at eth0: No such device"):
+        sock.ask("look at eth0", messages.link_get(name="eth0"))
+
+
 # ---------------------------------------------------------------------- what counts as removed
 
 

@@ -1,0 +1,47 @@
+"""Announcing an interface: a gratuitous ARP for each of its addresses, sent when the way into the network is open.
+
+A link of ours sends one when it comes up (sysctl arp_notify). But a bridge port only forwards once the kernel's link watch has
+seen its carrier, which happens a moment later on another thread: on a quiet host every second announcement is lost in the
+bridge. So we wait for the port and say it again; setting a link's MAC to what it is already makes the kernel do that.
+
+Source: net/core/link_watch.c, net/bridge/br.c (br_device_event), net/ipv4/devinet.c (inetdev_event).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from netengine.kernel import messages
+from netengine.kernel.netlink import NetlinkSocket
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 0.1
+"""Seconds. From kernel 6.8 on, asking for a link makes the link watch look at it, and no time passes at all."""
+
+
+def announce(links: Iterable[str], inside: NetlinkSocket, host: NetlinkSocket) -> None:
+    """Announce links of a namespace whose other ends, where they have any, are in the host's. Never raises OSError: a
+    neighbour that was not told asks by itself, a while later."""
+    for name in links:
+        try:
+            link = inside.ask(f"look at {name}", messages.link_get(name=name))
+            outer = link.get_attr("IFLA_LINK")
+            if outer:
+                _await_port(host, outer)
+            mac = link.get_attr("IFLA_ADDRESS")
+            for error in inside.execute([(f"announce {name}", messages.link_set(name, mac=mac))]):
+                if error is not None:
+                    raise error
+        except OSError as e:
+            log.debug("not announced: %s", e)
+
+
+def _await_port(host: NetlinkSocket, index: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while host.ask("look at a port", messages.link_get(index=index)).get_attr("IFLA_OPERSTATE") != "UP":
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.001)
