@@ -1,0 +1,100 @@
+"""Packets for tests: conversations over TCP, UDP and ICMP, and what a raw socket sees and sends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
+
+from tests.hosts import Namespace
+
+ETH_P_ALL = 3
+
+
+def tcp(client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None) -> str:
+    """Words go there and back over TCP; the client's address as the server sees it."""
+    with server.listen(server_port or port) as listener, client.connect(address, port) as here:
+        there, seen = listener.accept()
+        with there:
+            there.settimeout(2)
+            here.sendall(b"ping")
+            assert there.recv(16) == b"ping"
+            there.sendall(b"pong")
+            assert here.recv(16) == b"pong"
+        return str(seen[0])
+
+
+def udp(client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None) -> str:
+    """A datagram goes there and one comes back to a connected socket; the client's address as the server sees it."""
+    with server.socket(socket.SOCK_DGRAM) as there, client.socket(socket.SOCK_DGRAM) as here:
+        there.bind(("0.0.0.0", server_port or port))
+        here.connect((address, port))
+        here.send(b"ping")
+        words, seen = there.recvfrom(16)
+        there.sendto(words + b"pong", seen)
+        assert here.recv(16) == b"pingpong"
+        return str(seen[0])
+
+
+def ping(client: Namespace, address: str) -> str:
+    """An ICMP echo request is answered; the address that the answer comes from. Raises TimeoutError."""
+    number = int.from_bytes(os.urandom(2), "big")
+    with client.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as raw:
+        raw.settimeout(2)
+        raw.sendto(bytes(ICMP(id=number) / b"payload"), (address, 0))
+        while True:
+            answer = IP(raw.recv(2048))
+            if answer[ICMP].type == 0 and answer[ICMP].id == number:
+                return str(answer.src)
+
+
+def knock(client: Namespace, address: str, port: int, kind: int = socket.SOCK_DGRAM) -> None:
+    """Send one datagram, or a SYN, and wait for nothing."""
+    with client.socket(kind) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect((address, port))
+            if kind == socket.SOCK_DGRAM:
+                sock.send(b"knock")
+        except BlockingIOError:
+            pass
+
+
+def send_frame(sender: Namespace, link: str, frame: Any) -> None:
+    """Put a crafted Ethernet frame on a link."""
+    with sender.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as raw:
+        raw.bind((link, 0))
+        raw.send(bytes(frame))
+
+
+class Ear:
+    """What passes a link, from when it was made."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def hear(self, what: Callable[[Any], Any], timeout: float = 2.0) -> Any:
+        """The first frame, as scapy shows it, for which `what` answers true. Raises AssertionError."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            self._sock.settimeout(left)
+            try:
+                frame = Ether(self._sock.recv(65536))
+            except TimeoutError:
+                break
+            if what(frame):
+                return frame
+        raise AssertionError(f"no such frame within {timeout} s")
+
+
+@contextmanager
+def listening(where: Namespace, link: str) -> Iterator[Ear]:
+    with where.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))) as raw:
+        raw.bind((link, ETH_P_ALL))
+        yield Ear(raw)
