@@ -30,6 +30,8 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from netengine.kernel.resources import MARK_GROUP, ROUTE_PROTOCOL, Address, Bridge, Route, Veth
 
 Message = Any
+Batch = list[tuple[str, Message]]
+"""Messages with a few words each on what they do, for the error."""
 _UP = 1  # IFF_UP
 _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1

@@ -16,6 +16,7 @@ from netengine.kernel.resources import (
     Element,
     HostPort,
     LinkUp,
+    NameService,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -243,3 +244,37 @@ def test_a_held_port_is_bound(machine: Machine, protocol: Any) -> None:
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with machine.socket(kind) as rival, pytest.raises(OSError, match="Address already in use"):
         rival.bind(("0.0.0.0", 8080))
+
+
+def test_a_name_service_has_sockets_on_its_address_and_rules_that_lead_there(machine: Machine) -> None:
+    machine.build({*box("s0"), NameService("s0")})
+    udp, tcp, *rest = machine.on_kernel(machine.kernel.take_name_sockets, "s0")
+    assert rest == []
+    sandbox = machine.namespace("s0")
+    with udp, tcp, sandbox.socket(socket.SOCK_DGRAM) as client:
+        client.sendto(b"query", ("127.0.0.11", 53))
+        udp.setblocking(True)
+        assert udp.recvfrom(16)[0] == b"query"
+        sandbox.connect("127.0.0.11", 53).close()
+    sandbox.close()
+
+
+def test_the_sandbox_s_own_port_53_stays_free(machine: Machine) -> None:
+    machine.build({*box("s0"), NameService("s0")})
+    sandbox = machine.namespace("s0")
+    sandbox.listen(53).close()
+    sandbox.close()
+
+
+def test_a_name_service_that_was_flushed_is_missing(machine: Machine) -> None:
+    machine.build({*box("s0"), NameService("s0")})
+    machine.run("nsenter", f"--net={RUN_DIR}/s0", "nft", "flush ruleset")
+    assert NameService("s0") not in machine.observe(machine.built)
+    machine.heal()
+
+
+def test_a_name_service_that_is_taken_away_leaves_the_sandbox_s_rules_alone(machine: Machine) -> None:
+    machine.build({*box("s0"), NameService("s0")})
+    machine.run("nsenter", f"--net={RUN_DIR}/s0", "nft", "add table ip theirs")
+    machine.take({NameService("s0")})
+    assert machine.run("nsenter", f"--net={RUN_DIR}/s0", "nft", "list tables").split("\n") == ["table ip theirs", ""]

@@ -157,7 +157,7 @@ def test_a_connection_to_a_port_that_is_held_and_not_translated_meets_silence(ma
 
 def test_a_datagram_to_a_held_port_is_not_kept(machine: Machine) -> None:
     machine.build(FORWARDING | {HostPort("0.0.0.0", "udp", 8080)})
-    held = machine.kernel._held[HostPort("0.0.0.0", "udp", 8080)]
+    held = machine.kernel.held[HostPort("0.0.0.0", "udp", 8080)]
     assert held is not None
     knock(machine, "127.0.0.1", 8080)
     held.setblocking(False)

@@ -1,0 +1,360 @@
+"""How each kind of resource is created, changed and removed. Which comes first is `kernel.plan`'s business, and what happens
+when one fails is `kernel.host`'s.
+
+Every function takes all resources of a kind at once, so that they share netlink batches and nftables transactions, and adds to
+`made` what it really made, so that it can be undone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from netengine.errors import KernelRefused
+from netengine.kernel import messages, nameservice, namespaces, sysctl
+from netengine.kernel.announce import announce
+from netengine.kernel.netlink import NetlinkSocket, is_gone
+from netengine.kernel.nftables import commands
+from netengine.kernel.plan import Change
+from netengine.kernel.resources import (
+    HOST,
+    Address,
+    Bridge,
+    Element,
+    HostPort,
+    LinkUp,
+    NameService,
+    Namespace,
+    NamespaceAlias,
+    Resource,
+    Route,
+    Sysctl,
+    Table,
+    Veth,
+)
+
+if TYPE_CHECKING:
+    from netengine.kernel.host import Kernel
+
+log = logging.getLogger(__name__)
+
+_NAMESPACE_DEFAULTS = (
+    # A link without IPv6 neither sends router solicitations nor gets a link-local address. `lo` keeps ::1.
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    # A link that comes up with an address announces it.
+    ("net/ipv4/conf/default/arp_notify", "1"),
+    # As Docker: port 80 and ping without privileges, since no other program shares this namespace.
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+)
+"""What a new namespace of ours, and every link in it, starts with."""
+
+
+# -- creation ---------------------------------------------------------------------------------------------------------
+
+
+def _create_ports(kernel: Kernel, resources: list[HostPort], made: list[Resource]) -> None:
+    for r in resources:
+        if r not in kernel.held:
+            kernel.reserve(r.address, r.protocol, r.port)
+            made.append(r)
+
+
+def _create_namespaces(kernel: Kernel, resources: list[Namespace], made: list[Resource]) -> None:
+    for r in resources:
+        path = kernel.ns_path(r.name)
+        if path.exists() and not namespaces.is_alive(path):
+            path.unlink()
+        fd = namespaces.create(path, kernel.home)
+        made.append(r)
+        try:
+            with namespaces.entered(fd, kernel.home):
+                kernel.sockets[r.name] = NetlinkSocket()
+                for name, value in _NAMESPACE_DEFAULTS:
+                    if sysctl.read(name) is not None:
+                        sysctl.write(name, value)
+        finally:
+            os.close(fd)
+
+
+def _create_tables(kernel: Kernel, resources: list[Table], made: list[Resource]) -> None:
+    for r in resources:
+        kernel.nft.load(r)
+        made.append(r)
+
+
+def _create_bridges(kernel: Kernel, resources: list[Bridge], made: list[Resource]) -> None:
+    groups: list[tuple[Bridge, messages.Batch]] = [
+        (
+            r,
+            [
+                (f"create bridge {r.name}", messages.bridge_add(r)),
+                (f"mark bridge {r.name} as {r.mark}", messages.alternative_name(r.name, r.mark)),
+                (f"bring bridge {r.name} up", messages.link_set(r.name, mtu=r.mtu)),
+            ],
+        )
+        for r in resources
+    ]
+    kernel.create_each(HOST, groups, made)
+
+
+def _create_veths(kernel: Kernel, resources: list[Veth], made: list[Resource]) -> None:
+    descriptors: list[int] = []
+    groups: list[tuple[Veth, messages.Batch]] = []
+    try:
+        for r in resources:
+            fd = os.open(kernel.ns_path(r.ns), os.O_RDONLY | os.O_CLOEXEC)
+            descriptors.append(fd)
+            master = kernel.index(HOST, r.master)
+            batch: messages.Batch = [(f"create veth {r.name} of bridge {r.master}", messages.veth_add(r, master, fd))]
+            batch.append((f"bring {r.name} up", messages.port_up(r)))
+            groups.append((r, batch))
+        kernel.create_each(HOST, groups, made)
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+
+
+def _create_ups(kernel: Kernel, resources: list[LinkUp], made: list[Resource]) -> None:
+    for ns, items in _by_ns(resources):
+        groups: list[tuple[LinkUp, messages.Batch]] = [
+            (r, [(f"bring {r.link} up", messages.link_up(r.link))]) for r in items
+        ]
+        kernel.create_each(ns, groups, made)
+        if ns != HOST:
+            announce([r.link for r in items if r.link != "lo"], kernel.socket_in(ns), kernel.socket_in(HOST))
+
+
+def _create_name_services(kernel: Kernel, resources: list[NameService], made: list[Resource]) -> None:
+    for r in resources:
+        with kernel.inside(r.ns):
+            kernel.close_name_sockets(r.ns)
+            kernel.name_sockets[r.ns] = nameservice.open_sockets(r.own_servers)
+        made.append(r)
+
+
+def _create_sysctls(kernel: Kernel, resources: list[Sysctl], made: list[Resource]) -> None:
+    for r in resources:
+        _write_sysctl(kernel, r)
+        made.append(r)
+
+
+def _write_sysctl(kernel: Kernel, r: Sysctl) -> None:
+    with kernel.inside(r.ns):
+        try:
+            sysctl.write(r.path, r.value)
+        except OSError as e:
+            raise KernelRefused(f"cannot set sysctl {r.path.replace('/', '.')} to {r.value!r}: {e.strerror}") from e
+
+
+def _create_addresses(kernel: Kernel, resources: list[Address], made: list[Resource]) -> None:
+    for ns, items in _by_ns(resources):
+        groups: list[tuple[Address, messages.Batch]] = [
+            (r, [(f"add address {r.interface} to {r.link}", messages.address_add(kernel.index(ns, r.link), r))])
+            for r in items
+        ]
+        kernel.create_each(ns, groups, made)
+
+
+def _create_routes(kernel: Kernel, resources: list[Route], made: list[Resource]) -> None:
+    for ns, items in _by_ns(resources):
+        groups: list[tuple[Route, messages.Batch]] = [
+            (
+                r,
+                [
+                    (
+                        f"add route {r.destination} via {r.gateway or r.link}",
+                        messages.route_add(kernel.index(ns, r.link), r),
+                    )
+                ],
+            )
+            for r in items
+        ]
+        kernel.create_each(ns, groups, made)
+
+
+def _create_elements(kernel: Kernel, resources: list[Element], made: list[Resource]) -> None:
+    kernel.nft.run(commands("add", resources))
+    made.extend(resources)
+    _forget_flows(kernel, resources)
+
+
+def _forget_flows(kernel: Kernel, resources: Iterable[Element]) -> None:
+    """Flows to UDP ports that have just been published, or are no longer, are translated anew."""
+    ports = {int(r.parts[-1]) for r in resources if r.container in ("ports", "address-ports") and "udp" in r.parts}
+    if ports and kernel.conntrack is not None:
+        kernel.conntrack.forget_udp(ports)
+
+
+def _create_aliases(kernel: Kernel, resources: list[NamespaceAlias], made: list[Resource]) -> None:
+    kernel.alias_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for r in resources:
+        path = kernel.alias_dir / r.alias
+        try:
+            path.symlink_to(kernel.ns_path(r.ns))
+        except FileExistsError:
+            if not kernel.owns_alias(path):
+                # Somebody else's namespace has the name. The sandbox works without; it is entered by its own path.
+                log.warning(
+                    "%s exists and is not netengine's: namespace %s is at %s only",
+                    path,
+                    r.alias,
+                    kernel.ns_path(r.ns),
+                )
+                continue
+            path.unlink()
+            path.symlink_to(kernel.ns_path(r.ns))
+        made.append(r)
+
+
+# -- change and deletion ----------------------------------------------------------------------------------------------
+
+
+def change(kernel: Kernel, step: Change) -> None:
+    match step.old, step.new:
+        case Bridge() as old, Bridge() as new:
+            what = f"change bridge {new.name}"
+            batch: messages.Batch = [(what, messages.link_set(new.name, mac=new.mac, mtu=new.mtu))]
+            if old.mark != new.mark:
+                batch.append((what, messages.alternative_name(new.name, new.mark)))
+            kernel.execute(HOST, batch)
+        case Veth(), Veth() as new:
+            _change_veth(kernel, new)
+        case Route() as old, Route() as new:
+            _delete_routes(kernel, [old])
+            _create_routes(kernel, [new], [])
+        case Sysctl(), Sysctl() as new:
+            _write_sysctl(kernel, new)
+        case Element() as old, Element() as new:
+            kernel.nft.run(commands("delete", [old]) + commands("add", [new]))
+            _forget_flows(kernel, [new])
+        case NameService(), NameService() as new:
+            _create_name_services(kernel, [new], [])
+        case NamespaceAlias(), NamespaceAlias() as new:
+            _create_aliases(kernel, [new], [])
+        case old, new:
+            raise TypeError(f"cannot change {old} into {new}")
+
+
+def _change_veth(kernel: Kernel, new: Veth) -> None:
+    what = f"change veth {new.name}"
+    master = kernel.index(HOST, new.master)
+    batch: messages.Batch = [
+        (what, messages.link_set(new.name, mtu=new.mtu, master=master)),
+        (what, messages.port_up(new)),
+    ]
+    kernel.execute(HOST, batch)
+    kernel.execute(new.ns, [(what, messages.link_set(new.peer, mtu=new.mtu))])
+
+
+def _delete_name_services(kernel: Kernel, resources: list[NameService]) -> None:
+    for r in resources:
+        kernel.close_name_sockets(r.ns)
+        if namespaces.is_alive(kernel.ns_path(r.ns)):
+            with kernel.inside(r.ns):
+                nameservice.remove_rules()
+
+
+def _delete_namespaces(kernel: Kernel, resources: list[Namespace]) -> None:
+    for r in resources:
+        kernel.close_name_sockets(r.name)
+        held = kernel.sockets.pop(r.name, None)
+        if held is not None:
+            held.close()
+        namespaces.release(kernel.ns_path(r.name))
+
+
+def _delete_tables(kernel: Kernel, resources: list[Table]) -> None:
+    for r in resources:
+        kernel.nft.unload(r)
+
+
+def _delete_links(kernel: Kernel, resources: list[Bridge] | list[Veth]) -> None:
+    kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name)) for r in resources])
+
+
+def _delete_addresses(kernel: Kernel, resources: list[Address]) -> None:
+    _delete_by_index(kernel, resources, messages.address_delete)
+
+
+def _delete_routes(kernel: Kernel, resources: list[Route]) -> None:
+    _delete_by_index(kernel, resources, messages.route_delete)
+
+
+def _delete_by_index(kernel: Kernel, resources: list[Any], build: Callable[[int, Any], messages.Message]) -> None:
+    for ns, items in _by_ns(resources):
+        batch: messages.Batch = []
+        for r in items:
+            try:
+                batch.append((f"delete {r}", build(kernel.index(ns, r.link), r)))
+            except OSError as e:
+                if not is_gone(e):
+                    raise
+        kernel.remove(ns, batch)
+
+
+def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:
+    try:
+        kernel.nft.run(commands("delete", resources))
+    except KernelRefused:
+        # One that is missing fails the whole transaction: somebody flushed. Take them one by one.
+        for r in resources:
+            try:
+                kernel.nft.run(commands("delete", [r]))
+            except KernelRefused as e:
+                log.debug("%s was already gone: %s", r, e)
+    _forget_flows(kernel, resources)
+
+
+def _delete_aliases(kernel: Kernel, resources: list[NamespaceAlias]) -> None:
+    for r in resources:
+        path = kernel.alias_dir / r.alias
+        if kernel.owns_alias(path) and path.readlink() == kernel.ns_path(r.ns):
+            path.unlink(missing_ok=True)
+
+
+def _keep(kernel: Kernel, resources: list[Resource]) -> None:
+    """Nothing to remove: it goes with what it belongs to, or stays as it is."""
+
+
+def _delete_ports(kernel: Kernel, resources: list[HostPort]) -> None:
+    kernel.release(resources)
+
+
+def _by_ns(resources: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
+    for ns, items in groupby(sorted(resources, key=lambda r: r.ns), key=lambda r: r.ns):
+        yield ns, list(items)
+
+
+CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
+    HostPort: _create_ports,
+    Namespace: _create_namespaces,
+    Table: _create_tables,
+    Bridge: _create_bridges,
+    Veth: _create_veths,
+    LinkUp: _create_ups,
+    NameService: _create_name_services,
+    Sysctl: _create_sysctls,
+    Address: _create_addresses,
+    Route: _create_routes,
+    Element: _create_elements,
+    NamespaceAlias: _create_aliases,
+}
+
+DELETE: dict[type, Callable[[Kernel, Any], None]] = {
+    HostPort: _delete_ports,
+    Namespace: _delete_namespaces,
+    Table: _delete_tables,
+    Bridge: _delete_links,
+    Veth: _delete_links,
+    LinkUp: _keep,
+    NameService: _delete_name_services,
+    Sysctl: _keep,
+    Address: _delete_addresses,
+    Route: _delete_routes,
+    Element: _delete_elements,
+    NamespaceAlias: _delete_aliases,
+}
