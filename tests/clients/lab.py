@@ -8,6 +8,7 @@ away and the next test gets a new one.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,9 @@ while True:
         connection.sendall(data)
 """
 
+RESOLV_CONF = f"nameserver {OUTSIDE}\n"
+"""What /etc/resolv.conf of `here` says, unless a test writes another. Nobody answers there unless a test does."""
+
 PREDEFINED = {"bridge", "host", "none"}
 BUILT_IN = {"host:latest", "sandbox:latest"}
 
@@ -80,6 +84,7 @@ class Lab:
         self.here = Host("here", directory)
         self.outside = Host("outside", directory)
         wire(self.here, self.outside)
+        self._own_etc()
         self._before_daemon = self._kernel()
         self.daemon = Daemon(self.here).start()
         self.docker = docker_cli(self.daemon)
@@ -87,6 +92,20 @@ class Lab:
         self.api = self.daemon.request
         self._namespaces: list[Namespace] = []
         self._settled = self._kernel()
+
+    def _own_etc(self) -> None:
+        """An /etc of `here`'s own, above the machine's: its resolv.conf can be written without touching the machine's."""
+        upper, work = self.here.disk / "etc", self.here.disk / "etc-work"
+        options = f"lowerdir=/etc,upperdir={upper},workdir={work}"
+        self.here.run(["mkdir", upper, work], check=True)
+        self.here.run(["mount", "-t", "overlay", "overlay", "-o", options, "/etc"], check=True)
+        self.write_resolv_conf(RESOLV_CONF)
+
+    def write_resolv_conf(self, text: str) -> None:
+        """Replace the host's /etc/resolv.conf as a DHCP client does: written beside it, then renamed over it."""
+        beside = self.here.path("/etc/resolv.conf.new")
+        beside.write_text(text)
+        os.replace(beside, self.here.path("/etc/resolv.conf"))
 
     # ------------------------------------------------------------------ what tests ask for
 
@@ -101,14 +120,18 @@ class Lab:
         wait_until(lambda: b"ready" in self.logs(name), lambda: f"{name} is not ready: {self.logs(name)!r}")
         return identity
 
+    def idle(self, name: str, *flags: str, client: Client | None = None) -> str:
+        """Run a container that only waits, for commands to be run in it; return its id."""
+        return self.run(name, *flags, command=["sh", "-c", "echo ready; exec sleep infinity"], client=client)
+
     def logs(self, name: str) -> bytes:
         """The last lines of a container's log, raw, frame headers included."""
         return self.api("GET", f"/containers/{name}/logs?stdout=1&stderr=1&tail=20").body
 
     def sandbox(self, name: str) -> Namespace:
-        """The network namespace of a running container."""
-        pid = self.api("GET", f"/containers/{name}/json").json["State"]["Pid"]
-        namespace = Namespace(self.here.path(f"/proc/{pid}/ns/net"), name)
+        """The network namespace of a running container, with a process or without."""
+        key = self.api("GET", f"/containers/{name}/json").json["NetworkSettings"]["SandboxKey"]
+        namespace = Namespace(self.here.path(key), name)
         self._namespaces.append(namespace)
         return namespace
 
@@ -116,6 +139,10 @@ class Lab:
         """Close the sandboxes that were looked into: an open descriptor keeps a namespace alive."""
         while self._namespaces:
             self._namespaces.pop().close()
+
+    def name_server(self) -> int:
+        """The PID of the name server on the machine, 0 if none runs."""
+        return next((pid for pid, command in self.here.pids().items() if "netengine.dns --control" in command), 0)
 
     def state(self, name: str) -> dict[str, Any]:
         return dict(self.api("GET", f"/containers/{name}/json").json["State"])
@@ -149,6 +176,7 @@ class Lab:
                 process.stop()
         self.here.processes[:] = [self.daemon.process] if self.daemon.process else []
         self.outside.processes.clear()
+        self.write_resolv_conf(RESOLV_CONF)
         identities = [str(container["Id"]) for container in self.api("GET", "/containers/json?all=1").json]
         for identity in identities:
             answer = self.api("DELETE", f"/containers/{identity}?force=1&v=1")
