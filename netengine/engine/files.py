@@ -21,6 +21,9 @@ RESOLVED_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 """systemd-resolved's list of real servers, for when /etc/resolv.conf names only its stub on 127.0.0.53."""
 
 _FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+_MOST_LINKS = 40
+"""Links after which the kernel, too, gives up a path."""
+
 _MADE_BY = "# made by netengine; edit it and netengine leaves it alone, sum "
 
 
@@ -77,11 +80,26 @@ def host_resolv_conf() -> str:
 
 
 def resolvers() -> list[str]:
-    """The servers that the host itself asks."""
+    """The servers that the host itself asks. A word that is no address is none, as to the C library (resolv.conf(5))."""
     try:
-        return _parse(HOST_RESOLV_CONF.read_text(errors="replace"))[0]
+        return [s for s in _parse(HOST_RESOLV_CONF.read_text(errors="replace"))[0] if _is_address(s)]
     except OSError:
         return []
+
+
+def resolv_conf_directories() -> set[Path]:
+    """Where a change of the host's resolv.conf shows: its directory, and those of the links that it may be.
+
+    systemd-resolved, NetworkManager and resolvconf keep the file under /run and let /etc/resolv.conf point there.
+    """
+    out, path = set(), HOST_RESOLV_CONF
+    for _ in range(_MOST_LINKS):
+        parent = path.parent
+        out.add(next(p for p in (parent, *parent.parents) if p.is_dir()))
+        if not path.is_symlink():
+            break
+        path = parent / path.readlink()
+    return out
 
 
 def _parse(text: str) -> tuple[list[str], list[str], list[str]]:
@@ -97,6 +115,14 @@ def _parse(text: str) -> tuple[list[str], list[str], list[str]]:
             case ["options", *words]:
                 options += words
     return servers, search, options
+
+
+def _is_address(server: str) -> bool:
+    try:
+        ip_address(server)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(server: str) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,19 @@ from netengine.dns.client import (
 from netengine.dns.client import Network as Zone
 from netengine.engine import sandbox
 from netengine.engine.core import Core
-from netengine.engine.files import hostname_of, resolvers
+from netengine.engine.files import hostname_of, resolv_conf_directories, resolvers
 from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import name_ports
 from netengine.kernel.resources import NameService
 from netengine.model import Container, Network
 from netengine.runtime.channel import Watch
-from netengine.runtime.syscalls import IN_CLOSE_WRITE, IN_MOVED_TO
+from netengine.runtime.syscalls import IN_CLOSE_WRITE, IN_CREATE, IN_MOVED_TO
 
 log = logging.getLogger(__name__)
 
 _AGAIN_FIRST, _AGAIN_MOST = 0.05, 5.0
 _NOBODY = 65534
-_RESOLV_CONF = Path("/etc/resolv.conf")
+_REWRITTEN = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE  # the last for a link that is made
 
 
 class Names:
@@ -136,14 +136,22 @@ class Names:
     async def _follow_host(self) -> None:
         """Tell the name server when the host's resolv.conf changes: a VPN comes up, a laptop moves."""
         told = self._host_servers()
-        with Watch(_RESOLV_CONF.parent, IN_CLOSE_WRITE | IN_MOVED_TO) as watch:
-            while True:
-                await watch.changed()
-                now = self._host_servers()
-                if now != told:
-                    log.info("the host's name servers are now %s", ", ".join(now) or "none")
-                    await self._update(host_servers=now)
-                    told = now
+        while True:
+            # Before the look, and anew after each change: the file may have become a link to somewhere else.
+            try:
+                with ExitStack() as stack:
+                    directories = resolv_conf_directories()
+                    watches = [stack.enter_context(Watch(d, _REWRITTEN)) for d in directories]
+                    now = self._host_servers()
+                    if now != told:
+                        log.info("the host's name servers are now %s", ", ".join(now) or "none")
+                        await self._update(host_servers=now)
+                        told = now
+                    if directories == resolv_conf_directories():
+                        await _any_changed(watches)
+            except OSError as e:
+                log.warning("changes of the host's resolv.conf are not seen for a moment: %s", e)
+                await asyncio.sleep(_AGAIN_MOST)
 
     # -- changes ------------------------------------------------------------------------------------------------------
 
@@ -255,6 +263,18 @@ class Names:
             internal=not sandbox.gateway_network(self._core.state, container),
             ndots=_ndots(container.host_config.dns_options or config.dns_opts),
         )
+
+
+async def _any_changed(watches: Iterable[Watch]) -> None:
+    """Return when there was a change under one of them."""
+    tasks = [asyncio.create_task(watch.changed()) for watch in watches]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # The others must have let go of their descriptors before these are closed.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> None:
