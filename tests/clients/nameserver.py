@@ -75,7 +75,8 @@ class Upstream:
     """A name server on port 53 of an address of a namespace: knows `records`, and nothing else exists.
 
     `asked` holds (address of the asker, name, "udp" or "tcp"), in order. A `silent` one never answers, as a dead machine;
-    one with `rcode` answers that and nothing else.
+    one with `rcode` answers that and nothing else. Somebody `forges` answers of its, which arrive before its own: with another
+    id, and to another question.
     """
 
     def __init__(
@@ -86,10 +87,12 @@ class Upstream:
         *,
         silent: bool = False,
         rcode: int | None = None,
+        forges: str = "",
     ) -> None:
         self.asked: list[tuple[str, str, str]] = []
+        self.ports: set[int] = set()  # that UDP questions came from
         self._records = {name.lower(): value for name, value in (records or {}).items()}
-        self._silent, self._rcode = silent, rcode
+        self._silent, self._rcode, self._forges = silent, rcode, forges
         self._udp = place.socket(socket.SOCK_DGRAM)
         self._udp.bind((address, 53))
         self._tcp = place.listen(53, address)
@@ -120,9 +123,11 @@ class Upstream:
                 return
             if self._udp in ready:
                 packet, peer = self._udp.recvfrom(65535)
+                self.ports.add(int(peer[1]))
                 answer = self._answer(packet, str(peer[0]), "udp")
-                if answer:
-                    self._udp.sendto(answer, peer)
+                for datagram in (*self._forged(packet), answer):
+                    if datagram:
+                        self._udp.sendto(datagram, peer)
             if self._tcp in ready:
                 connection, peer = self._tcp.accept()
                 connection.settimeout(2)
@@ -133,6 +138,18 @@ class Upstream:
                         connection.sendall(len(answer).to_bytes(2, "big") + answer)
                     except OSError:
                         pass
+
+    def _forged(self, packet: bytes) -> list[bytes]:
+        if not self._forges:
+            return []
+        query = dns.message.from_wire(packet)
+        out = []
+        for ident, name in ((query.id ^ 1, query.question[0].name.to_text()), (query.id, "other.example.")):
+            other = dns.message.make_query(name, "A", id=ident)
+            answer = dns.message.make_response(other)
+            answer.answer.append(dns.rrset.from_text(name, 30, "IN", "A", self._forges))
+            out.append(answer.to_wire())
+        return out
 
     def _answer(self, packet: bytes, peer: str, over: str) -> bytes:
         query = dns.message.from_wire(packet)
