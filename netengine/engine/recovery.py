@@ -77,6 +77,7 @@ class Recovery:
         core = self._core
         base: set[Resource] = {Table("ip")}
         if core.config.ip_forward:
+            strangers = Element("ip", "strangers", ("ip",), ("drop",))
             base.add(Sysctl(HOST, _FORWARDING, "1"))
             here = this_boot()
             if await core.on_kernel(sysctl.read, _FORWARDING) != "1":
@@ -86,8 +87,12 @@ class Recovery:
                 )
                 with core.store.transaction() as t:
                     t.set(FORWARDING_SETTING, here)
+            elif core.store.set_aside is not None and strangers in await core.on_kernel(observe.observe, core.kernel):
+                # The store that knew who turned forwarding on is lost; the rules in the kernel still tell.
+                with core.store.transaction() as t:
+                    t.set(FORWARDING_SETTING, here)
             if core.store.setting(FORWARDING_SETTING) == here:
-                base.add(Element("ip", "strangers", ("ip",), ("drop",)))
+                base.add(strangers)
         core.base = frozenset(base)
 
     async def _predefined(self) -> None:

@@ -55,6 +55,8 @@ def must_be_remade(old: Resource, new: Resource) -> bool:
     """Whether the kernel cannot turn `old` into `new`: a veth that leads into another namespace, say."""
     if isinstance(old, Veth) and isinstance(new, Veth):
         return (old.ns, old.peer, old.peer_mac) != (new.ns, new.peer, new.peer_mac)
+    if isinstance(old, Bridge) and isinstance(new, Bridge):
+        return bool(old.mark) and old.mark != new.mark  # another network's, which is gone
     return False
 
 

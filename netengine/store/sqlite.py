@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from netengine.errors import KernelRefused
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _SCHEMA = """
 CREATE TABLE objects (kind TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
@@ -70,22 +72,57 @@ class Transaction:
 
 
 class Store:
-    """The database under `path`. Opened once; raises KernelRefused with the path and the remedy when it cannot be used."""
+    """The database under `path`. Opened once; raises KernelRefused with the path and the remedy when it cannot be used.
+
+    A file that is no sound database is renamed to `path`.corrupt-TIME and a new one begun: `set_aside` is its new name then.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.set_aside: Path | None = None
         try:
             path.parent.mkdir(mode=0o710, parents=True, exist_ok=True)
-            # The writer lock of the engine keeps threads from using it at the same time.
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # A crash of the daemon loses nothing in this mode; a crash of the machine takes the kernel's state with it.
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._migrate()
+            try:
+                self._open()
+            except sqlite3.DatabaseError as e:
+                # Extended result codes have the primary one in their low byte.
+                if getattr(e, "sqlite_errorcode", 0) & 0xFF not in _CORRUPT:
+                    raise
+                self._begin_afresh(e)
         except (sqlite3.Error, OSError) as e:
             raise KernelRefused(
                 f"cannot use the state in {path}: {e}; check the disk, or move the file away to start afresh"
             ) from e
+
+    def _open(self) -> None:
+        # The writer lock of the engine keeps threads from using it at the same time.
+        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # A crash of the daemon loses nothing in this mode; a crash of the machine takes the kernel's state with it.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._migrate()
+        damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            error = sqlite3.DatabaseError(damage)
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+    def _begin_afresh(self, why: sqlite3.DatabaseError) -> None:
+        self._db.close()
+        aside = self._path.with_name(f"{self._path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        for suffix in ("", "-wal", "-shm"):
+            file = self._path.with_name(self._path.name + suffix)
+            if file.exists():
+                file.rename(aside.with_name(aside.name + suffix))
+        log.error(
+            "the state in %s is damaged (%s): it is kept as %s, and a new one begun. "
+            "Networks and containers are forgotten; what is left of them in the kernel is removed",
+            self._path,
+            why,
+            aside,
+        )
+        self.set_aside = aside
+        self._open()
 
     def close(self) -> None:
         self._db.close()

@@ -148,11 +148,23 @@ def test_a_database_of_a_newer_netengine_is_refused_and_left_alone(path: Path) -
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused_with_a_remedy(path: Path) -> None:
+def test_a_file_that_is_no_database_is_kept_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.parent.mkdir()
-    path.write_text("not a database at all, but long enough to be looked at\n" * 20)
-    with pytest.raises(KernelRefused, match="move the file away to start afresh"):
-        Store(path)
+    words = "not a database at all, but long enough to be looked at\n" * 20
+    path.write_text(words)
+    store = Store(path)
+    assert store.set_aside is not None and store.set_aside.read_text() == words
+    assert store.set_aside.name.startswith("state.db.corrupt-")
+    assert str(store.set_aside) in caplog.text
+    assert store.leases() == []
+    store.close()
+
+
+def test_a_sound_database_is_not_set_aside(path: Path) -> None:
+    Store(path).close()
+    again = Store(path)
+    assert again.set_aside is None
+    again.close()
 
 
 def test_a_directory_that_cannot_be_made_is_refused_with_the_path(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Disks that are full or read-only, and a database that is damaged: refused, said, and over when the cause is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.daemons import Daemon, Failed, netengine_cli
+from tests.hosts import Host, wait_until
+
+MakeDaemon = Callable[..., Daemon]
+
+
+def small_disk(host: Host, make_daemon: MakeDaemon, size: str = "512k") -> Daemon:
+    """A daemon, not started, whose data directory is a file system of a few hundred kilobytes."""
+    where = Path("/run/small")
+    host.path(str(where)).mkdir()
+    host.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", str(where)], check=True)
+    daemon = make_daemon(host, start=False)
+    daemon.data_root = where / "netengine"
+    return daemon
+
+
+def doctor(daemon: Daemon) -> list[str]:
+    return [finding["What"] for finding in daemon.request("GET", "/netengine/doctor").json["Differences"]]
+
+
+def test_a_full_disk_refuses_changes_and_takes_nothing_away(host: Host, make_daemon: MakeDaemon) -> None:
+    daemon = small_disk(host, make_daemon).start()
+    netengine = netengine_cli(daemon)
+    netengine("network", "create", "before")
+    netengine("run", "-d", "--name", "box", "--network", "before", "sandbox")
+    links = host.links()
+    host.run(["dd", "if=/dev/zero", "of=/run/small/ballast", "bs=4k"])
+    refused: Failed | None = None
+    for number in range(40):  # what SQLite has reserved in its log is used up first
+        try:
+            netengine("network", "create", f"n{number}")
+        except Failed as failed:
+            refused = failed
+            break
+    assert refused is not None and "full" in refused.text, refused
+    assert doctor(daemon) == []
+    assert links <= host.links()
+    host.path("/run/small/ballast").unlink()
+    netengine("network", "create", "after")
+    netengine("network", "rm", "after")
+    assert doctor(daemon) == []
+
+
+def test_a_read_only_data_directory_is_named(host: Host, make_daemon: MakeDaemon) -> None:
+    daemon = small_disk(host, make_daemon).start()
+    daemon.stop()
+    host.run(["mount", "-o", "remount,ro", "/run/small"], check=True)
+    done = host.run(daemon.argv, env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])})
+    assert done.returncode == 1
+    assert re.search(r"/run/small/netengine.*[Rr]ead-only file system", done.stderr), done.stderr
+    host.run(["mount", "-o", "remount,rw", "/run/small"], check=True)
+    daemon.start()
+
+
+def test_a_damaged_database_is_kept_aside_and_the_host_swept(host: Host, make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(host)
+    netengine = netengine_cli(daemon)
+    before = host.links()
+    netengine("network", "create", "app")
+    netengine("run", "-d", "--name", "box", "--network", "app", "-p", "8080:80", "sandbox")
+    daemon.stop()
+    database = host.path(str(daemon.data_root / "state.db"))
+    for log in database.parent.glob("state.db-*"):
+        log.unlink()
+    damaged = b"not a database, for all one can tell " * 200
+    database.write_bytes(damaged)
+    daemon.start()
+    (aside,) = database.parent.glob("state.db.corrupt-*")
+    assert aside.read_bytes() == damaged
+    assert "damaged" in daemon.tail() and str(aside.name) in daemon.tail()
+    assert doctor(daemon) == []
+    wait_until(lambda: host.links() == before, lambda: f"links are left: {host.links() ^ before}")
+    assert host.namespaces() == set()
+    assert '"ip : drop"' in host.rules() or re.search(r"strangers \{[^}]*ip : drop", host.rules()), (
+        "who turned forwarding on is still known, so strangers stay unforwarded"
+    )
+    netengine("network", "create", "app")
+    netengine("run", "-d", "--name", "box", "--network", "app", "-p", "8080:80", "sandbox")
+    assert doctor(daemon) == []
+
+
+def test_a_database_damaged_in_the_middle_is_noticed(host: Host, make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(host)
+    netengine = netengine_cli(daemon)
+    for number in range(12):
+        netengine("network", "create", f"n{number}")
+    daemon.stop()
+    database = host.path(str(daemon.data_root / "state.db"))
+    body = bytearray(database.read_bytes())
+    body[4096:] = b"\xff" * (len(body) - 4096)
+    database.write_bytes(body)
+    daemon.start()
+    assert list(database.parent.glob("state.db.corrupt-*"))
+    assert doctor(daemon) == []
