@@ -97,8 +97,8 @@ class Kernel:
                 kinds.CREATE[kind](self, list(group), made)
             for change in steps.change:
                 failpoints.reach(f"kernel: change {type(change.new).__name__}")
+                changed.append(change)  # before it is tried: one that fails may have done a part
                 kinds.change(self, change)
-                changed.append(change)
         except (OSError, NetengineError) as e:
             self._undo(made, changed, steps.delete + steps.implied)
             if isinstance(e, NetengineError):

@@ -87,18 +87,13 @@ def _create_tables(kernel: Kernel, resources: list[Table], made: list[Resource])
 
 
 def _create_bridges(kernel: Kernel, resources: list[Bridge], made: list[Resource]) -> None:
-    groups: list[tuple[Bridge, messages.Batch]] = [
-        (
-            r,
-            [
-                (f"create bridge {r.name}", messages.bridge_add(r)),
-                (f"mark bridge {r.name} as {r.mark}", messages.alternative_name(r.name, r.mark)),
-                (f"bring bridge {r.name} up", messages.link_set(r.name, mtu=r.mtu)),
-            ],
-        )
-        for r in resources
-    ]
-    kernel.create_each(HOST, groups, made)
+    # In two goes: a batch is carried out to its end, and where somebody else's link has the name, that would get our mark.
+    kernel.create_each(HOST, [(r, [(f"create bridge {r.name}", messages.bridge_add(r))]) for r in resources], made)
+    batch: messages.Batch = []
+    for r in resources:
+        batch.append((f"mark bridge {r.name} as {r.mark}", messages.alternative_name(r.name, r.mark)))
+        batch.append((f"bring bridge {r.name} up", messages.link_set(r.name, mtu=r.mtu)))
+    kernel.execute(HOST, batch)
 
 
 def _create_veths(kernel: Kernel, resources: list[Veth], made: list[Resource]) -> None:
