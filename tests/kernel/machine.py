@@ -139,18 +139,25 @@ class Machine(Namespace):
     # ------------------------------------------------------------------ what is there
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything of the machine that netengine could change."""
-        links = self.json("ip", "-d", "-j", "link", "show")
+        """Everything of the machine that netengine could change; links out of use, which the daemon deletes later, are not."""
+        links = {}
+        for k in self.json("ip", "-d", "-j", "link", "show"):
+            kind = k.get("linkinfo", {}).get("info_kind")
+            links[k["ifname"]] = [
+                k.get("altnames"),
+                k.get("group"),
+                k.get("master"),
+                kind,
+                "UP" in k["flags"],
+                k["mtu"],
+            ]
+            if kind != "veth":  # the outer end of a pair gets a random one
+                links[k["ifname"]].append(k["address"])
+        routes = self.run("ip", "route", "show", "table", "all").replace(" linkdown", "")
         return {
-            "links": {
-                k["ifname"]: [
-                    *(k.get("altnames"), k.get("group"), k.get("master"), k.get("linkinfo", {}).get("info_kind")),
-                    *("UP" in k["flags"], k["mtu"], k["address"]),
-                ]
-                for k in links
-            },
+            "links": links,
             "addresses": self.run("ip", "-o", "-4", "address"),
-            "routes": self.run("ip", "route", "show", "table", "all"),
+            "routes": sorted(line.strip() for line in routes.splitlines()),
             "rules": self.run("nft", "--stateless", "list", "ruleset"),
             "mounts": sorted(
                 line.split()[4] for line in Path(f"/proc/self/task/{self.tid}/mountinfo").read_text().splitlines()

@@ -3,46 +3,48 @@ kernel back shows what the driver rendered."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from netengine.kernel.resources import HostPort, NamespaceAlias, Resource
 from netengine.observe.explain import explain
 from tests.kernel.machine import ALIAS_DIR, FORWARDING, RUN_DIR, Lan, Machine, box, installed, port
 from tests.kernel.packets import tcp
 
 
-def paste(machine: Machine, resources: frozenset[Resource]) -> None:
-    """Run the commands as a person would. `ip netns add` keeps namespaces under /run/netns; the kernel layer looks there too."""
+@contextmanager
+def pasted(machine: Machine, resources: frozenset[Resource]) -> Iterator[None]:
+    """Run the commands as a person would, and let the kernel layer look where `ip netns add` keeps namespaces."""
     script = "set -e\n" + "\n".join(step.command for step in explain(resources))
     machine.run(installed("bash"), "-s", stdin=script)
-    machine.on_kernel(lambda: RUN_DIR.rmdir())
-    machine.path(RUN_DIR).symlink_to(ALIAS_DIR)
+    machine.on_kernel(RUN_DIR.rmdir)
+    machine.path(RUN_DIR).symlink_to("../netns")
+    yield
+    machine.apply((), machine.observe(resources))
+    machine.path(RUN_DIR).unlink()
+    machine.on_kernel(RUN_DIR.mkdir)
+    # `ip netns add` makes the directory a mount point of its own.
+    machine.run("umount", "--lazy", str(ALIAS_DIR))
 
 
 def test_pasted_commands_build_what_was_explained(machine: Machine, outside: Machine) -> None:
     lan = Lan(machine, options={"com.docker.network.driver.mtu": "1400"})
     plugs = lan.plug("web", 2, port(8080, 80)) | lan.plug("client", 3)
     site = FORWARDING | lan.resources | box("web") | box("client") | plugs
-    paste(machine, site)
-    try:
-        seen = machine.observe(site)
+    with pasted(machine, site):
         # The held port is a socket of the daemon; everything else is in the kernel.
-        assert seen == {r for r in site if not isinstance(r, HostPort)}
+        assert machine.observe(site) == {r for r in site if not isinstance(r, HostPort)}
         web, client = machine.namespace("web"), machine.namespace("client")
         tcp(client, "10.1.0.2", 80, web)
         tcp(outside, "192.0.2.1", 8080, web, 80)
         tcp(machine, "127.0.0.1", 8080, web, 80)
         assert tcp(client, "192.0.2.2", 80, outside) == "192.0.2.1"
-    finally:
-        machine.path(RUN_DIR).unlink()
-        machine.run("sh", "-c", f"umount {ALIAS_DIR}/web {ALIAS_DIR}/client; rm -rf {ALIAS_DIR}; mkdir -p {RUN_DIR}")
 
 
 def test_an_isolated_port_and_an_alias(machine: Machine) -> None:
     lan = Lan(machine, options={"com.docker.network.bridge.enable_icc": "0"}, internal=True)
     site = FORWARDING | lan.resources | box("s0") | lan.plug("s0", 2) | {NamespaceAlias("web", "s0")}
-    paste(machine, site)
-    try:
-        assert machine.observe(site) >= {r for r in site if not isinstance(r, NamespaceAlias)}
+    with pasted(machine, site):
         machine.run("ip", "netns", "exec", "web", "true")
-    finally:
-        machine.path(RUN_DIR).unlink()
-        machine.run("sh", "-c", f"umount {ALIAS_DIR}/s0; rm -rf {ALIAS_DIR}; mkdir -p {RUN_DIR}")
+        machine.path(ALIAS_DIR / "web").unlink()  # not a second namespace of this test's run directory
+        assert machine.observe(site) == {r for r in site if not isinstance(r, NamespaceAlias)}

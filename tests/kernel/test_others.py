@@ -11,10 +11,14 @@ from tests.kernel.packets import tcp
 THEIRS = """
 table ip theirs {
     set bridges { type ifname; elements = { "br0" } }
-    chain forward { type filter hook forward priority 10; policy accept; counter }
+    chain forward { type filter hook forward priority 10; policy accept; counter; }
 }
-table inet netengine { chain same-name-other-family { } }
-table bridge netengine { chain same-name-other-family { } }
+table inet netengine {
+    chain same-name-other-family { }
+}
+table bridge netengine {
+    chain same-name-other-family { }
+}
 """
 
 
@@ -23,14 +27,14 @@ def crowded(machine: Machine) -> Machine:
     """A machine where others live already."""
     for words in (
         "link add docker0 type bridge",
-        "link add dummy0 type dummy",
+        "link add their-br type bridge",
         "link add their-veth type veth peer name their-peer",
         "link set their-veth master docker0",
-        "link set dummy0 up",
+        "link set their-br up",
         "link set docker0 up",
         "address add 172.17.0.1/16 dev docker0",
-        "address add 10.7.0.1/24 dev dummy0",
-        "route add 10.77.0.0/16 dev dummy0",
+        "address add 10.7.0.1/24 dev their-br",
+        "route add 10.77.0.0/16 dev their-br",
         "route add 10.78.0.0/16 via 10.7.0.9 proto 109",
         "netns add their-sandbox",
     ):

@@ -52,7 +52,7 @@ def test_a_bridge_that_is_not_there(machine: Machine, caplog: pytest.LogCaptureF
 
 
 def test_a_name_that_somebody_else_s_link_has(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    machine.run("ip", "link", "add", "br0", "type", "dummy")
+    machine.run("ip", "link", "add", "br0", "type", "bridge")
     machine.keep_this()
     message = refused(machine, {Bridge("br0", "02:00:00:00:00:01", 1500, "netengine-br-0")}, caplog)
     assert message == "the kernel refused: create bridge br0: File exists"
