@@ -67,6 +67,7 @@ _ID = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{64}|[0-9a-f]{12})(?![0-9a-f])")
 _VETH = re.compile(r"\bveth([0-9a-f]{7})\b")
 _MAC = re.compile(r"\b(?!ff:ff:ff:ff:ff:ff|00:00:00:00:00:00)(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
 _PEER = re.compile(r"@if(\d+)")
+_NAME_PORT = re.compile(r"(?<=127\.0\.0\.11:)\d+|(?<=dport set )\d+|(?<=sport )\d+(?= notrack)")
 _ELEMENTS = re.compile(r"elements = \{ ([^}]*) \}")
 _NEXT_ELEMENT = ",\n\t\t\t     "
 _AGE = re.compile(r"\b(?:Less than a second|\d+ seconds?)\b")
@@ -87,6 +88,7 @@ class Stable:
         text = _VETH.sub(lambda m: f"veth{self._value('endpoint', m[1])[:7]}", text)
         text = _MAC.sub(lambda m: _as_mac(self._value("mac", m[0])), text)
         text = _PEER.sub(lambda m: f"@if{self._number('peer', m[1]) + 3}", text)
+        text = _NAME_PORT.sub(lambda m: str(40001 + self._number("name port", m[0])), text)
         text = _AGE.sub("2 seconds", text)
         return _ELEMENTS.sub(_sorted_elements, text)
 
