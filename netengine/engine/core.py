@@ -30,6 +30,8 @@ from netengine.store import Intent, Store, Transaction
 
 log = logging.getLogger(__name__)
 
+_REAP_SECONDS = 0.1
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -67,10 +69,21 @@ class Core:
         # One thread for the kernel: its sockets, setns and unshare belong to it, and changes wait for the kernel's RTNL lock.
         self._kernel_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reaper: asyncio.TimerHandle | None = None
 
     async def on_kernel(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function on the kernel thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, lambda: function(*args, **kwargs))
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._kernel_thread, lambda: function(*args, **kwargs))
+        finally:
+            if self.kernel.graves and self._reaper is None:
+                self._reaper = loop.call_later(_REAP_SECONDS, self._reap)
+
+    def _reap(self) -> None:
+        """Delete what was taken out of use, some time after the answer that it was."""
+        self._reaper = None
+        self.background(asyncio.create_task(self.on_kernel(self.kernel.reap), name="reap"))
 
     def background(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done; what it raises is logged."""
@@ -84,6 +97,8 @@ class Core:
 
     async def close(self) -> None:
         """Stop background work and let go of the kernel's sockets; networks and containers stay as they are."""
+        if self._reaper is not None:
+            self._reaper.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

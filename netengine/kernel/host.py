@@ -52,6 +52,8 @@ class Kernel:
         self.conntrack: Conntrack | None = None
         self.sockets: dict[str, NetlinkSocket] = {}
         self.held: dict[HostPort, socket.socket | None] = {}
+        self.graves = False
+        """Whether links wait to be deleted: see `reap`."""
         self.name_sockets: dict[str, list[socket.socket]] = {}
 
     def open(self) -> None:
@@ -61,9 +63,17 @@ class Kernel:
         self.sockets[HOST] = NetlinkSocket()
         self._nft = Nft()
         self.conntrack = Conntrack()
+        self.reap()  # what an earlier life left
+
+    def reap(self) -> None:
+        """Delete the links that were taken out of use. Takes the kernel some 20 ms, however many they are."""
+        self.graves = False
+        self.remove(HOST, [("delete links out of use", messages.graves_delete())])
 
     def close(self) -> None:
         """Let go of sockets and ports. What is in the kernel stays."""
+        if self.graves:
+            self.reap()
         for held in self.held.values():
             if held is not None:
                 held.close()

@@ -17,6 +17,7 @@ from netengine.kernel import messages, nameservice, namespaces, sysctl
 from netengine.kernel.host import Kernel
 from netengine.kernel.nftables import is_intact, read_elements
 from netengine.kernel.resources import (
+    GRAVE_GROUP,
     HOST,
     MARK_GROUP,
     ROUTE_PROTOCOL,
@@ -156,7 +157,8 @@ def _slave_data(link: Any) -> Any:
 
 
 def _links_in(kernel: Kernel, ns: str) -> dict[int, Any]:
-    return {link["index"]: link for link in kernel.socket_in(ns).dump(messages.links_dump())}
+    links = kernel.socket_in(ns).dump(messages.links_dump())
+    return {link["index"]: link for link in links if link.get_attr("IFLA_GROUP") != GRAVE_GROUP}
 
 
 def _observe_namespace(kernel: Kernel, ns: str, links: dict[int, Any], out: set[Resource]) -> None:

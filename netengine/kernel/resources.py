@@ -19,6 +19,9 @@ HOST = ""
 MARK_GROUP = 0x6E65
 """The link group (IFLA_GROUP) of every link that netengine makes in the host namespace: `ip link show group 28261`."""
 
+GRAVE_GROUP = 0x6E66
+"""The link group of links that were taken out of use and wait to be deleted: `ip link show group 28262`."""
+
 ROUTE_PROTOCOL = 110
 """The routing protocol number (rtm_protocol) of every route that netengine adds: `ip route show proto 110`."""
 

@@ -140,6 +140,7 @@ class Machine(Namespace):
 
     def snapshot(self) -> dict[str, Any]:
         """Everything of the machine that netengine could change; links out of use, which the daemon deletes later, are not."""
+        self.on_kernel(self.kernel.reap)
         links = {}
         for k in self.json("ip", "-d", "-j", "link", "show"):
             kind = k.get("linkinfo", {}).get("info_kind")

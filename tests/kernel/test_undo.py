@@ -31,6 +31,7 @@ def refused(machine: Machine, want: Iterable[Resource], caplog: pytest.LogCaptur
     with caplog.at_level(logging.ERROR), pytest.raises(NetengineError) as error:
         machine.apply(want, machine.built)
     assert caplog.text == ""
+    machine.on_kernel(machine.kernel.reap)
     assert machine.snapshot() == before
     machine.must_be_as_built()
     return error.value.message
