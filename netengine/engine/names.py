@@ -180,11 +180,13 @@ class Names:
 
     async def left(self, container: Container, network: Network, endpoint_id: str) -> None:
         """An endpoint of a sandbox that lives on is gone."""
-        if network.predefined:
-            return
-        settings = self._settings(container) if sandbox.needs_names(self._core.state, container) else None
-        gone = NetworkChange(delete=(endpoint_id,))
-        await self._update(networks={network.id: gone}, sandboxes={container.sandbox_id: settings})
+        gone = {} if network.predefined else {network.id: NetworkChange(delete=(endpoint_id,))}
+        if sandbox.needs_names(self._core.state, container):
+            # Also when the default bridge was left: it may have been the way out, without which nothing is forwarded.
+            await self._update(networks=gone, sandboxes={container.sandbox_id: self._settings(container)})
+        elif gone:
+            await self._update(networks=gone, sandboxes={container.sandbox_id: None})
+            await self._quietly("remove", container.sandbox_id)  # its sockets would keep the namespace alive
 
     async def closing(self, container: Container) -> None:
         """The sandbox is about to go: its names end, and the name server lets go of its namespace."""

@@ -211,6 +211,19 @@ def test_on_internal_networks_only_the_hosts_servers_are_never_asked(lab: Lab, d
         assert look_up(inmate, "www.example") == []
 
 
+def test_the_default_bridge_is_a_way_out_too(lab: Lab, docker: Client, box: Namespace):
+    docker("network", "create", "--internal", "--subnet", "10.40.0.0/24", "vault")
+    docker("run", "-d", "--name", "inmate", "--network", "vault", "sandbox")
+    inmate = lab.sandbox("inmate")
+    with Upstream(lab.outside, OUTSIDE, WORLD) as upstream:
+        docker("network", "connect", "bridge", "inmate")
+        assert look_up(inmate, "www.example") == ["198.51.100.1"]
+        docker("network", "disconnect", "bridge", "inmate")
+        upstream.asked.clear()
+        assert look_up(inmate, "www.example") == []
+        assert upstream.asked == []
+
+
 def test_single_words_stay_here_if_ndots_is_set(lab: Lab, docker: Client, box: Namespace):
     docker("run", "-d", "--name", "dotted", "--network", "blue", "--dns-option", "ndots:1", "sandbox")
     with Upstream(lab.outside, OUTSIDE, WORLD) as upstream:

@@ -260,6 +260,17 @@ def test_stats_count_by_container(lab: Lab, netengine: Client, box: Namespace, w
     assert netengine("dns", "stats", "--format", form).splitlines() == ["box 6", "web 0"]
 
 
+def test_who_leaves_the_last_network_with_names_is_let_go(lab: Lab, docker: Client, netengine: Client, box: Namespace):
+    """A socket that the name server kept would keep the namespace of a container that is long removed."""
+    docker("run", "-d", "--name", "guest", "sandbox")
+    docker("network", "connect", "blue", "guest")
+    sandboxes = {line.split()[0] for line in netengine("dns", "stats").splitlines()[1:]}
+    assert sandboxes == {"box", "web", "guest"}
+    docker("network", "disconnect", "blue", "guest")
+    sandboxes = {line.split()[0] for line in netengine("dns", "stats").splitlines()[1:]}
+    assert sandboxes == {"box", "web"}
+
+
 def test_query_shows_the_answer_and_why(lab: Lab, netengine: Client, box: Namespace, world: Upstream):
     known = netengine("dns", "query", "web", "--from", "box").splitlines()
     assert "10.20.0.3" in known[0]
