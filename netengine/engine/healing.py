@@ -106,7 +106,11 @@ class Healing:
                 return
             by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
             try:
-                mended = await self._mend(by)
+                if any(isinstance(n, events.RulesTouched | events.Overrun) for n in pending):
+                    await self._mend(await reconcile.rules_difference(self._core), by)
+                mended: tuple[Resource, ...] = ()
+                if not all(isinstance(n, events.RulesTouched) for n in pending if self._is_suspicious(n)):
+                    mended = await self._mend(await reconcile.difference(self._core, names=False), "")
             except NetengineError as e:
                 log.error("cannot see what is wrong in the kernel: %s", e)
                 return
@@ -158,22 +162,19 @@ class Healing:
 
     # -- mending ------------------------------------------------------------------------------------------------------
 
-    async def _mend(self, by: str) -> tuple[Resource, ...]:
-        """Look, and put right what is not; answer what was."""
+    async def _mend(self, found: Difference, by: str) -> tuple[Resource, ...]:
+        """Put right what differs; answer what did."""
         core = self._core
-        began = time.monotonic()
-        found = await reconcile.difference(core)
         for name in found.unmounted:
             log.warning("put back the file of container %s's namespace: it was unmounted", name)
         touched = touched_by(found.steps)
         if not touched or self._is_fought_over(touched, by):
             return ()
-        self._mended += [(began, r.key) for r in touched]
+        self._mended += [(time.monotonic(), r.key) for r in touched]
         problems = await reconcile.mend(core, found)
         lines = summary(diagnose(found.steps))
         for line in lines:
             log.warning("put right: %s%s", line, f" (done by {by})" if by else "")
-        log.info("mended within %.0f ms", (time.monotonic() - began) * 1000)
         what = "; ".join(lines)
         for network in self._concerned(found):
             core.events.publish("network", "heal", network.id, name=network.name, type=network.driver, what=what)

@@ -13,9 +13,9 @@ from netengine.drivers import DRIVERS
 from netengine.engine import sandbox
 from netengine.engine.core import Core
 from netengine.errors import NetengineError
-from netengine.kernel.observe import observe
+from netengine.kernel.observe import observe, observe_rules
 from netengine.kernel.plan import Plan, plan
-from netengine.kernel.resources import HOST, Address, LinkUp, Namespace, Resource
+from netengine.kernel.resources import HOST, Address, Element, LinkUp, NameService, Namespace, Resource, Table
 from netengine.model import Container
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,23 @@ def comparable(want: frozenset[Resource], have: set[Resource], *, starting: bool
     return frozenset(r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in theirs and r.key not in keys))
 
 
-async def difference(core: Core, *, starting: bool = False) -> Difference:
-    """Read the kernel back and compare. A namespace whose file is gone gets it back first: without, it could not be read."""
+async def rules_difference(core: Core) -> Difference:
+    """As `difference`, for the rules and their elements alone: a matter of milliseconds at any number of sandboxes."""
+    want = frozenset(r for r in wanted(core) if isinstance(r, Table | Element))
+    have = frozenset(await core.on_kernel(observe_rules, core.kernel))
+    return Difference(want, have, plan(want, have))
+
+
+async def difference(core: Core, *, starting: bool = False, names: bool = True) -> Difference:
+    """Read the kernel back and compare. A namespace whose file is gone gets it back first: without, it could not be read.
+
+    Without `names` the rules of name services inside sandboxes are taken for granted: reading them is a third of the time.
+    """
     want = wanted(core)
     unmounted = [c.name for c in _with_sandbox(core) if await core.on_kernel(core.kernel.keep_namespace, *_held_by(c))]
-    have = comparable(want, await core.on_kernel(observe, core.kernel, want), starting=starting)
+    granted = {r for r in want if not names and isinstance(r, NameService) and core.kernel.has_namespace(r.ns)}
+    seen = await core.on_kernel(observe, core.kernel, want - granted)
+    have = comparable(want, seen | granted, starting=starting)
     return Difference(want, have, plan(want, have), tuple(unmounted))
 
 

@@ -79,6 +79,13 @@ def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
     return out
 
 
+def observe_rules(kernel: Kernel) -> set[Resource]:
+    """Of everything of ours only the rules and their elements."""
+    out: set[Resource] = set()
+    _observe_tables(kernel, out)
+    return out
+
+
 def _namespaces(kernel: Kernel) -> set[str]:
     return {path.name for path in kernel.run_dir.iterdir() if namespaces.is_alive(path)}
 
