@@ -241,6 +241,10 @@ class Recovery:
         await reconcile.mend(core, found)
         for container in settled:
             await self._after_end(container)
+        for container in list(core.state.containers.values()):
+            # As Docker: `always` means after a restart of the daemon too, whoever had stopped it.
+            if container.state.status == "exited" and container.host_config.restart_policy.name == "always":
+                await self._start_again(container)
 
     def resources_of(self, reference: str) -> tuple[str, Network | Container, frozenset[Resource]]:
         """What is in the kernel because of a network or a container. Raises NotFound."""
@@ -280,10 +284,13 @@ class Recovery:
         policy = host.restart_policy.name
         again = policy in ("always", "unless-stopped") or (policy == "on-failure" and container.state.exit_code != 0)
         if again and not container.state.stopped_by_user:
-            try:
-                await self._containers.start(container.id)
-            except NetengineError as e:
-                log.error("container %s could not be started again: %s", container.name, e)
+            await self._start_again(container)
+
+    async def _start_again(self, container: Container) -> None:
+        try:
+            await self._containers.start(container.id)
+        except NetengineError as e:
+            log.error("container %s could not be started again: %s", container.name, e)
 
 
 def _subnets(network: Network) -> str:

@@ -110,3 +110,12 @@ def test_a_restart_changes_nothing_in_the_kernel(lab: Lab, docker: Client):
 def test_sigterm_is_a_clean_end(lab: Lab):
     assert lab.daemon.stop(signal.SIGTERM) == 0
     lab.daemon.start()
+
+
+def test_a_container_with_restart_always_comes_back_with_the_daemon_even_when_it_was_stopped(lab: Lab, docker: Client):
+    lab.serve("web", "--restart", "always")
+    lab.serve("job", "--restart", "unless-stopped")
+    docker("stop", "-t", "1", "web", "job")
+    lab.daemon.restart()
+    eventually(lambda: lab.state("web")["Running"])
+    assert not lab.state("job")["Running"]
