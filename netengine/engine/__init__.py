@@ -5,6 +5,8 @@
     networks.py    create, remove, connect, disconnect        containers.py  create, start, stop, remove
     sandbox.py     a container's endpoints as resources       lifecycle.py   how a container starts and ends
     recovery.py    the start of the daemon                    checks.py      what a request must satisfy
+    healing.py     what others take away is put back          checkup.py     behind `netengine doctor`
+    reconcile.py   kernel and model compared and mended, for all three
 
 Nothing here speaks HTTP or netlink: wire names come in as `requests.py`, the kernel is `netengine.kernel`.
 """
