@@ -1,6 +1,7 @@
 """Names that no container has: which server is asked, from where, and what happens when it fails."""
 
 import time
+from collections.abc import Callable
 
 import dns.flags
 import dns.rcode
@@ -8,8 +9,8 @@ import pytest
 
 from tests.clients.lab import HERE, OUTSIDE, Lab, eventually
 from tests.clients.nameserver import EMBEDDED, Upstream, addresses, ask, look_up
-from tests.daemons import Client
-from tests.hosts import Namespace
+from tests.daemons import Client, Daemon, docker_cli
+from tests.hosts import Host, Namespace
 
 WORLD: dict[str, str | list[str]] = {
     "www.example.": "198.51.100.1",
@@ -84,7 +85,7 @@ def test_forged_answers_are_not_taken(lab: Lab, box: Namespace):
 
 def test_without_any_server_the_answer_is_a_failure_and_comes_soon(lab: Lab, box: Namespace):
     begin = time.monotonic()
-    assert ask(box, "www.example").rcode() == dns.rcode.SERVFAIL
+    assert ask(box, "www.example", timeout=10).rcode() == dns.rcode.SERVFAIL
     assert time.monotonic() - begin < 5
 
 
@@ -159,6 +160,19 @@ def test_a_line_that_names_no_address_does_no_harm(lab: Lab, docker: Client, box
         assert upstream.names() == ["www.example."]
 
 
+def test_servers_of_daemon_json_stand_for_the_hosts(host: Host, make_daemon: Callable[..., Daemon]):
+    config = {"dns": ["127.0.0.77"], "dns-search": ["corp.example"], "dns-opts": ["timeout:2"]}
+    daemon = make_daemon(host, config=config)
+    docker = docker_cli(daemon)
+    docker("network", "create", "blue")
+    docker("run", "-d", "--name", "box", "--network", "blue", "host", "sleep", "infinity")
+    with Upstream(host, "127.0.0.77", WORLD) as upstream:
+        assert docker("exec", "box", "getent", "ahostsv4", "www.example").split()[0] == "198.51.100.1"
+        assert {asker for asker, _, _ in upstream.asked} == {"127.0.0.1"}, "asked from the host"
+    lines = docker("exec", "box", "cat", "/etc/resolv.conf").splitlines()
+    assert lines[1:] == [f"nameserver {EMBEDDED}", "search corp.example", "options timeout:2 ndots:0"]
+
+
 # ---------------------------------------------------------------------- a container's own servers
 
 
@@ -178,7 +192,7 @@ def test_a_loopback_server_of_a_container_is_its_own(lab: Lab, docker: Client, b
     docker("run", "-d", "--name", "picky", "--network", "blue", "--dns", "127.0.0.1", "sandbox")
     picky = lab.sandbox("picky")
     with Upstream(lab.here, "127.0.0.1", WORLD) as hosts:
-        assert ask(picky, "www.example").rcode() == dns.rcode.SERVFAIL
+        assert ask(picky, "www.example", timeout=10).rcode() == dns.rcode.SERVFAIL
         with Upstream(picky, "127.0.0.1", WORLD):
             eventually(lambda: look_up(picky, "www.example") == ["198.51.100.1"])
         assert hosts.asked == []
