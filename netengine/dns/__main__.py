@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--uid", type=int, help="user to become after the control socket is open")
     parser.add_argument("--gid", type=int, help="group to become (default: the number of --uid)")
+    parser.add_argument("--server-port", type=int, default=53, help="port of the servers that are asked (default: 53)")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal's keys and its end are for the daemon
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"netengine.dns: {error}", file=sys.stderr)
         return 1
     loop = Loop()
-    control = Control(loop, Server(loop), sock)
+    control = Control(loop, Server(loop, options.server_port), sock)
     # Nearly everything lives until it is replaced, and cycles are rare: full collections would only cost latency.
     gc.collect()
     gc.freeze()

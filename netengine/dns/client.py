@@ -229,13 +229,15 @@ def _close_all(descriptors: list[int]) -> None:
             os.close(fd)
 
 
-async def spawn(path: Path, log_path: Path, uid: int | None = None, gid: int | None = None) -> NameServer:
+async def spawn(
+    path: Path, log_path: Path, uid: int | None = None, gid: int | None = None, server_port: int = 53
+) -> NameServer:
     """Start a name server that listens at `path` and becomes `uid`, and connect to it.
 
     It is a session of its own, holds no descriptor of ours, and writes what it has to say to `log_path`. Unavailable if it
     does not come up within 5 s.
     """
-    process = _start(path, log_path, uid, gid)
+    process = _start(path, log_path, uid, gid, server_port)
     deadline = asyncio.get_running_loop().time() + START_SECONDS
     while True:
         try:
@@ -252,9 +254,9 @@ async def spawn(path: Path, log_path: Path, uid: int | None = None, gid: int | N
             return server
 
 
-def _start(path: Path, log_path: Path, uid: int | None, gid: int | None) -> subprocess.Popen[bytes]:
+def _start(path: Path, log_path: Path, uid: int | None, gid: int | None, server_port: int) -> subprocess.Popen[bytes]:
     # -P: the working directory is no place to import from. The package is where ours is.
-    argv = [sys.executable, "-P", "-m", "netengine.dns", "--control", str(path)]
+    argv = [sys.executable, "-P", "-m", "netengine.dns", "--control", str(path), "--server-port", str(server_port)]
     argv += [] if uid is None else ["--uid", str(uid)]
     argv += [] if gid is None else ["--gid", str(gid)]
     source = str(Path(__file__).resolve().parents[2])

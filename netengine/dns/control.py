@@ -109,10 +109,11 @@ class _Connection:
                 return
             body = bytes(self._received[protocol.LENGTH.size : protocol.LENGTH.size + size])
             del self._received[: protocol.LENGTH.size + size]
-            self._unsent += protocol.frame(self._answer(body))
-            self._send()
+            answer = self._answer(body)
+            if answer is not None:
+                self._reply(answer)
 
-    def _answer(self, body: bytes) -> Answer:
+    def _answer(self, body: bytes) -> Answer | None:
         try:
             request = _decoder.decode(body)
         except msgspec.MsgspecError as error:
@@ -122,7 +123,7 @@ class _Connection:
         except NetengineError as error:
             return Answer(request.seq, error=error.message)
 
-    def _apply(self, request: protocol.Request) -> Answer:
+    def _apply(self, request: protocol.Request) -> Answer | None:
         server, done = self._control.server, Answer(request.seq, ok=True)
         match request:
             case protocol.Hello():
@@ -141,13 +142,16 @@ class _Connection:
             case protocol.Stats():
                 done.stats, done.memory_kib = server.counters(), _resident_kib()
             case protocol.Explain():
-                explain(server, request, done, self._later)
+                explain(server, request, done, self._reply)  # when it is known, maybe behind later answers
+                return None
             case protocol.Stop():
                 self._control.loop.running = False
         return done
 
-    def _later(self, answer: Answer) -> None:
-        """Send an answer that took its time."""
+    def _reply(self, answer: Answer) -> None:
+        if self._sock.fileno() >= 0:
+            self._unsent += protocol.frame(answer)
+            self._send()
 
     def _send(self) -> None:
         while self._unsent:

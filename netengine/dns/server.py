@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import socket
 from time import monotonic
-from typing import Protocol
 
 from netengine.dns import wire
 from netengine.dns.datagrams import Datagrams
-from netengine.dns.forwarder import Asker, Forwarder
+from netengine.dns.forwarder import PORT, Asker, Forwarder
 from netengine.dns.loop import Loop
 from netengine.dns.protocol import Counters, NetworkChange, Ports, Settings, Sync, Update, is_address
 from netengine.dns.stats import Tally
@@ -50,21 +49,15 @@ class _Datagram(Asker):
             self._sandbox.tally.dropped += 1  # no buffer, or the sandbox is gone: UDP may lose it
 
 
-class Resolver(Protocol):
-    """What `tcp` needs of the server."""
-
-    def resolve(self, sandbox: Sandbox, packet: bytes, asker: Asker) -> bool: ...
-
-
 class Server:
     """All sandboxes of a host."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, server_port: int = PORT) -> None:
         self.loop = loop
         self.zones = Zones()
         self.sandboxes: dict[str, Sandbox] = {}
         self.settings: dict[str, Settings] = {}
-        self.forwarder = Forwarder(loop)
+        self.forwarder = Forwarder(loop, server_port)
         self._datagrams = Datagrams()
         self._listeners: dict[str, Listener] = {}
 

@@ -27,6 +27,7 @@ Resolve = Callable[["Sandbox", bytes, Asker], None]
 
 class _Question(Asker):
     limit = wire.LARGEST
+    stream = True
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection

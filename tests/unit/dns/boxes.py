@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from netengine.dns.client import NameServer, spawn
 
@@ -43,9 +40,9 @@ async def add_box(server: NameServer, ident: str, own: int = 0) -> Box:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[NameServer]:
+async def running(folder: Path, server_port: int = 53) -> AsyncIterator[NameServer]:
     """A name server that is gone at the end."""
-    server = await spawn(folder / "control", folder / "log")
+    server = await spawn(folder / "control", folder / "log", server_port=server_port)
     process = server.process
     assert process is not None
     try:
@@ -54,20 +51,3 @@ async def running(folder: Path) -> AsyncIterator[NameServer]:
         await server.close()
         process.kill()
         process.wait(10)
-
-
-Story = Callable[[NameServer], Awaitable[None]]
-
-
-@pytest.fixture
-def tell(tmp_path: Path) -> Callable[[Story], None]:
-    """Run a story with a name server of its own."""
-
-    def run(story: Story) -> None:
-        async def whole() -> None:
-            async with asyncio.timeout(60), running(tmp_path) as server:
-                await story(server)
-
-        asyncio.run(whole())
-
-    return run
