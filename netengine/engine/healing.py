@@ -110,6 +110,7 @@ class Healing:
                     await self._mend(await reconcile.rules_difference(self._core), by)
                 mended: tuple[Resource, ...] = ()
                 if not all(isinstance(n, events.RulesTouched) for n in pending if self._is_suspicious(n)):
+                    await self._mend(await reconcile.host_difference(self._core), "")
                     mended = await self._mend(await reconcile.difference(self._core, names=False), "")
             except NetengineError as e:
                 log.error("cannot see what is wrong in the kernel: %s", e)

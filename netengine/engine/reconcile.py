@@ -13,9 +13,21 @@ from netengine.drivers import DRIVERS
 from netengine.engine import sandbox
 from netengine.engine.core import Core
 from netengine.errors import NetengineError
-from netengine.kernel.observe import observe, observe_rules
+from netengine.kernel.observe import observe, observe_host, observe_rules
 from netengine.kernel.plan import Plan, plan
-from netengine.kernel.resources import HOST, Address, Element, LinkUp, NameService, Namespace, Resource, Table
+from netengine.kernel.resources import (
+    HOST,
+    Address,
+    Bridge,
+    Element,
+    LinkUp,
+    NameService,
+    Namespace,
+    Resource,
+    Sysctl,
+    Table,
+    Veth,
+)
 from netengine.model import Container
 
 log = logging.getLogger(__name__)
@@ -55,6 +67,18 @@ async def rules_difference(core: Core) -> Difference:
     """As `difference`, for the rules and their elements alone: a matter of milliseconds at any number of sandboxes."""
     want = frozenset(r for r in wanted(core) if isinstance(r, Table | Element))
     have = frozenset(await core.on_kernel(observe_rules, core.kernel))
+    return Difference(want, have, plan(want, have))
+
+
+async def host_difference(core: Core) -> Difference:
+    """As `difference`, for links, addresses and sysctls of the host alone: its time hardly grows with the sandboxes. A cable
+    that is gone is left to `difference`, which knows what else belongs to it."""
+    want = frozenset(
+        r for r in wanted(core) if isinstance(r, Bridge | Veth) or (isinstance(r, Address | Sysctl) and r.ns == HOST)
+    )
+    have = comparable(want, await core.on_kernel(observe_host, core.kernel, want))
+    there = {r.key for r in have}
+    want = frozenset(r for r in want if not isinstance(r, Veth) or r.key in there)
     return Difference(want, have, plan(want, have))
 
 

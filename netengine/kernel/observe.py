@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Any
 
@@ -84,6 +84,32 @@ def observe_rules(kernel: Kernel) -> set[Resource]:
     out: set[Resource] = set()
     _observe_tables(kernel, out)
     return out
+
+
+def observe_host(kernel: Kernel, want: Iterable[Resource]) -> set[Resource]:
+    """Links, addresses and sysctls of ours in the host namespace, without a look into any other: of a veth the inner end is
+    taken to be as wanted."""
+    want = list(want)
+    out: set[Resource] = set()
+    _observe_host(kernel, [r for r in want if not isinstance(r, Veth)], {}, out)
+    veths = {r.name: r for r in want if isinstance(r, Veth)}
+    links = kernel.socket_in(HOST).dump(messages.links_dump())
+    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+    for link in links:
+        veth = veths.get(link.get_attr("IFLA_IFNAME"))
+        if veth is not None and link.get_attr("IFLA_GROUP") == MARK_GROUP:
+            port = _slave_data(link)
+            out.add(
+                replace(
+                    veth,
+                    master=names.get(link.get_attr("IFLA_MASTER") or 0, ""),
+                    mtu=link.get_attr("IFLA_MTU"),
+                    isolated=bool(port.get_attr("IFLA_BRPORT_ISOLATED")) if port else False,
+                    up=bool(link["flags"] & _UP),
+                )
+            )
+    out |= {r for r in want if isinstance(r, Sysctl) and r.ns == HOST and _sysctl(kernel, r) == r.value}
+    return {r for r in out if isinstance(r, Bridge | Veth | Address | Sysctl)}
 
 
 def _namespaces(kernel: Kernel) -> set[str]:
