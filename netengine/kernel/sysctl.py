@@ -17,11 +17,12 @@ def path_of(name: str) -> str:
     In the dotted form a slash stands for a dot within an interface name, as in sysctl(8). Raises Invalid for anything that
     is not below `net`.
     """
+    given = name
     dot, slash = name.find("."), name.find("/")
     if dot != -1 and (slash == -1 or dot < slash):
         name = name.translate(str.maketrans("./", "/."))
     if not _PATH.fullmatch(name) or any(part in (".", "..") for part in name.split("/")):
-        raise Invalid(f"sysctl {name!r} is not a network sysctl: give net.… as in net.ipv4.ip_forward")
+        raise Invalid(f"sysctl {given[:80]!r} is not a network sysctl: give net.… as in net.ipv4.ip_forward")
     return name
 
 

@@ -49,6 +49,11 @@ def test_what_is_not_a_network_sysctl_is_refused(name: str) -> None:
         path_of(name)
 
 
+def test_a_refusal_shows_the_name_as_it_was_given() -> None:
+    with pytest.raises(Invalid, match=r"^sysctl 'net\.ipv4/\.\./x' is not"):
+        path_of("net.ipv4/../x")
+
+
 @given(st.one_of(st.text(), st.from_regex(r"net[./]([./a-z]|\.\.){0,12}", fullmatch=True)))
 def test_no_name_leads_out_of_net(name: str) -> None:
     try:
