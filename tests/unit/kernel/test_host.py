@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netengine.errors import KernelRefused
-from netengine.kernel import host
+from netengine.kernel import host, kinds
 from netengine.kernel.host import Kernel
 from netengine.kernel.plan import Change
 from netengine.kernel.resources import CREATION_ORDER, Namespace, NamespaceAlias, Resource, Sysctl, Table
@@ -27,14 +27,15 @@ class KernelOnFake(Kernel):
         super().__init__(Path("/nowhere"))
         self.fake = fake
 
-    def _change(self, change: Change) -> None:
-        self.fake.change(change)
-
 
 def create(kernel: KernelOnFake, resources: list[Resource], made: list[Resource]) -> None:
     for r in resources:
         kernel.fake.create(r)
         made.append(r)
+
+
+def change(kernel: KernelOnFake, step: Change) -> None:
+    kernel.fake.change(step)
 
 
 def delete(kernel: KernelOnFake, resources: list[Resource]) -> None:
@@ -45,8 +46,9 @@ def delete(kernel: KernelOnFake, resources: list[Resource]) -> None:
 @pytest.fixture(autouse=True)
 def on_fake() -> Iterator[None]:
     with (
-        mock.patch.dict(host._CREATE, dict.fromkeys(CREATION_ORDER, create)),
-        mock.patch.dict(host._DELETE, dict.fromkeys(CREATION_ORDER, delete)),
+        mock.patch.dict(kinds.CREATE, dict.fromkeys(CREATION_ORDER, create)),
+        mock.patch.dict(kinds.DELETE, dict.fromkeys(CREATION_ORDER, delete)),
+        mock.patch.object(kinds, "change", change),
     ):
         yield
 
@@ -102,7 +104,7 @@ def test_an_undo_that_fails_is_logged_and_does_not_hide_the_cause(caplog: pytest
     fake = FakeKernel({old, other[0]})
     fake.refuse(1)
     with (
-        mock.patch.object(KernelOnFake, "_change", side_effect=[None, Refused("the cause"), Refused("the undo")]),
+        mock.patch.object(kinds, "change", side_effect=[None, Refused("the cause"), Refused("the undo"), None]),
         caplog.at_level(logging.ERROR),
         pytest.raises(KernelRefused, match="the cause"),
     ):
