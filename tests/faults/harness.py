@@ -323,6 +323,8 @@ def points(lab: FaultLab, operation: Operation) -> list[str]:
     (lab.failpoints / "arm").unlink()
     assert answer.status < 300, answer.body
     undo(lab)
+    # Detached links are renamed and deleted a moment later.
+    wait_until(lambda: not any(name.startswith("xveth") for name in lab.here.links()), "detached links are deleted")
     return reached.read_text().splitlines()
 
 
