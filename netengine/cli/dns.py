@@ -60,8 +60,8 @@ def _query(call: Invocation) -> int:
     asking = call.options.text("from")
     if not asking:
         raise Invalid("which container asks? Say so: --from CONTAINER. See 'netengine dns query --help'")
-    query = {"name": call.arguments[0], "from": asking, "type": call.options.text("type", "A").upper()}
-    found = call.engine.get("/netengine/dns/query", query)
+    name, kind = _question(call.arguments[0], call.options.text("type").upper())
+    found = call.engine.get("/netengine/dns/query", {"name": name, "from": asking, "type": kind})
     rcode, records = str(found.get("Rcode", "")), found.get("Records") or ()
     for record in records:
         print(_shown(record))
@@ -70,6 +70,18 @@ def _query(call: Invocation) -> int:
     for line in found.get("Lines") or ():
         print(f"# {_shown(line)}")
     return 0 if rcode == "NOERROR" else 1
+
+
+def _question(name: str, kind: str) -> tuple[str, str]:
+    """Name and type; of an address, what its reverse look-up asks (RFC 1035 3.5, RFC 3596 2.5)."""
+    if kind in ("", "PTR"):
+        from ipaddress import ip_address
+
+        try:
+            return ip_address(name).reverse_pointer, "PTR"
+        except ValueError:
+            pass
+    return name, kind or "A"
 
 
 def _shown(words: object) -> str:
@@ -97,10 +109,10 @@ QUERY = Command(
     "dns query",
     "Ask a name as a container would, and show which server answered what, and why",
     _query,
-    arguments="NAME",
+    arguments="NAME|ADDRESS",
     flags=(
         text("from", "CONTAINER", "Container whose view of names is asked for"),
-        text("type", "TYPE", "Type of the record: A, AAAA, PTR, SRV, MX, ...", default="A"),
+        text("type", "TYPE", "Type of the record: A, AAAA, MX, ... (default A; of an address PTR)"),
     ),
     notes="""
         Prints the records, or the response code when there are none, then the reasons as comments. The exit status is 0 when
@@ -108,6 +120,7 @@ QUERY = Command(
     """,
     examples=(
         ("netengine dns query db --from web", "where web finds db"),
+        ("netengine dns query 172.18.0.2 --from web", "whose address that is"),
         ("netengine dns query example.com --from web --type MX", "a name that others know"),
     ),
 )

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import socket
+import struct
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -34,12 +37,13 @@ from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import name_ports
 from netengine.kernel.resources import NameService
 from netengine.model import Container, Network
-from netengine.runtime.channel import Watch
+from netengine.runtime.channel import Watch, readable
 from netengine.runtime.syscalls import IN_CLOSE_WRITE, IN_CREATE, IN_MOVED_TO
 
 log = logging.getLogger(__name__)
 
 _AGAIN_FIRST, _AGAIN_MOST = 0.05, 5.0
+_END_SECONDS = 5.0
 _NOBODY = 65534
 _REWRITTEN = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE  # the last for a link that is made
 
@@ -52,6 +56,7 @@ class Names:
         self._socket = directory / "dns.sock"
         self._log_path = log_path
         self._server: NameServer | None = None
+        self._started: NameServer | None = None  # the last one that is a child of this daemon
         self._lock = asyncio.Lock()
         self._closing = False
 
@@ -82,12 +87,26 @@ class Names:
 
     async def _bring_up(self) -> None:
         try:
-            server = await NameServer.connect(self._socket)
+            server = await self._find()
         except NetengineError:
+            await _end_listener(self._socket)  # one that hangs, or that an earlier version of netengine started
             server = await spawn(self._socket, self._log_path, uid=_NOBODY, gid=_NOBODY)
+            if self._started is not None and self._started.process is not None:
+                self._started.process.poll()  # reaps the one before
+            self._started = server
         async with self._lock:
             self._server = server
             await self._tell_everything(server)
+
+    async def _find(self) -> NameServer:
+        """The name server that runs. Raises Unavailable when it does not answer, or speaks of another version."""
+        server = await NameServer.connect(self._socket)
+        try:
+            await server.hello()
+        except BaseException:
+            await server.close()
+            raise
+        return server
 
     async def _keep_alive(self) -> None:
         delay = _AGAIN_FIRST
@@ -265,6 +284,30 @@ class Names:
             internal=not sandbox.gateway_network(self._core.state, container),
             ndots=_ndots(container.host_config.dns_options or config.dns_opts),
         )
+
+
+async def _end_listener(path: Path) -> None:
+    """Kill the process that listens at a socket, if there is one."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.settimeout(0)  # with a full backlog, connecting would wait for the very process that hangs
+            sock.connect(str(path))
+        except OSError:
+            return
+        pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    log.warning("the name server, process %d, does not answer as it should; it is replaced", pid)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        async with asyncio.timeout(_END_SECONDS):
+            await readable(descriptor)
+    except (ProcessLookupError, TimeoutError):
+        pass
+    finally:
+        os.close(descriptor)
 
 
 async def _any_changed(watches: Iterable[Watch]) -> None:

@@ -111,16 +111,14 @@ def test_killed_with_the_daemon_away_it_is_back_with_the_daemon(lab: Lab, docker
     eventually(lambda: look_up(box, "web", timeout=0.2) == ["10.20.0.3"])
 
 
-def test_containers_start_while_it_is_away(lab: Lab, docker: Client, box: Namespace):
-    """Stopped by a signal, not dead: the worst case. No API call waits long or fails; later all is well."""
+def test_one_that_hangs_is_replaced(lab: Lab, docker: Client, box: Namespace):
+    """Stopped by a signal, not dead: no API call fails, and later all is well."""
     server = lab.name_server()
     os.kill(server, signal.SIGSTOP)
-    try:
-        docker("run", "-d", "--name", "late", "--network", "blue", "sandbox")
-    finally:
-        os.kill(server, signal.SIGCONT)
+    docker("run", "-d", "--name", "late", "--network", "blue", "sandbox")
     eventually(lambda: look_up(box, "late", timeout=0.5) == ["10.20.0.4"])
     assert look_up(lab.sandbox("late"), "box") == ["10.20.0.2"]
+    assert lab.name_server() not in (0, server)
 
 
 def test_rules_taken_away_in_a_sandbox_are_put_back_at_the_next_start(lab: Lab, docker: Client, box: Namespace):
@@ -284,8 +282,7 @@ def test_query_shows_the_answer_and_why(lab: Lab, netengine: Client, box: Namesp
     empty = netengine("dns", "query", "web", "--from", "box", "--type", "AAAA").splitlines()
     assert empty[0] == "NOERROR, no records"
     assert len(empty) > 1
-    back = netengine("dns", "query", "10.20.0.3", "--from", "box", "--type", "PTR")
-    assert "web.blue." in back
+    assert "web.blue." in netengine("dns", "query", "10.20.0.3", "--from", "box").splitlines()[0]
 
 
 def test_query_refuses_what_cannot_be_asked(lab: Lab, netengine: Client, box: Namespace):

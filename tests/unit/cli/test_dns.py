@@ -99,6 +99,22 @@ def test_query_without_records_says_the_response_code(engine, cli, rcode, first,
     assert engine.asked("GET /netengine/dns/query")[0].query["type"] == ["AAAA"]
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "kind"),
+    [
+        (["172.18.0.2"], "2.0.18.172.in-addr.arpa", "PTR"),
+        (["172.18.0.2", "--type", "ptr"], "2.0.18.172.in-addr.arpa", "PTR"),
+        (["2.0.18.172.in-addr.arpa", "--type", "PTR"], "2.0.18.172.in-addr.arpa", "PTR"),
+        (["172.18.0.2", "--type", "A"], "172.18.0.2", "A"),
+        (["db"], "db", "A"),
+    ],
+)
+def test_query_of_an_address_looks_up_its_name(engine, cli, words, name, kind):
+    engine.on("GET /netengine/dns/query", {"Rcode": "NOERROR", "Records": ["x"], "Lines": []})
+    assert cli("dns", "query", "--from", "web", *words).status == 0
+    assert engine.asked("GET /netengine/dns/query")[0].query == {"name": [name], "from": ["web"], "type": [kind]}
+
+
 def test_what_a_foreign_server_wrote_does_not_drive_the_terminal(engine, cli):
     engine.on("GET /netengine/dns/query", {"Rcode": "NOERROR", "Records": ["x TXT \x1b[2J"], "Lines": ["a\nb"]})
     assert cli("dns", "query", "x", "--from", "web").out == "x TXT \\x1b[2J\n# a\\nb\n"
