@@ -48,19 +48,22 @@ class Loop:
 
     def run(self) -> None:
         """Until `running` is false."""
-        calls, poll = self._calls, self._epoll.poll
         while self.running:
-            wait = -1.0
-            for timed in self.timed:
-                due = timed.due()
-                if due is not None:
-                    left = max(due - monotonic(), 0.0)
-                    wait = left if wait < 0 else min(wait, left)
-            for fd, ready in poll(wait):
-                call = calls.get(fd)
-                if call is not None:
-                    call(ready)
-            for timed in self.timed:
-                due = timed.due()
-                if due is not None and due <= monotonic():
-                    timed.expire(monotonic())
+            self.turn()
+
+    def turn(self, longest: float = -1.0) -> None:
+        """Wait, at most `longest` seconds unless that is negative, and serve everything that is ready once."""
+        wait = longest
+        for timed in self.timed:
+            due = timed.due()
+            if due is not None:
+                left = max(due - monotonic(), 0.0)
+                wait = left if wait < 0 else min(wait, left)
+        for fd, ready in self._epoll.poll(wait):
+            call = self._calls.get(fd)
+            if call is not None:
+                call(ready)
+        for timed in self.timed:
+            due = timed.due()
+            if due is not None and due <= monotonic():
+                timed.expire(monotonic())

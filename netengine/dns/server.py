@@ -81,8 +81,11 @@ class Server:
             tally.answered += served.answered
             tally.took(monotonic() - start, served.answered)
 
-    def resolve(self, sandbox: Sandbox, packet: bytes, source: tuple[str, int] | Asker) -> None:
-        """Answer a packet, now or later. `source`: the sender by UDP, or who asks in another way (and is counted here)."""
+    def resolve(self, sandbox: Sandbox, packet: bytes, source: tuple[str, int] | Asker) -> bool:
+        """Answer a packet, now or later; False if it is none to answer, and nobody will.
+
+        `source`: the sender by UDP, or who asks in another way (and is counted here).
+        """
         start = monotonic()
         tally = sandbox.tally
         query = wire.parse(packet)
@@ -91,18 +94,18 @@ class Server:
             tally.asked += 1
         if query is None:
             tally.dropped += 1
-            return
+            return False
         asker = _Datagram(sandbox, source, query.limit) if isinstance(source, tuple) else source
         problem = query.problem or (wire.REFUSED if query.qclass != wire.IN else 0)
         if problem:
             tally.refused += 1
             asker.answer(wire.reply(query, problem))
-            return
+            return True
         view, settings = sandbox.view, sandbox.settings
         if view is None or settings is None:
             tally.failed += 1
             asker.answer(wire.reply(query, wire.SERVFAIL))
-            return
+            return True
         answer = view.remember(packet, query) if by_udp else view.answer(query, asker.limit)
         if answer is None and answered_empty(settings, query):
             answer = wire.reply(query, wire.NOERROR)
@@ -110,8 +113,9 @@ class Server:
             tally.answered += 1
             asker.answer(answer)
             tally.took(monotonic() - start)
-            return
+            return True
         self.forwarder.forward(sandbox, settings, query, packet, asker)
+        return True
 
     # Sockets
 

@@ -22,7 +22,7 @@ MOST_UNSENT = 1 << 18  # bytes; a client that does not read its answers is not r
 BATCH = 32  # questions of one connection that are answered at a time
 _CHUNK = 1 << 16
 
-Resolve = Callable[["Sandbox", bytes, Asker], None]
+Resolve = Callable[["Sandbox", bytes, Asker], bool]  # False: nobody will answer
 
 
 class _Question(Asker):
@@ -76,11 +76,11 @@ class _Connection:
             del self._received[: size + 2]
             asked += 1
             self._pending += 1
-            before = self._pending
             self._listener.touch(self)
-            self._listener.resolve(self._listener.sandbox, packet, _Question(self))
-            if before == self._pending and len(packet) < wire.HEADER:
-                self.close()  # not DNS: nobody will answer, nobody should wait
+            if not self._listener.resolve(self._listener.sandbox, packet, _Question(self)):
+                self._pending -= 1  # a response, or no DNS at all: nothing is owed for it
+                if len(packet) < wire.HEADER:
+                    self.close()
         if self._unsent and not self.closed:
             self._send()
         if self.closed:
