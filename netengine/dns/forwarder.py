@@ -219,8 +219,8 @@ class Forwarder:
         while ident in waiting:  # at most 3 times 1,024 of 65,536 are taken
             ident = os.urandom(2)
         pending.asked[server] = ident
-        waiting[ident] = (pending, server)
         sockets[ident[0] % len(sockets)].sendto(ident + packet[2:], (server.address, self.port))
+        waiting[ident] = (pending, server)  # not if it could not be sent: ids that nobody gives back run out
 
     def _own_ready(self, sock: socket.socket, waiting: dict[bytes, tuple[_Pending, _Upstream]]) -> None:
         for _ in range(32):

@@ -1,8 +1,8 @@
 """DNS questions and answers as bytes (RFC 1035, RFC 6891): the hot, small part of the protocol, by hand. Pure.
 
-Questions of any other shape than "one question, at most one OPT" are read by dnspython. Names are handled in their wire
-form: labels with a length each, no compression, lower case (`.lower()` leaves lengths alone: they are below 64, letters
-above). No sockets and no policy here.
+Questions of any other shape than "one question, at most one OPT" are read by dnspython, if they are short. Names are
+handled in their wire form: labels with a length each, no compression, lower case (`.lower()` leaves lengths alone: they are
+below 64, letters above). No sockets and no policy here.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ HEADER = 12
 SMALLEST_UDP = 512  # what every client takes (RFC 1035, 2.3.4)
 OUR_UDP = 1232  # what we say we take: passes every path unfragmented
 LARGEST = 65535
+ODD_RECORDS, ODD_BYTES = 8, 1232  # the most of a question of an odd shape: reading 64 KB of records takes a second
 
 _TWO = struct.Struct("!HH")
 _COUNTS = struct.Struct("!HHHH")
@@ -66,6 +67,8 @@ def parse(packet: bytes) -> Query | None:
     question = packet[HEADER:end]
     limit, edns, problem = SMALLEST_UDP, False, 0
     if answers or authorities or additionals > 1 or (additionals and packet[end : end + 3] != b"\x00\x00\x29"):
+        if answers + authorities + additionals > ODD_RECORDS or len(packet) > ODD_BYTES:
+            return _problem(packet, flags, FORMERR, question)
         try:
             message = dns.message.from_wire(packet, ignore_trailing=True)
         except (dns.exception.DNSException, ValueError):

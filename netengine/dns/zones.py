@@ -17,6 +17,7 @@ from netengine.dns.protocol import Entry, Settings
 
 HOT_TOTAL = 32768  # finished answers kept, over all views
 HOT_LEAST = 256  # per view, however many there are
+HOT_QUESTION = 512  # bytes; longer packets are not kept, or one sandbox could make us hold 100 MB of padding
 ROTATIONS = 8  # different orders of a name's addresses that are kept ready
 
 Answer = bytes | deque[bytes]  # an answer without its first two bytes (the id); or several, taken in turn
@@ -230,6 +231,8 @@ class View:
             return None
         records, limit = found.records, query.limit
         first = wire.reply(query, wire.NOERROR, records, limit)
+        if len(packet) > HOT_QUESTION:
+            return first
         if len(self.hot) >= self.hot_limit:
             self.hot.clear()
         if len(records) < 2:
