@@ -220,6 +220,10 @@ class NameServer:
                 task.cancel()
         while not self._outgoing.empty():
             _close_all(self._outgoing.get_nowait()[1])
+        # The cancelled tasks have not run yet: their descriptor must leave the loop before its number is used again.
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        loop.remove_writer(self._sock)
         self._sock.close()
 
 

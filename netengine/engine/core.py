@@ -30,7 +30,8 @@ from netengine.store import Intent, Store, Transaction
 
 log = logging.getLogger(__name__)
 
-_REAP_SECONDS = 0.1
+_REAP_QUIET, _REAP_MOST = 0.1, 1.0
+"""Seconds without work before detached links are deleted, and the longest wait for that."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class Core:
         self._kernel_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.TimerHandle | None = None
+        self._reap_by = 0.0
 
     async def on_kernel(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function on the kernel thread."""
@@ -77,11 +79,19 @@ class Core:
         try:
             return await loop.run_in_executor(self._kernel_thread, lambda: function(*args, **kwargs))
         finally:
-            if self.kernel.graves and self._reaper is None:
-                self._reaper = loop.call_later(_REAP_SECONDS, self._reap)
+            if self.kernel.graves:
+                self._reap_later(loop)
+
+    def _reap_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Delete what was taken out of use when there is nothing else to do, or it has waited long enough: meanwhile the
+        kernel holds its RTNL lock, and whatever else is asked of it waits."""
+        if self._reaper is None:
+            self._reap_by = loop.time() + _REAP_MOST
+        else:
+            self._reaper.cancel()
+        self._reaper = loop.call_at(min(loop.time() + _REAP_QUIET, self._reap_by), self._reap)
 
     def _reap(self) -> None:
-        """Delete what was taken out of use, some time after the answer that it was."""
         self._reaper = None
         self.background(asyncio.create_task(self.on_kernel(self.kernel.reap), name="reap"))
 
