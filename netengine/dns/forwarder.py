@@ -1,8 +1,9 @@
 """Unknown names, asked from other servers. The host's are asked from here, a sandbox's own from its own sockets.
 
 A question goes out as it came, under a new random id; the servers get it with a short head start each, and the first usable
-response wins. Over UDP each question to a host's server has a connected socket, and so a random port, of its own. A sandbox's
-own servers are asked over UDP only, also for TCP: sockets cannot be opened in its namespace from here.
+response wins. What is lost on the way is sent once more after a second (UDP). Over UDP each question to a host's server has a
+connected socket, and so a random port, of its own. A sandbox's own servers are asked over UDP only, also for TCP: sockets
+cannot be opened in its namespace from here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MOST_PENDING = 1024  # questions of one sandbox that are under way, as Docker's
 MOST_SERVERS = 3
 HEAD_START = 0.05  # seconds before the next server is asked too
+REPEAT = 1.0  # seconds after which an unanswered datagram is sent once more: a lost one must not cost the question
 GIVE_UP = 4.0  # seconds
 MISSES = 2  # unanswered questions in a row until a server counts as dead
 DEAD_SECONDS = 5.0  # then it is asked behind the others
@@ -69,6 +71,36 @@ class _Pending:
         self.done = False
 
 
+class _Alarms:
+    """Questions that each wait for the same number of seconds, and so are due in the order in which they came.
+
+    One that is finished is taken out at once: thousands would stay in memory behind one that no server answers.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due: OrderedDict[_Pending, float] = OrderedDict()
+
+    def put(self, pending: _Pending, start: float) -> None:
+        """Wait from `start`, which is not before that of any other; anew if it waits already."""
+        self._due.pop(pending, None)
+        self._due[pending] = start + self._seconds
+
+    def drop(self, pending: _Pending) -> None:
+        self._due.pop(pending, None)
+
+    def next(self) -> float | None:
+        return next(iter(self._due.values()), None)
+
+    def take(self, now: float) -> _Pending | None:
+        """One that is due, and waits no longer."""
+        due = self.next()
+        return None if due is None or due > now else self._due.popitem(last=False)[0]
+
+    def of(self, sandbox: Sandbox) -> list[_Pending]:
+        return [pending for pending in self._due if pending.sandbox is sandbox]
+
+
 class _Exchange:
     """One question to one of the host's servers, on a socket of its own."""
 
@@ -104,6 +136,18 @@ class _Exchange:
         if response is not None:
             self._forwarder.received(self._pending, self._server, response)
 
+    def repeat(self) -> None:
+        """Send the datagram again, from the same port under the same id: either's answer will do."""
+        if self._stream or self._sock.fileno() < 0:
+            return
+        try:
+            self._sock.send(self._out)
+        except BlockingIOError:
+            pass
+        except OSError as error:  # maybe of the first one: a refusal is told with the next call
+            self._forwarder.failed(self._pending, self._server, str(error.strerror))
+            self.close()
+
     def _tcp(self, events: int) -> bytes | None:
         if self._out:
             self._out = self._out[self._sock.send(self._out) :]
@@ -131,8 +175,8 @@ class Forwarder:
         self.loop, self.port = loop, port
         self._host_servers: tuple[str, ...] = ()
         self._upstreams: dict[tuple[str, str], _Upstream] = {}  # by sandbox ("" is the host) and address
-        self._head_starts: deque[tuple[float, _Pending]] = deque()
-        self._deadlines: deque[tuple[float, _Pending]] = deque()
+        self._head_starts, self._repeats, self._deadlines = _Alarms(HEAD_START), _Alarms(REPEAT), _Alarms(GIVE_UP)
+        self._alarms = (self._head_starts, self._repeats, self._deadlines)
         self._own: dict[str, dict[bytes, tuple[_Pending, _Upstream]]] = {}
         loop.timed.append(self)
 
@@ -150,9 +194,8 @@ class Forwarder:
         """Forget a sandbox's questions: nobody is there to be answered."""
         for sock in sandbox.own:
             self.loop.forget(sock.fileno())
-        for _, pending in list(self._deadlines):
-            if pending.sandbox is sandbox and not pending.done:
-                self._finish(pending)
+        for pending in self._deadlines.of(sandbox):
+            self._finish(pending)
         self._own.pop(sandbox.ident, None)
         for key in [key for key in self._upstreams if key[0] == sandbox.ident]:
             del self._upstreams[key]
@@ -182,7 +225,9 @@ class Forwarder:
         pending.servers = sorted(servers, key=lambda server: server.dead_until > pending.start)
         sandbox.pending += 1
         sandbox.tally.forwarded += 1
-        self._deadlines.append((pending.start + GIVE_UP, pending))
+        self._deadlines.put(pending, pending.start)
+        if pending.own or not asker.stream:
+            self._repeats.put(pending, pending.start)
         if not servers:
             internal = settings.internal and not pending.own
             lines.append("the sandbox is on internal networks only: no server is asked" if internal else "no servers")
@@ -193,34 +238,47 @@ class Forwarder:
         while pending.servers and not pending.done:
             server = pending.servers.pop(0)
             ident = os.urandom(2)
-            packet = ident + pending.packet[2:]
             pending.asked[server] = ident
             try:
                 if pending.own:
-                    self._ask_own(pending, server, ident, packet)
+                    self._ask_own(pending, server, ident)
                 else:
-                    pending.exchanges.append(_Exchange(self, pending, server, packet))
+                    pending.exchanges.append(_Exchange(self, pending, server, ident + pending.packet[2:]))
             except OSError as error:
                 del pending.asked[server]
                 server.missed(monotonic())
                 pending.trace.append(f"{server.address}: {error.strerror}")
                 continue
-            self._head_starts.append((monotonic() + HEAD_START, pending))
+            if pending.servers:
+                self._head_starts.put(pending, monotonic())
             return
         if not pending.asked and not pending.done:
             self._fail(pending)
 
-    def _ask_own(self, pending: _Pending, server: _Upstream, ident: bytes, packet: bytes) -> None:
-        family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
-        sockets = [sock for sock in pending.sandbox.own if sock.family == family]
-        if not sockets:
-            raise OSError(97, "no socket of that family in the sandbox")
+    def _ask_own(self, pending: _Pending, server: _Upstream, ident: bytes) -> None:
         waiting = self._own[pending.sandbox.ident]
         while ident in waiting:  # at most 3 times 1,024 of 65,536 are taken
             ident = os.urandom(2)
         pending.asked[server] = ident
-        sockets[ident[0] % len(sockets)].sendto(ident + packet[2:], (server.address, self.port))
+        self._send_own(pending, server, ident)
         waiting[ident] = (pending, server)  # not if it could not be sent: ids that nobody gives back run out
+
+    def _send_own(self, pending: _Pending, server: _Upstream, ident: bytes) -> None:
+        family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
+        sockets = [sock for sock in pending.sandbox.own if sock.family == family]
+        if not sockets:
+            raise OSError(97, "no socket of that family in the sandbox")
+        sockets[ident[0] % len(sockets)].sendto(ident + pending.packet[2:], (server.address, self.port))
+
+    def _repeat(self, pending: _Pending) -> None:
+        """Ask those that owe an answer once more."""
+        for exchange in list(pending.exchanges):
+            exchange.repeat()
+        for server, ident in list(pending.asked.items()) if pending.own else ():
+            try:
+                self._send_own(pending, server, ident)
+            except OSError as error:
+                self.failed(pending, server, str(error.strerror))
 
     def _own_ready(self, sock: socket.socket, waiting: dict[bytes, tuple[_Pending, _Upstream]]) -> None:
         for _ in range(32):
@@ -277,6 +335,8 @@ class Forwarder:
     def _finish(self, pending: _Pending) -> None:
         pending.done = True
         pending.sandbox.pending -= 1
+        for alarms in self._alarms:
+            alarms.drop(pending)
         for exchange in pending.exchanges:
             exchange.close()
         pending.exchanges.clear()
@@ -286,21 +346,15 @@ class Forwarder:
                 waiting.pop(ident, None)
 
     def due(self) -> float | None:
-        for queue in (self._head_starts, self._deadlines):
-            while queue and queue[0][1].done:
-                queue.popleft()
-        times = [queue[0][0] for queue in (self._head_starts, self._deadlines) if queue]
-        return min(times, default=None)
+        return min((due for alarms in self._alarms if (due := alarms.next()) is not None), default=None)
 
     def expire(self, now: float) -> None:
-        while self._head_starts and self._head_starts[0][0] <= now:
-            pending = self._head_starts.popleft()[1]
-            if not pending.done and pending.servers:
-                self._ask_next(pending)
-        while self._deadlines and self._deadlines[0][0] <= now:
-            pending = self._deadlines.popleft()[1]
-            if not pending.done:
-                for server in pending.asked:
-                    server.missed(now)
-                    pending.trace.append(f"{server.address}: no answer in {GIVE_UP:.0f} s")
-                self._fail(pending)
+        while (pending := self._head_starts.take(now)) is not None:
+            self._ask_next(pending)
+        while (pending := self._repeats.take(now)) is not None:
+            self._repeat(pending)
+        while (pending := self._deadlines.take(now)) is not None:
+            for server in pending.asked:
+                server.missed(now)
+                pending.trace.append(f"{server.address}: no answer in {GIVE_UP:.0f} s")
+            self._fail(pending)
