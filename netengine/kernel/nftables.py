@@ -106,12 +106,26 @@ class Nft:
         return objects
 
     def load(self, table: Table) -> None:
-        """Make the constant part of our table anew, in one transaction; what is in the user's chain is kept."""
+        """Make the constant part of our table anew, in one transaction. The user's chain is kept, and a damaged table of this
+        very version is mended around whatever else a user has put into it: the sets of his rules must be in their table.
+
+        A table of another version is replaced, so that none of its rules stays behind; unless the user's rules need what is
+        lost with it.
+        """
+        objects = self.list_table(table.family) or []
+        mended, anew = _mended(table, objects), self._anew(table)
+        same = any(entry.get("chain", {}).get("name") == ruleset.version(table.family) for entry in objects)
+        first, second = (mended, anew) if same else (anew, mended)
+        try:
+            self.run(first)
+        except KernelRefused:
+            self.run(second)
+
+    def _anew(self, table: Table) -> list[str]:
         kept = self._user_rules(table.family)
         name = f"{table.family} {ruleset.TABLE}"
         lines = [f"add table {name}", f"delete table {name}", ruleset.text(table.family)]
-        lines += [f"add rule {name} {ruleset.USER_CHAIN} {rule}" for rule in kept]
-        self.run(lines)
+        return lines + [f"add rule {name} {ruleset.USER_CHAIN} {rule}" for rule in kept]
 
     def unload(self, table: Table) -> None:
         # `add` first makes the deletion succeed where there is no table; `destroy` needs kernel 6.3.
@@ -125,6 +139,21 @@ class Nft:
         lines = [line.strip() for line in output.splitlines()]
         body = lines[2:-2] if len(lines) > 4 else []
         return [line for line in body if line and not line.startswith(("comment ", "chain ", "}"))]
+
+
+def _mended(table: Table, objects: list[dict[str, Any]]) -> list[str]:
+    """Commands that empty what is ours in a listing of our table, and fill it again."""
+    name = f"{table.family} {ruleset.TABLE}"
+    _, rules = ruleset.signature(table.family)
+    lines = [f"add table {name}"]
+    for entry in objects:
+        for kind in ("chain", "set", "map"):
+            own = entry.get(kind, {}).get("name", "")
+            if own in rules or own in ruleset.NAMES:
+                lines.append(f"flush {kind} {name} {own}")
+            elif re.fullmatch(rf"{ruleset.VERSION_PREFIX}[0-9a-f]+", own):
+                lines.append(f"delete chain {name} {own}")
+    return [*lines, ruleset.text(table.family)]
 
 
 def read_elements(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -> set[Element]:

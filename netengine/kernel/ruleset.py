@@ -17,7 +17,7 @@ TABLE = "netengine"
 USER_CHAIN = "user-forward"
 """The chain that belongs to the person who runs the machine: jumped to first, never flushed or changed by us."""
 
-_VERSION_PREFIX = "version-"
+VERSION_PREFIX = "version-"
 
 Part = Literal["address", "protocol", "port", "link", "verdict", "ethertype", "prefix"]
 
@@ -159,12 +159,17 @@ def text(family: Literal["ip", "ip6"]) -> str:
     return (
         body
         + f"""
-    chain {_VERSION_PREFIX}{hashlib.sha256(body.encode()).hexdigest()[:12]} {{
+    chain {VERSION_PREFIX}{hashlib.sha256(body.encode()).hexdigest()[:12]} {{
         comment "names the version of these rules; nothing jumps here"
     }}
 }}
 """
     )
+
+
+def version(family: Literal["ip", "ip6"]) -> str:
+    """The name of the empty chain that tells this version of the rules from any other."""
+    return next(name for name in signature(family)[0] if name.startswith(VERSION_PREFIX))
 
 
 def signature(family: Literal["ip", "ip6"]) -> tuple[frozenset[str], dict[str, int]]:

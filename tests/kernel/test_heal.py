@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from netengine.kernel import ruleset
 from netengine.kernel.resources import Table
 from tests.hosts import Namespace
 from tests.kernel.machine import RUN_DIR, STRANGERS_STAY_OUT, Lan, Machine, port
@@ -147,6 +148,43 @@ def test_the_user_s_chain_survives_a_reload_of_the_rules(machine: Machine, user_
     machine.run("nft", "flush chain ip netengine filter-forward")
     machine.heal()
     assert [line.strip() for line in listed(machine)] == user_rules
+
+
+def test_sets_that_the_user_s_rules_need_survive_a_reload(machine: Machine) -> None:
+    """Rules can only use sets of their own table."""
+    machine.build({Table("ip")})
+    machine.run("nft", "add set ip netengine blocklist { type ipv4_addr; elements = { 203.0.113.1 }; }")
+    machine.run("nft", "add rule ip netengine user-forward ip saddr @blocklist drop")
+    machine.run("nft", "flush chain ip netengine filter-forward")
+    machine.heal()
+    assert "203.0.113.1" in machine.run("nft", "list set ip netengine blocklist")
+    assert any("@blocklist drop" in line for line in listed(machine))
+
+
+@pytest.fixture
+def old_version(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A table that an older netengine loaded, with a chain that the rules of today do not have."""
+    extra = "    chain of-old { type filter hook input priority 99; policy accept; counter; }\n"
+    with monkeypatch.context() as older:
+        older.setattr(ruleset, "_RULES_IP", ruleset._RULES_IP + extra)
+        machine.apply({Table("ip")})
+    machine.built = frozenset({Table("ip")})
+    return machine
+
+
+def test_rules_of_another_version_are_replaced(old_version: Machine) -> None:
+    old_version.run("nft", "add rule ip netengine user-forward ip saddr 203.0.113.7 drop")
+    old_version.heal()
+    assert "of-old" not in old_version.rules() and old_version.rules().count("chain version-") == 1
+    assert any("203.0.113.7 drop" in line for line in listed(old_version))
+
+
+def test_rules_of_another_version_are_replaced_around_sets_of_the_user(old_version: Machine) -> None:
+    old_version.run("nft", "add set ip netengine blocklist { type ipv4_addr; }")
+    old_version.run("nft", "add rule ip netengine user-forward ip saddr @blocklist drop")
+    old_version.heal()
+    assert old_version.rules().count("chain version-") == 1
+    assert any("@blocklist drop" in line for line in listed(old_version))
 
 
 def test_the_user_s_chain_is_left_alone_by_everyday_work(machine: Machine, user_rules: list[str]) -> None:

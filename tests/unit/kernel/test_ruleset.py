@@ -62,6 +62,7 @@ def test_another_text_has_another_version(monkeypatch: pytest.MonkeyPatch) -> No
     before = ruleset.signature("ip")[0]
     monkeypatch.setattr(ruleset, "_RULES_IP", ruleset._RULES_IP.replace("counter drop", "drop", 1))
     after = ruleset.signature("ip")[0]
+    assert ruleset.version("ip") in after - before
     (old,), (new,) = before - after, after - before
     assert old.startswith("version-") and new.startswith("version-")
 
