@@ -53,7 +53,9 @@ def on_fake() -> Iterator[None]:
         yield
 
 
-same_patches_for_all = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_patches_for_all = settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @same_patches_for_all
