@@ -189,6 +189,13 @@ def test_an_internal_network_is_not_entered_from_outside(machine: Machine, outsi
     assert not is_reached(outside, "10.1.0.2", web)
 
 
+def test_an_internal_network_is_not_entered_from_the_network_next_to_it(machine: Machine) -> None:
+    inside = Lan(machine, "br0", "10.1.0.0/24", internal=True).build().sandbox("inside", 2)
+    client = Lan(machine, "br1", "10.2.0.0/24").build().sandbox("client", 2)
+    assert not is_reached(client, "10.1.0.2", inside)
+    assert machine.dropped("into an internal network") == 1
+
+
 # ---------------------------------------------------------------------- what comes from outside, or pretends to
 
 

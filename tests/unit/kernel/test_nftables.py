@@ -54,6 +54,7 @@ hostile = st.one_of(
         ]
     ),
     st.sampled_from(["br0", "10.0.0.1", "10.0.0.0/8", "80", "tcp", "accept", "ip", "::1"]),
+    st.text('"\\;{}#$\x01a', min_size=1, max_size=15),
     st.from_regex(r"[\"'{};#\n\\$ a-z0-9./-]{1,20}", fullmatch=True),
 )
 
@@ -77,6 +78,9 @@ def test_nothing_unchecked_gets_into_a_rule(container: ruleset.Container, data: 
     [
         Element("ip", "bridges", ('br0" }; flush ruleset #',)),
         Element("ip", "bridges", ("",)),
+        Element("ip", "bridges", ('a"b',)),
+        Element("ip", "bridges", ("a\\b",)),
+        Element("ip", "bridges", ("a\x01b",)),
         Element("ip", "bridges", ("a" * 16,)),
         Element("ip", "bridges", ("a/b",)),
         Element("ip", "ports", ("tcp", "0"), ("10.0.0.2", "80")),

@@ -85,6 +85,15 @@ def test_an_isolated_port_is_isolated_before_it_comes_up() -> None:
     assert "bridge link set dev veth0 isolated on" not in commands(VETH)
 
 
+def test_a_bridge_is_made_and_marked_and_its_mtu_set_by_itself() -> None:
+    """An MTU that a bridge is made with gives way to 1,500 when the last port leaves."""
+    assert commands(Bridge("br0", "02:00:00:00:00:01", 1400, "netengine-br-1")) == [
+        "ip link add br0 address 02:00:00:00:00:01 group 28261 type bridge stp_state 0 forward_delay 0",
+        "ip link property add dev br0 altname netengine-br-1",
+        "ip link set br0 mtu 1400 up",
+    ]
+
+
 def test_the_cable_is_laid_in_one_command() -> None:
     assert commands(VETH)[0] == (
         "ip link add veth0 mtu 1400 group 28261 master br0 type veth "
