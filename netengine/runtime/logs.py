@@ -86,8 +86,9 @@ def tail_offset(file: BinaryIO, lines: int) -> int:
             offset -= 1
         after = records[0]
         if len(after) > 4 * _BLOCK:  # not a log of ours
-            break
-    return position
+            return position
+    # The very first record has nothing before it that would have shown where it begins.
+    return len(after) + 1 if _full(after) and found == lines else 0
 
 
 def _full(record: bytes) -> bool:

@@ -70,6 +70,8 @@ _PEER = re.compile(r"@if(\d+)")
 _NAME_PORT = re.compile(r"(?<=127\.0\.0\.11:)\d+|(?<=dport set )\d+|(?<=sport )\d+(?= notrack)")
 _ELEMENTS = re.compile(r"elements = \{ ([^}]*) \}")
 _NEXT_ELEMENT = ",\n\t\t\t     "
+# A bridge without ports is UNKNOWN until the kernel's link watch has looked at it, a moment later.
+_IDLE_BRIDGE = re.compile(r"^((?:docker0|br-[0-9a-f]{12}) +)UNKNOWN(.*?)(<BROADCAST,MULTICAST,UP>)? *$", re.M)
 _AGE = re.compile(r"\b(?:Less than a second|\d+ seconds?)\b")
 
 
@@ -90,6 +92,7 @@ class Stable:
         text = _PEER.sub(lambda m: f"@if{self._number('peer', m[1]) + 3}", text)
         text = _NAME_PORT.sub(lambda m: str(40001 + self._number("name port", m[0])), text)
         text = _AGE.sub("2 seconds", text)
+        text = _IDLE_BRIDGE.sub(_settled, text)
         return _ELEMENTS.sub(_sorted_elements, text)
 
     def _number(self, kind: str, value: str) -> int:
@@ -99,6 +102,11 @@ class Stable:
 
     def _value(self, kind: str, value: str) -> str:
         return hashlib.sha256(f"{kind} {self._number(kind, value)}".encode()).hexdigest()
+
+
+def _settled(match: re.Match[str]) -> str:
+    flags = "<NO-CARRIER,BROADCAST,MULTICAST,UP>" if match[3] else ""
+    return f"{match[1]}DOWN   {match[2]}{flags}"
 
 
 def _as_mac(digits: str) -> str:
