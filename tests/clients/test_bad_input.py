@@ -430,7 +430,6 @@ def test_a_killed_docker_run_leaves_the_container_running_or_removed(lab: Lab, d
     assert process.popen.stdout.readline() == b"ready\n"
     process.stop()
 
-
     def running_or_removed() -> bool:
         answer = lab.api("GET", "/containers/web/json")  # it may go between two questions
         return answer.status == 404 or bool(answer.json["State"]["Running"])

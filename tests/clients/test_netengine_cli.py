@@ -2,8 +2,6 @@
 
 import json
 import re
-import statistics
-import time
 
 import pytest
 
