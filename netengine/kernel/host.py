@@ -53,8 +53,8 @@ class Kernel:
         self.conntrack: Conntrack | None = None
         self.sockets: dict[str, NetlinkSocket] = {}
         self.held: dict[HostPort, socket.socket | None] = {}
-        self.graves = False
-        """Whether links wait to be deleted: see `reap`."""
+        self.graves: list[object] = []
+        """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
         self.name_sockets: dict[str, list[socket.socket]] = {}
 
     def open(self) -> None:
@@ -68,7 +68,7 @@ class Kernel:
 
     def reap(self) -> None:
         """Delete the links that were taken out of use. Takes the kernel some 20 ms, however many they are."""
-        self.graves = False
+        self.graves.clear()
         self.remove(HOST, [("delete links out of use", messages.graves_delete())])
 
     def close(self) -> None:

@@ -250,7 +250,7 @@ def _delete_name_services(kernel: Kernel, resources: list[NameService]) -> None:
         kernel.close_name_sockets(r.ns)
         if namespaces.is_alive(kernel.ns_path(r.ns)):
             with kernel.inside(r.ns):
-                nameservice.remove_rules()
+                kernel.graves.append(nameservice.remove_rules())
 
 
 def _delete_namespaces(kernel: Kernel, resources: list[Namespace]) -> None:
@@ -279,7 +279,7 @@ def _delete_veths(kernel: Kernel, resources: list[Veth]) -> None:
     for r in resources:
         try:
             kernel.execute(HOST, messages.link_bury(kernel.index(HOST, r.name), f"x{r.name}"[:15]))
-            kernel.graves = True
+            kernel.graves.append(r.name)
             if kernel.has_namespace(r.ns):
                 kernel.execute(r.ns, messages.link_bury(kernel.index(r.ns, r.peer), f"x{r.name}"[:15]))
         except OSError as e:
