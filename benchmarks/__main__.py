@@ -41,7 +41,7 @@ def _page(attaching: list[str], starting: list[str], missing: list[str], rounds:
         "",
         "netengine's figure is a whole API call, connection and answer included. The others are the processes that their users "
         "run.",
-        "A detached link of netengine's is out of use when the call answers; the kernel deletes it later, together with others.",
+        "A link that netengine detaches is out of use when the call answers; the kernel deletes it later, with others.",
         "",
         *attaching,
         "",
