@@ -9,6 +9,7 @@ from aiohttp import web
 from netengine.api import wire
 from netengine.api.http import body_object, boolean, decode, engine_of, filters, matches_labels, reply, version_of
 from netengine.engine import Engine
+from netengine.engine.core import moment_of
 from netengine.engine.requests import ConnectRequest, DisconnectRequest, NetworkRequest
 from netengine.errors import Invalid, NotFound
 from netengine.model import Network
@@ -114,7 +115,7 @@ def prunable(created: str, labels: dict[str, str], wanted: dict[str, list[str]])
 
 def _before(created: str, until: str) -> bool:
     """Whether a time is before `until`: seconds since the epoch, RFC 3339, or a duration ago such as 10m."""
-    at = datetime.fromisoformat(created[:26] + "+00:00").timestamp()
+    at = moment_of(created).timestamp()
     try:
         return at < float(until)
     except ValueError:

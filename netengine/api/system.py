@@ -6,7 +6,6 @@ import os
 import platform
 import socket
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +27,7 @@ from netengine.api.http import (
 from netengine.drivers import DRIVERS
 from netengine.engine import Engine
 from netengine.engine.checkup import Diagnosis
+from netengine.engine.core import now
 from netengine.engine.events import Event
 from netengine.engine.sandbox import needs_names
 from netengine.errors import Conflict, Invalid
@@ -102,7 +102,7 @@ async def info(request: web.Request) -> web.Response:
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 0,
             "NEventsListener": 0,
-            "SystemTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z",
+            "SystemTime": now(),
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",

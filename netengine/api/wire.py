@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from netengine.engine import Engine
+from netengine.engine.core import moment_of
 from netengine.engine.files import hostname_of
 from netengine.engine.spec import words
 from netengine.model import Attachment, Container, Endpoint, Network
@@ -247,7 +248,7 @@ def summary(engine: Engine, container: Container, version: tuple[int, int]) -> J
         "Image": container.image,
         "ImageID": container.image_id,
         "Command": shlex.join(args),
-        "Created": int(_time(container.created).timestamp()),
+        "Created": int(moment_of(container.created).timestamp()),
         "Ports": ports(container),
         "Labels": container.config.labels or {},
         "State": container.state.status,
@@ -273,13 +274,9 @@ def ports(container: Container) -> list[Json]:
     return published
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text[:26] + "+00:00")
-
-
 def _ago(text: str) -> str:
     """How long ago, in Docker's words."""
-    seconds = int((datetime.now(UTC) - _time(text)).total_seconds())
+    seconds = int((datetime.now(UTC) - moment_of(text)).total_seconds())
     if seconds < 1:
         return "Less than a second"
     if seconds == 1:

@@ -47,7 +47,17 @@ def new_id() -> str:
 
 def now() -> str:
     """The time in RFC 3339 with nanoseconds, UTC."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+    return stamp(datetime.now(UTC))
+
+
+def stamp(at: datetime) -> str:
+    """A time in RFC 3339 with nanoseconds, UTC: the form in which the model keeps it."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+
+
+def moment_of(text: str) -> datetime:
+    """The time that `stamp` wrote, to the microsecond."""
+    return datetime.fromisoformat(text[:26] + "+00:00")
 
 
 @dataclass
@@ -104,6 +114,12 @@ class Core:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("in the background: %s", error, exc_info=error)
+
+    def publish_network(self, action: str, network: Network, container: Container) -> None:
+        """The event that a container came to a network or left it."""
+        self.events.publish(
+            "network", action, network.id, container=container.id, name=network.name, type=network.driver
+        )
 
     async def close(self) -> None:
         """Stop background work and let go of the kernel's sockets; networks and containers stay as they are."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from netengine.engine import sandbox, spec
-from netengine.engine.core import Core, Operation, now
+from netengine.engine.core import Core, Operation, moment_of, now, stamp
 from netengine.engine.files import EtcFiles
 from netengine.engine.names import Names
 from netengine.errors import Conflict, Invalid, KernelRefused, NetengineError
@@ -108,7 +108,7 @@ class Lifecycle:
             await operation.apply(sandbox.render(core.state, container))
         await self._names.opened(container)
         for network in self._networks(container):
-            self._publish_network("connect", network, container)
+            self._core.publish_network("connect", network, container)
 
     async def _start_process(self, container: Container) -> int:
         core = self._core
@@ -155,7 +155,7 @@ class Lifecycle:
         state = container.state
         state.status, state.pid = "exited", 0
         state.exit_code, state.oom_killed = status.code, status.oom_killed
-        state.finished_at = f"{status.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+        state.finished_at = stamp(status.finished_at)
         try:
             await self._close_sandbox(container)
         finally:
@@ -179,7 +179,7 @@ class Lifecycle:
             operation.finish()
             await operation.apply((), rendered)
         for network in networks:
-            self._publish_network("disconnect", network, container)
+            self._core.publish_network("disconnect", network, container)
 
     def _empty(self, operation: Operation, container: Container) -> None:
         for network_id in list(container.endpoints):
@@ -311,11 +311,6 @@ class Lifecycle:
         attributes = (container.config.labels or {}) | {"image": container.image, "name": container.name} | more
         self._core.events.publish("container", action, container.id, **attributes)
 
-    def _publish_network(self, action: str, network: Network, container: Container) -> None:
-        self._core.events.publish(
-            "network", action, network.id, container=container.id, name=network.name, type=network.driver
-        )
-
     def _networks(self, container: Container) -> list[Network]:
         return [self._core.state.networks[n] for n in container.endpoints if n in self._core.state.networks]
 
@@ -329,10 +324,7 @@ def exit_code_of(error: NetengineError) -> int:
 
 
 def _seconds_between(start: str, end: str) -> float:
-    def parse(text: str) -> datetime:
-        return datetime.fromisoformat(text[:26] + "+00:00")
-
-    return (parse(end) - parse(start)).total_seconds() if start and end else 0.0
+    return (moment_of(end) - moment_of(start)).total_seconds() if start and end else 0.0
 
 
 def signal_number(text: str) -> int:

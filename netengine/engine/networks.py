@@ -197,7 +197,7 @@ class Networks:
         if endpoint is not None:
             await self._names.opened(container)
             self._changed(container)
-            self._publish("connect", network, container)
+            core.publish_network("connect", network, container)
 
     async def disconnect(self, reference: str, container_reference: str, force: bool) -> None:
         core = self._core
@@ -222,12 +222,7 @@ class Networks:
         if endpoint is not None:
             await self._names.left(container, network, endpoint.id)
             self._changed(container)
-            self._publish("disconnect", network, container)
-
-    def _publish(self, action: str, network: Network, container: Container) -> None:
-        self._core.events.publish(
-            "network", action, network.id, container=container.id, name=network.name, type=network.driver
-        )
+            core.publish_network("disconnect", network, container)
 
     # -- what a network looks like ------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
 from netengine.engine import reconcile, sandbox
 from netengine.engine.containers import Containers
-from netengine.engine.core import Core, new_id, now
+from netengine.engine.core import Core, new_id, now, stamp
 from netengine.engine.files import EtcFiles
 from netengine.engine.networks import DEFAULT_MTU, Networks
 from netengine.errors import NetengineError, NotFound
@@ -219,7 +219,7 @@ class Recovery:
         state.status, state.pid = "exited", 0
         if status is not None:
             state.exit_code, state.oom_killed = status.code, status.oom_killed
-            state.finished_at = f"{status.finished_at:%Y-%m-%dT%H:%M:%S.%f}000Z"
+            state.finished_at = stamp(status.finished_at)
         else:
             state.exit_code, state.finished_at = 255, now()
 
