@@ -15,7 +15,8 @@ JsonDict = dict[str, Any]
 
 
 class Subnet(msgspec.Struct, kw_only=True):
-    """One address pool of a network, every value decided: `subnet` and `ip_range` in CIDR, `gateway` "" for none."""
+    """One address pool of a network, of either family, every value decided: `subnet` and `ip_range` in CIDR, `gateway` ""
+    for none."""
 
     subnet: str
     ip_range: str = ""
@@ -77,7 +78,8 @@ class PublishedPort(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Endpoint(msgspec.Struct, kw_only=True):
-    """A live connection of a sandbox to a network. `address` is in CIDR; `link` is the interface in the sandbox."""
+    """A live connection of a sandbox to a network. `address` (IPv4) and `address6` are in CIDR, the gateways are plain
+    addresses, each "" for none; `link` is the interface in the sandbox."""
 
     id: str
     network_id: str
@@ -85,14 +87,21 @@ class Endpoint(msgspec.Struct, kw_only=True):
     sandbox_id: str
     address: str = ""
     gateway: str = ""
+    address6: str = ""
+    gateway6: str = ""
     mac: str = ""
     link: str = ""
     host_link: str = ""
 
     @property
     def ip(self) -> str:
-        """The address without its prefix length."""
+        """The IPv4 address without its prefix length."""
         return self.address.partition("/")[0]
+
+    @property
+    def ip6(self) -> str:
+        """The IPv6 address without its prefix length."""
+        return self.address6.partition("/")[0]
 
 
 class IpamWish(msgspec.Struct, kw_only=True):
@@ -133,6 +142,9 @@ class Attachment(msgspec.Struct, kw_only=True):
     driver_opts: dict[str, str] = field(default_factory=dict)
     gw_priority: int = 0
     ip: str = ""
+    ip6: str = ""
+    link_local_ips: list[str] = field(default_factory=list)
+    """More addresses, of either family's link-local range, without a prefix length."""
     mac: str = ""
 
 

@@ -15,9 +15,11 @@ class EndpointContext:
     """What an endpoint's resources depend on besides the endpoint: its place in the sandbox."""
 
     is_gateway: bool
-    """Whether the sandbox's default route goes through this endpoint."""
+    """Whether the sandbox's IPv4 default route goes through this endpoint."""
     ports: tuple[PublishedPort, ...] = ()
     """Ports published through this endpoint."""
+    is_gateway6: bool = False
+    """Whether the sandbox's IPv6 default route goes through this endpoint."""
 
 
 class Driver(Protocol):
