@@ -6,6 +6,7 @@ changed here. Runs on the kernel thread.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Iterable
@@ -244,37 +245,50 @@ def _observe_tables(kernel: Kernel, out: set[Resource]) -> None:
 def host_routes(kernel: Kernel) -> list[Prefix]:
     """Destinations that the host reaches by links that are not ours, the default route aside."""
     sock = kernel.socket_in(HOST)
-    ours = {link["index"] for link in sock.dump(messages.links_dump()) if link.get_attr("IFLA_GROUP") == MARK_GROUP}
+    ours: dict[int, bool] = {}
     out: list[Prefix] = []
     for message in sock.dump(messages.routes_dump()):
-        destination = message.get_attr("RTA_DST")
-        if not destination or message.get_attr("RTA_TABLE") != 254 or message.get_attr("RTA_OIF") in ours:
+        destination, index = message.get_attr("RTA_DST"), message.get_attr("RTA_OIF") or 0
+        if not destination or message.get_attr("RTA_TABLE") != 254:
             continue
-        out.append(ip_network(f"{destination}/{message['dst_len']}", strict=False))
+        if index not in ours:
+            # Asked one by one: a host has few links with routes of their own, and may have a thousand without.
+            link = _link(kernel, index=index) if index else None
+            ours[index] = link is not None and link.get_attr("IFLA_GROUP") == MARK_GROUP
+        if not ours[index]:
+            out.append(ip_network(f"{destination}/{message['dst_len']}", strict=False))
     return out
 
 
 def find_link(kernel: Kernel, name: str) -> Link | None:
     """The host's link of that name, whoever owns it."""
-    sock = kernel.socket_in(HOST)
-    for link in sock.dump(messages.links_dump()):
-        if link.get_attr("IFLA_IFNAME") != name:
-            continue
-        info = link.get_attr("IFLA_LINKINFO")
-        addresses = tuple(
-            ip_interface(f"{a.get_attr('IFA_LOCAL') or a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
-            for a in sock.dump(messages.addresses_dump())
-            if a["index"] == link["index"]
-        )
-        return Link(
-            name=name,
-            index=link["index"],
-            kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
-            mtu=link.get_attr("IFLA_MTU"),
-            ours=link.get_attr("IFLA_GROUP") == MARK_GROUP,
-            addresses=addresses,
-        )
-    return None
+    link = _link(kernel, name=name)
+    if link is None:
+        return None
+    info = link.get_attr("IFLA_LINKINFO")
+    addresses = tuple(
+        ip_interface(f"{a.get_attr('IFA_LOCAL') or a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
+        for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
+        if a["index"] == link["index"]
+    )
+    return Link(
+        name=link.get_attr("IFLA_IFNAME"),
+        index=link["index"],
+        kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
+        mtu=link.get_attr("IFLA_MTU"),
+        ours=link.get_attr("IFLA_GROUP") == MARK_GROUP,
+        addresses=addresses,
+    )
+
+
+def _link(kernel: Kernel, **which: Any) -> Any:
+    """What the kernel says of one link of the host, by its `name` or `index`; None when there is none."""
+    try:
+        return kernel.socket_in(HOST).ask("look at a link", messages.link_get(**which))
+    except OSError as e:
+        if e.errno in (errno.ENODEV, errno.ERANGE, errno.EINVAL):  # the last two for a name that no link can have
+            return None
+        raise
 
 
 def host_addresses(kernel: Kernel) -> list[str]:
