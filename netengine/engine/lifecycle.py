@@ -41,6 +41,7 @@ class Lifecycle:
         self._locks: dict[str, asyncio.Lock] = {}
         self._early: dict[str, list[asyncio.Future[Stream]]] = {}
         self._waiters: dict[str, list[tuple[str, asyncio.Future[int]]]] = {}
+        self._ending: set[str] = set()  # whose process is gone and whose sandbox is being taken down
         self._delay: dict[str, float] = {}
 
     @asynccontextmanager
@@ -156,9 +157,11 @@ class Lifecycle:
         state.status, state.pid = "exited", 0
         state.exit_code, state.oom_killed = status.code, status.oom_killed
         state.finished_at = stamp(status.finished_at)
+        self._ending.add(container.id)
         try:
             await self._close_sandbox(container)
         finally:
+            self._ending.discard(container.id)
             self.publish(container, "die", exitCode=str(status.code))
             self.settle(container, "exited", status.code)
         if container.host_config.auto_remove and not self._will_restart(container):
@@ -267,9 +270,13 @@ class Lifecycle:
     # -- those who wait -----------------------------------------------------------------------------------------------
 
     def when(self, container: Container, condition: str) -> asyncio.Future[int]:
-        """A future of the exit code: at the `next-exit`, when `not-running`, or when `removed`."""
+        """A future of the exit code: at the `next-exit`, when `not-running`, or when `removed`.
+
+        A container has ended when its address and ports are free, not as soon as its process is gone.
+        """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if condition == "not-running" and not container.running and container.state.status != "created":
+        over = not container.running and container.id not in self._ending
+        if condition == "not-running" and over and container.state.status != "created":
             future.set_result(container.state.exit_code)
         elif condition == "not-running" and container.state.status == "created":
             future.set_result(0)

@@ -44,7 +44,8 @@ class Container:
 
     def _attach(self, request):
         request.connection.sendall(self.engine.upgraded(self.kind))
-        assert self.started.wait(DEADLINE)
+        if not self.started.wait(DEADLINE):
+            return  # the start was refused
         request.connection.sendall(self.output)
         while self.echo and (data := request.connection.recv(65536)):
             if data == b"\x04":
