@@ -51,6 +51,7 @@ MODULES: Mapping[str, str] = {
     "nft_fib": "nft_fib_ipv4",
     "nft_nat": "nft_chain_nat",
     "nft_masq": "nft_masq",
+    "nft_ipv6": "nft_fib_ipv6",
     "overlay": "overlay",
 }
 PROGRAMS: Mapping[str, tuple[str, str]] = {
@@ -174,6 +175,8 @@ def _feature(feature: str, words: str, facts: Facts) -> Finding:
         " (Debian: linux-image-amd64; Ubuntu's cloud kernels: linux-modules-extra-$(uname -r))"
     )
     what = f"the kernel lacks {feature} ({words})"
+    if feature == "nft_ipv6":
+        return Finding("warn", what, remedy, "IPv4; networks with IPv6 are refused")
     if feature == "overlay":
         return Finding("warn", what, remedy, "networks and sandboxes; no containers from images")
     if feature in trial.LINKS and not facts.bridge_wanted:

@@ -36,6 +36,12 @@ NFT_RULES: Mapping[str, str] = {
         " chain d { type nat hook prerouting priority -100; dnat ip to tcp dport map @m; }; }"
     ),
     "nft_masq": "table ip trial { chain e { type nat hook postrouting priority 100; masquerade; }; }",
+    "nft_ipv6": (
+        "table ip6 trial { map m { type inet_service : ipv6_addr . inet_service; };"
+        " chain f { type filter hook prerouting priority -300; fib daddr type local accept; };"
+        " chain g { type nat hook prerouting priority -100; dnat ip6 to tcp dport map @m; };"
+        " chain h { type nat hook postrouting priority 100; masquerade; }; }"
+    ),
 }
 LINKS = ("bridge", "veth")
 

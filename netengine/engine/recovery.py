@@ -76,6 +76,8 @@ class Recovery:
         """Turn forwarding on if that is wanted, saying so; what was not forwarded before is not forwarded afterwards."""
         core = self._core
         base: set[Resource] = {Table("ip")}
+        if await core.on_kernel(core.kernel.has_ipv6):
+            base.add(Table("ip6"))
         if core.config.ip_forward:
             strangers = Element("ip", "strangers", ("ip",), ("drop",))
             base.add(Sysctl(HOST, _FORWARDING, "1"))
@@ -259,7 +261,12 @@ class Recovery:
             return "container", container, sandbox.render(state, container)
         rendered = DRIVERS[network.driver].render_network(network)
         # The elements of a network live in the constant rules, which every network has in common.
-        return "network", network, rendered | {r for r in self._core.base if rendered and isinstance(r, Table)}
+        families = {r.family for r in rendered if isinstance(r, Element)}
+        return (
+            "network",
+            network,
+            rendered | {r for r in self._core.base if isinstance(r, Table) and r.family in families},
+        )
 
     async def _hold_ports(self) -> None:
         """Bind the host ports again. One that somebody took meanwhile is given up, and said so."""

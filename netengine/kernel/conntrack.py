@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.resources import Family
 
 _NETLINK_NETFILTER = 12
 _GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE
@@ -24,7 +25,10 @@ _TUPLE_PROTO, _PROTO_NUM, _PROTO_DST_PORT = 2, 1, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 _BY_PROTO_NUM, _BY_DST_PORT = 1 << 3, 1 << 5  # CTA_FILTER_FLAG, kernel 5.8 and newer; older ones list everything
 _HEADER = struct.Struct("=IHHII")
-_NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_NFGENMSG: Mapping[Family, bytes] = {
+    "ip": struct.pack("=BBH", socket.AF_INET, 0, 0),
+    "ip6": struct.pack("=BBH", socket.AF_INET6, 0, 0),
+}
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -61,16 +65,16 @@ class Conntrack:
     def close(self) -> None:
         self._socket.close()
 
-    def forget_udp(self, ports: Iterable[int]) -> int:
+    def forget_udp(self, ports: Iterable[int], family: Family = "ip") -> int:
         """Delete the tracked flows whose first datagram went to one of these UDP ports; answer how many there were."""
-        doomed = self._flows_to(set(ports))
+        doomed = self._flows_to(set(ports), family)
         for tuple_, identity in doomed:
             body = _attribute(_TUPLE_ORIG | _NESTED, tuple_) + (_attribute(_ID, identity) if identity else b"")
-            for _ in self._ask(_DELETE, _REQUEST | _ACK, body):
+            for _ in self._ask(_DELETE, _REQUEST | _ACK, body, family):
                 pass
         return len(doomed)
 
-    def _flows_to(self, ports: set[int]) -> list[tuple[bytes, bytes]]:
+    def _flows_to(self, ports: set[int], family: Family) -> list[tuple[bytes, bytes]]:
         """One listing whatever the number of ports: each walks the whole hash table, 10 ms of it on an idle host."""
         proto = _attribute(_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
         flags = _BY_PROTO_NUM
@@ -81,7 +85,7 @@ class Conntrack:
         wanted += _attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
         body = _attribute(_TUPLE_ORIG | _NESTED, _attribute(_TUPLE_PROTO | _NESTED, proto))
         out = []
-        for entry in self._ask(_GET, _REQUEST | _DUMP, body + _attribute(_FILTER | _NESTED, wanted)):
+        for entry in self._ask(_GET, _REQUEST | _DUMP, body + _attribute(_FILTER | _NESTED, wanted), family):
             found = dict(_attributes(entry))
             tuple_ = found.get(_TUPLE_ORIG, b"")
             protocol, port = _destination(tuple_)
@@ -89,11 +93,12 @@ class Conntrack:
                 out.append((tuple_, found.get(_ID, b"")))
         return out
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
+    def _ask(self, kind: int, flags: int, body: bytes, family: Family) -> list[bytes]:
         """The attributes of each message of the answer. A flow that is gone already is no error."""
         self._sequence += 1
-        length = _HEADER.size + len(_NFGENMSG) + len(body)
-        self._socket.send(_HEADER.pack(length, kind, flags, self._sequence, 0) + _NFGENMSG + body)
+        head = _NFGENMSG[family]
+        length = _HEADER.size + len(head) + len(body)
+        self._socket.send(_HEADER.pack(length, kind, flags, self._sequence, 0) + head + body)
         out: list[bytes] = []
         while True:
             data = self._socket.recv(1 << 18)
@@ -103,5 +108,5 @@ class Conntrack:
                 if sequence == self._sequence and answer in (_ERROR, _DONE):
                     return out
                 if sequence == self._sequence:
-                    out.append(data[offset + _HEADER.size + len(_NFGENMSG) : offset + size])
+                    out.append(data[offset + _HEADER.size + len(head) : offset + size])
                 offset += (size + 3) & ~3

@@ -103,9 +103,9 @@ class Kernel:
         changed: list[Change] = []
         try:
             errors = self._delete(steps.delete)
-            for kind, group in groupby(steps.create, key=type):
+            for kind, group in kinds.batches(steps.create):
                 failpoints.reach(f"kernel: create {kind.__name__}")
-                kinds.CREATE[kind](self, list(group), made)
+                kinds.CREATE[kind](self, group, made)
             for change in steps.change:
                 failpoints.reach(f"kernel: change {type(change.new).__name__}")
                 changed.append(change)  # before it is tried: one that fails may have done a part
@@ -126,8 +126,8 @@ class Kernel:
         for problem in self._delete(plan((), made).delete):
             log.error("while undoing: %s", problem)
         try:
-            for kind, group in groupby(plan(deleted, ()).create, key=type):
-                kinds.CREATE[kind](self, list(group), [])
+            for kind, group in kinds.batches(plan(deleted, ()).create):
+                kinds.CREATE[kind](self, group, [])
         except (OSError, NetengineError) as e:
             log.error("while putting back what was removed: %s", e)
         for change in reversed(changed):
@@ -205,6 +205,10 @@ class Kernel:
         finally:
             os.close(fd)
         return True
+
+    def has_ipv6(self) -> bool:
+        """Whether the kernel speaks IPv6 and can filter and translate it. A link of it may still have IPv6 disabled."""
+        return Path("/proc/thread-self/net/if_inet6").exists() and self.nft.supports("ip6")
 
     @property
     def nft(self) -> Nft:

@@ -24,6 +24,7 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Family,
     HostPort,
     LinkUp,
     NameService,
@@ -80,10 +81,27 @@ def _create_namespaces(kernel: Kernel, resources: list[Namespace], made: list[Re
             os.close(fd)
 
 
-def _create_tables(kernel: Kernel, resources: list[Table], made: list[Resource]) -> None:
-    for r in resources:
-        kernel.nft.load(r)
-        made.append(r)
+def batches(resources: Iterable[Resource]) -> Iterator[tuple[type, list[Resource]]]:
+    """What is created at once, by kind, in the given order. The elements of a table that is made are made along with it, in
+    its transaction: rules without their elements would let nothing through, or everything."""
+    resources = list(resources)
+    tables = {r.family for r in resources if isinstance(r, Table)}
+    filling: list[Resource] = [r for r in resources if isinstance(r, Element) and r.family in tables]
+    rest = (r for r in resources if not (isinstance(r, Element) and r.family in tables))
+    for kind, group in groupby(rest, key=type):
+        together = list(group)
+        yield kind, together + filling if kind is Table else together
+
+
+def _create_tables(kernel: Kernel, resources: list[Table | Element], made: list[Resource]) -> None:
+    for table in resources:
+        if isinstance(table, Table):
+            elements = [r for r in resources if isinstance(r, Element) and r.family == table.family]
+            before = kernel.nft.load(table, elements)
+            made.append(table)
+            made.extend(elements)
+            # Flows of what was published before, by an earlier version say, go on as they are.
+            _forget_flows(kernel, [r for r in elements if r not in before])
 
 
 def _create_bridges(kernel: Kernel, resources: list[Bridge], made: list[Resource]) -> None:
@@ -179,9 +197,13 @@ def _create_elements(kernel: Kernel, resources: list[Element], made: list[Resour
 
 def _forget_flows(kernel: Kernel, resources: Iterable[Element]) -> None:
     """Flows to UDP ports that have just been published, or are no longer, are translated anew."""
-    ports = {int(r.parts[-1]) for r in resources if r.container in ("ports", "address-ports") and "udp" in r.parts}
-    if ports and kernel.conntrack is not None:
-        kernel.conntrack.forget_udp(ports)
+    ports: dict[Family, set[int]] = {}
+    for r in resources:
+        if r.container in ("ports", "address-ports") and "udp" in r.parts:
+            ports.setdefault(r.family, set()).add(int(r.parts[-1]))
+    for family, numbers in ports.items():
+        if kernel.conntrack is not None:
+            kernel.conntrack.forget_udp(numbers, family)
 
 
 def _create_aliases(kernel: Kernel, resources: list[NamespaceAlias], made: list[Resource]) -> None:

@@ -18,7 +18,7 @@ from nftables import Nftables
 
 from netengine.errors import KernelRefused
 from netengine.kernel import ruleset
-from netengine.kernel.resources import Element, Table
+from netengine.kernel.resources import Element, Family, Table
 
 _LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
 _PROTOCOLS = {"tcp", "udp", "sctp"}
@@ -27,13 +27,14 @@ _CHUNK = 2000
 """Elements in one command: libnftables' memory use grows faster than the number of elements."""
 
 
-def _part(kind: ruleset.Part, value: str) -> str:
+def _part(family: Family, kind: ruleset.Part, value: str) -> str:
     """The value as nft text. Raises ValueError for anything that is not of its kind: nothing unchecked becomes a rule."""
+    version = 4 if family == "ip" else 6
     match kind:
-        case "address":
-            return str(ip_address(value))
-        case "prefix":
-            return str(ip_network(value))
+        case "address" if (address := ip_address(value)).version == version:
+            return str(address)
+        case "prefix" if (prefix := ip_network(value)).version == version:
+            return str(prefix)
         case "port":
             if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
                 raise ValueError(f"not a port: {value!r}")
@@ -42,11 +43,11 @@ def _part(kind: ruleset.Part, value: str) -> str:
             return value
         case "verdict" if value in _VERDICTS:
             return value
-        case "ethertype" if value in ("ip", "ip6"):
+        case "ethertype" if value == family:
             return value
         case "link" if _LINK.fullmatch(value):
             return f'"{value}"'
-    raise ValueError(f"not a {kind}: {value!r}")
+    raise ValueError(f"not a {kind} of table {family}: {value!r}")
 
 
 def element_text(element: Element) -> str:
@@ -54,10 +55,14 @@ def element_text(element: Element) -> str:
     container = ruleset.container(element.container)
     if len(element.parts) != len(container.key) or len(element.value) != len(container.value):
         raise ValueError(f"{element} does not have the form of {container}")
-    out = " . ".join(_part(k, v) for k, v in zip(container.key, element.parts, strict=True))
+    out = _parts(element.family, container.key, element.parts)
     if element.value:
-        out += " : " + " . ".join(_part(k, v) for k, v in zip(container.value, element.value, strict=True))
+        out += " : " + _parts(element.family, container.value, element.value)
     return out
+
+
+def _parts(family: Family, kinds: tuple[ruleset.Part, ...], values: tuple[str, ...]) -> str:
+    return " . ".join(_part(family, kind, value) for kind, value in zip(kinds, values, strict=True))
 
 
 def commands(verb: Literal["add", "delete"], elements: Iterable[Element]) -> list[str]:
@@ -105,27 +110,43 @@ class Nft:
         objects: list[dict[str, Any]] = json.loads(output)["nftables"]
         return objects
 
-    def load(self, table: Table) -> None:
-        """Make the constant part of our table anew, in one transaction. The user's chain is kept, and a damaged table of this
-        very version is mended around whatever else a user has put into it: the sets of his rules must be in their table.
+    def load(self, table: Table, elements: Iterable[Element] = ()) -> set[Element]:
+        """Make the constant part of our table anew and fill it, in one transaction: no packet finds the rules without their
+        elements, or neither. Answers the elements that were in the table before.
 
-        A table of another version is replaced, so that none of its rules stays behind; unless the user's rules need what is
-        lost with it.
+        The user's chain is kept, and a damaged table of this very version is mended around whatever else a user has put into
+        it: the sets of his rules must be in their table. A table of another version is replaced, so that none of its rules
+        stays behind; unless the user's rules need what is lost with it.
         """
         objects = self.list_table(table.family) or []
+        filling = commands("add", elements)
         mended, anew = _mended(table, objects), self._anew(table)
         same = any(entry.get("chain", {}).get("name") == ruleset.version(table.family) for entry in objects)
         first, second = (mended, anew) if same else (anew, mended)
         try:
-            self.run(first)
+            self.run(first + filling)
         except KernelRefused:
-            self.run(second)
+            self.run(second + filling)
+        try:
+            return read_elements(objects, table.family)
+        except (KeyError, TypeError, ValueError):
+            return set()  # another version's, of another form
 
     def _anew(self, table: Table) -> list[str]:
         kept = self._user_rules(table.family)
         name = f"{table.family} {ruleset.TABLE}"
         lines = [f"add table {name}", f"delete table {name}", ruleset.text(table.family)]
         return lines + [f"add rule {name} {ruleset.USER_CHAIN} {rule}" for rule in kept]
+
+    def supports(self, family: Family) -> bool:
+        """Whether this kernel has rules and translation for that family: tried, and taken back, in one transaction."""
+        name = f"{family} {ruleset.TABLE}-trial"
+        chain = f"add chain {name} nat {{ type nat hook postrouting priority 0; }}"
+        try:
+            self.run([f"add table {name}", chain, f"delete table {name}"])
+        except KernelRefused:
+            return False
+        return True
 
     def unload(self, table: Table) -> None:
         # `add` first makes the deletion succeed where there is no table; `destroy` needs kernel 6.3.
@@ -156,7 +177,7 @@ def _mended(table: Table, objects: list[dict[str, Any]]) -> list[str]:
     return [*lines, ruleset.text(table.family)]
 
 
-def read_elements(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -> set[Element]:
+def read_elements(objects: list[dict[str, Any]], family: Family) -> set[Element]:
     """The elements in a listing of our table."""
     elements: set[Element] = set()
     for entry in objects:
@@ -167,7 +188,7 @@ def read_elements(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -
     return elements
 
 
-def is_intact(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -> bool:
+def is_intact(objects: list[dict[str, Any]], family: Family) -> bool:
     """Whether a listing of our table has every chain, set and map of this version, and every chain all its rules."""
     names, expected = ruleset.signature(family)
     present = {entry[kind]["name"] for entry in objects for kind in ("chain", "set", "map") if kind in entry}
@@ -175,14 +196,15 @@ def is_intact(objects: list[dict[str, Any]], family: Literal["ip", "ip6"]) -> bo
     return names <= present and all(counted[chain] == count for chain, count in expected.items())
 
 
-def _element(family: Literal["ip", "ip6"], name: str, item: Any, is_map: bool) -> Element:
+def _element(family: Family, name: str, item: Any, is_map: bool) -> Element:
     key, value = item if is_map else (item, None)
     if isinstance(key, dict) and "elem" in key:
         key = key["elem"]["val"]
     # A prefix that is one address is listed as an address.
     kinds = ruleset.container(name).key
     texts = zip(kinds, _texts(key), strict=True)
-    parts = tuple(f"{text}/32" if kind == "prefix" and not {"/", "-"} & set(text) else text for kind, text in texts)
+    one = f"/{ruleset.HOST_LENGTH[family]}"
+    parts = tuple(text + one if kind == "prefix" and not {"/", "-"} & set(text) else text for kind, text in texts)
     return Element(family, name, parts, _texts(value) if is_map else ())
 
 

@@ -34,6 +34,7 @@ from netengine.kernel.resources import (
     Table,
     Veth,
 )
+from netengine.kernel.ruleset import FAMILIES
 
 log = logging.getLogger(__name__)
 
@@ -232,11 +233,12 @@ def _observe_routes(kernel: Kernel, ns: str, names: dict[int, str], links: set[s
 
 
 def _observe_tables(kernel: Kernel, out: set[Resource]) -> None:
-    objects = kernel.nft.list_table("ip")
-    if objects is None or not is_intact(objects, "ip"):
-        return  # made anew as a whole, with all its elements
-    out.add(Table("ip"))
-    out |= read_elements(objects, "ip")
+    for family in FAMILIES:
+        objects = kernel.nft.list_table(family)
+        if objects is None or not is_intact(objects, family):
+            continue  # made anew as a whole, with all its elements
+        out.add(Table(family))
+        out |= read_elements(objects, family)
 
 
 # -- what is not ours -------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ ROUTE_PROTOCOL = 110
 """The routing protocol number (rtm_protocol) of every route that netengine adds: `ip route show proto 110`."""
 
 Protocol = Literal["tcp", "udp", "sctp"]
+Family = Literal["ip", "ip6"]
+"""nftables' names for IPv4 and IPv6."""
 Key = tuple[str, ...]
 
 
@@ -184,7 +186,7 @@ class NameService:
 class Table:
     """The constant part of our nftables table of one family: chains, rules, empty maps and sets (kernel/ruleset.py)."""
 
-    family: Literal["ip", "ip6"]
+    family: Family
 
     @property
     def key(self) -> Key:
@@ -198,7 +200,7 @@ class Element:
     `value` is empty for a set. A verdict is a value like ("accept",).
     """
 
-    family: Literal["ip", "ip6"]
+    family: Family
     container: str
     parts: tuple[str, ...]
     value: tuple[str, ...] = ()

@@ -1,15 +1,20 @@
 """The constant part of our nftables tables: every chain, every rule, and the empty sets and maps that they look things up in.
 
-This text is loaded once. Whatever changes at run time is an element of a set or map, so that a packet and an update both cost
-the same with one published port as with ten thousand. docs/ruleset.md explains each chain and is generated from the live
-kernel by a test.
+The tables of IPv4 and IPv6 are made from one text: chains, sets and maps have the same names in both, and what differs is a
+word or two (`_WORDS`). It is loaded once. Whatever changes at run time is an element of a set or map, so that a packet and an
+update both cost the same with one published port as with ten thousand. docs/ruleset.md explains each chain and is generated
+from the live kernel by a test.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from netengine.kernel.resources import Family
 
 TABLE = "netengine"
 """The name of our table in each family. No other table is ever read or written."""
@@ -18,6 +23,8 @@ USER_CHAIN = "user-forward"
 """The chain that belongs to the person who runs the machine: jumped to first, never flushed or changed by us."""
 
 VERSION_PREFIX = "version-"
+
+FAMILIES: tuple[Family, ...] = ("ip", "ip6")
 
 Part = Literal["address", "protocol", "port", "link", "verdict", "ethertype", "prefix"]
 
@@ -44,6 +51,12 @@ CONTAINERS: tuple[Container, ...] = (
     ),
     Container("masquerading", ("link",), (), "bridges whose packets leave the host under the host's address"),
     Container(
+        "sources",
+        ("link",),
+        ("address",),
+        "bridges whose packets leave the host under this address of it, and no other",
+    ),
+    Container(
         "pairs",
         ("link", "link"),
         ("verdict",),
@@ -56,6 +69,16 @@ CONTAINERS: tuple[Container, ...] = (
         "a bridge with its own subnet: a container reached a neighbour, or itself, through a port of the host",
     ),
     Container("subnets", ("prefix",), (), "subnets of our networks: reached from outside through published ports only"),
+    Container(
+        "trusted",
+        ("link", "prefix"),
+        (),
+        "an interface of the host with the subnet of a network that trusts it: published ports are reached directly",
+    ),
+    Container(
+        "unprotected", ("link",), (), "bridges into which everything is forwarded (gateway mode nat-unprotected)"
+    ),
+    Container("routed", ("link",), (), "bridges into which ICMP is forwarded (gateway mode routed)"),
     Container("ports", ("protocol", "port"), ("address", "port"), "ports published on every address of the host"),
     Container(
         "address-ports",
@@ -67,17 +90,23 @@ CONTAINERS: tuple[Container, ...] = (
         "published", ("address", "protocol", "port"), (), "container addresses and ports that a published port leads to"
     ),
     Container(
+        "open",
+        ("address", "protocol", "port"),
+        (),
+        "container addresses and ports that are reached directly (gateway mode routed, or allow-direct-routing)",
+    ),
+    Container(
         "strangers",
         ("ethertype",),
         ("verdict",),
-        "{ ip : drop } when netengine itself turned ip_forward on: what was not forwarded before is not forwarded now",
+        "drop when netengine itself turned forwarding on: what was not forwarded before is not forwarded now",
     ),
 )
 
 _BY_NAME = {c.name: c for c in CONTAINERS}
 NAMES = frozenset(_BY_NAME)
 
-_RULES_IP = """
+_RULES = """
     chain user-forward {
         comment "yours: jumped to before any rule of netengine; never changed by it"
     }
@@ -85,31 +114,37 @@ _RULES_IP = """
     chain raw-prerouting {
         type filter hook prerouting priority raw; policy accept;
         iifname "lo" accept
-        iifname @bridges ip daddr 127.0.0.0/8 counter drop comment "a container may not reach the host's loopback"
-        iifname @bridges ip saddr 127.0.0.0/8 counter drop comment "nor pretend to be it"
+        iifname @bridges IP daddr LOOPBACK counter drop comment "a container may not reach the host's loopback"
+        iifname @bridges IP saddr LOOPBACK counter drop comment "nor pretend to be it"
         iifname @bridges accept
-        ip daddr @subnets fib daddr type != local counter drop comment "direct access from outside to a container"
+        IP daddr @subnets fib daddr type != local goto direct-access
+    }
+
+    chain direct-access {
+        iifname . IP daddr @trusted accept
+        counter drop comment "direct access from outside to a container"
     }
 
     chain published-ports {
-        meta l4proto { tcp, udp, sctp } dnat ip to ip daddr . meta l4proto . th dport map @address-ports
-        meta l4proto { tcp, udp, sctp } dnat ip to meta l4proto . th dport map @ports
+        meta l4proto { tcp, udp, sctp } dnat IP to IP daddr . meta l4proto . th dport map @address-ports
+        meta l4proto { tcp, udp, sctp } dnat IP to meta l4proto . th dport map @ports
     }
 
     chain nat-prerouting {
         type nat hook prerouting priority dstnat; policy accept;
-        ip daddr != 127.0.0.0/8 fib daddr type local goto published-ports
+        FROM_OUTSIDE fib daddr type local goto published-ports
     }
 
     chain nat-output {
         type nat hook output priority -100; policy accept;
-        fib daddr type local goto published-ports
+        FROM_HERE fib daddr type local goto published-ports
     }
 
     chain nat-postrouting {
         type nat hook postrouting priority srcnat; policy accept;
-        oifname . ip saddr @hairpins ct status dnat masquerade comment "the answer must come back through the host"
-        ip saddr 127.0.0.0/8 oifname @bridges masquerade comment "a container cannot answer 127.0.0.1"
+        oifname . IP saddr @hairpins ct status dnat masquerade comment "the answer must come back through the host"
+        IP saddr LOOPBACK oifname @bridges masquerade comment "a container cannot answer the host's loopback"
+        oifname != @bridges snat IP to iifname map @sources
         iifname @masquerading oifname != @bridges masquerade
     }
 
@@ -120,22 +155,51 @@ _RULES_IP = """
         iifname . oifname vmap @pairs
         iifname @internal counter drop comment "out of an internal network"
         oifname @internal counter drop comment "into an internal network"
-        ct status dnat ip daddr . meta l4proto . th dport @published accept
-        oifname @bridges counter drop comment "not published"
+        ct status dnat IP daddr . meta l4proto . th dport @published accept
+        oifname @bridges goto into-a-network
         iifname @bridges accept
         meta protocol vmap @strangers
     }
+
+    chain into-a-network {
+        IP daddr . meta l4proto . th dport @open accept
+        oifname @unprotected accept
+        meta l4proto ICMP oifname @routed accept
+        iifname . IP daddr @trusted IP daddr . meta l4proto . th dport @published accept
+        counter drop comment "not published"
+    }
 """
 
+_WORDS: Mapping[Family, Mapping[str, str]] = {
+    "ip": {
+        "IP": "ip",
+        "ICMP": "icmp",
+        "LOOPBACK": "127.0.0.0/8",
+        "FROM_OUTSIDE": "ip daddr != 127.0.0.0/8",
+        "FROM_HERE": "",
+    },
+    # A packet between link-local addresses is never forwarded, and one from ::1 finds no way back: the kernel has no
+    # route_localnet for IPv6. Both reach the socket that holds the port, and so the relay.
+    "ip6": {
+        "IP": "ip6",
+        "ICMP": "ipv6-icmp",
+        "LOOPBACK": "::1",
+        "FROM_OUTSIDE": "ip6 saddr != fe80::/10",
+        "FROM_HERE": "ip6 daddr != ::1 ip6 saddr != fe80::/10",
+    },
+}
+"""What the words in capitals stand for in each family."""
+
 _TYPES: dict[Part, str] = {
-    "address": "ipv4_addr",
-    "prefix": "ipv4_addr",
     "protocol": "inet_proto",
     "port": "inet_service",
     "link": "ifname",
     "verdict": "verdict",
     "ethertype": "ether_type",
 }
+_ADDRESS_TYPE: Mapping[Family, str] = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
+HOST_LENGTH: Mapping[Family, int] = {"ip": 32, "ip6": 128}
+"""The prefix length of one address."""
 
 
 def container(name: str) -> Container:
@@ -143,19 +207,15 @@ def container(name: str) -> Container:
     return _BY_NAME[name]
 
 
-def text(family: Literal["ip", "ip6"]) -> str:
+def text(family: Family) -> str:
     """The table as nft reads it, with empty sets and maps."""
-    if family != "ip":
-        raise ValueError("there is no rule set for IPv6 yet")
     lines = [f"table {family} {TABLE} {{"]
     for c in CONTAINERS:
         kind = "map" if c.value else "set"
-        types = " . ".join(_TYPES[p] for p in c.key) + (
-            " : " + " . ".join(_TYPES[p] for p in c.value) if c.value else ""
-        )
+        types = " : ".join(" . ".join(_type(family, p) for p in side) for side in (c.key, c.value) if side)
         flags = " flags interval;" if "prefix" in c.key else ""
         lines.append(f"    {kind} {c.name} {{ type {types};{flags} }}")
-    body = "\n".join(lines) + "\n" + _RULES_IP
+    body = "\n".join(lines) + "\n" + _rules(family)
     return (
         body
         + f"""
@@ -167,12 +227,22 @@ def text(family: Literal["ip", "ip6"]) -> str:
     )
 
 
-def version(family: Literal["ip", "ip6"]) -> str:
+def _type(family: Family, part: Part) -> str:
+    return _ADDRESS_TYPE[family] if part in ("address", "prefix") else _TYPES[part]
+
+
+def _rules(family: Family) -> str:
+    words = _WORDS[family]
+    pattern = rf"\b({'|'.join(words)})\b( ?)"
+    return re.sub(pattern, lambda m: words[m[1]] and words[m[1]] + m[2], _RULES)
+
+
+def version(family: Family) -> str:
     """The name of the empty chain that tells this version of the rules from any other."""
     return next(name for name in signature(family)[0] if name.startswith(VERSION_PREFIX))
 
 
-def signature(family: Literal["ip", "ip6"]) -> tuple[frozenset[str], dict[str, int]]:
+def signature(family: Family) -> tuple[frozenset[str], dict[str, int]]:
     """The names of all chains, sets and maps of the table, and how many rules each chain of ours has."""
     names = {c.name for c in CONTAINERS}
     rules: dict[str, int] = {}

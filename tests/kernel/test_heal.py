@@ -166,7 +166,7 @@ def old_version(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A table that an older netengine loaded, with a chain that the rules of today do not have."""
     extra = "    chain of-old { type filter hook input priority 99; policy accept; counter; }\n"
     with monkeypatch.context() as older:
-        older.setattr(ruleset, "_RULES_IP", ruleset._RULES_IP + extra)
+        older.setattr(ruleset, "_RULES", ruleset._RULES + extra)
         machine.apply({Table("ip")})
     machine.built = frozenset({Table("ip")})
     return machine

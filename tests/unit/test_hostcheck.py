@@ -40,7 +40,7 @@ def test_every_feature_that_is_tried_names_the_module_that_brings_it() -> None:
     assert MODULES.keys() == {*trial.NFT_RULES, *trial.LINKS, "overlay"}
     for feature, module in MODULES.items():
         (finding,) = judge(Facts(failures={feature: "Operation not supported"}))
-        assert finding.level == ("warn" if feature == "overlay" else "fatal")
+        assert finding.level == ("warn" if feature in ("overlay", "nft_ipv6") else "fatal")
         assert f"modprobe {module}" in finding.remedy
         assert "Operation not supported" in finding.what
         assert finding.without

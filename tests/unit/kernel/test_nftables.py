@@ -16,6 +16,11 @@ PORT = Element("ip", "ports", ("tcp", "8080"), ("172.18.0.2", "80"))
 EXAMPLES = {
     "bridges": (Element("ip", "bridges", ("docker0",)), '"docker0"'),
     "internal": (Element("ip", "internal", ("br-1",)), '"br-1"'),
+    "sources": (Element("ip", "sources", ("br-1",), ("192.0.2.1",)), '"br-1" : 192.0.2.1'),
+    "trusted": (Element("ip", "trusted", ("eth0", "172.18.0.0/16")), '"eth0" . 172.18.0.0/16'),
+    "unprotected": (Element("ip", "unprotected", ("br-1",)), '"br-1"'),
+    "routed": (Element("ip", "routed", ("br-1",)), '"br-1"'),
+    "open": (Element("ip", "open", ("172.18.0.2", "tcp", "80")), "172.18.0.2 . tcp . 80"),
     "masquerading": (Element("ip", "masquerading", ("br-1",)), '"br-1"'),
     "pairs": (Element("ip", "pairs", ("br-1", "br-1"), ("accept",)), '"br-1" . "br-1" : accept'),
     "hairpins": (Element("ip", "hairpins", ("br-1", "172.18.0.0/16")), '"br-1" . 172.18.0.0/16'),
@@ -91,6 +96,11 @@ def test_nothing_unchecked_gets_into_a_rule(container: ruleset.Container, data: 
         Element("ip", "pairs", ("br0", "br1"), ("jump evil",)),
         Element("ip", "subnets", ("10.0.0.1/24",)),
         Element("ip", "strangers", ("arp",), ("drop",)),
+        Element("ip", "strangers", ("ip6",), ("drop",)),
+        Element("ip", "subnets", ("fd00::/64",)),
+        Element("ip6", "subnets", ("10.0.0.0/24",)),
+        Element("ip6", "ports", ("tcp", "80"), ("10.0.0.2", "80")),
+        Element("ip6", "subnets", ("fd00::1/64",)),
     ],
     ids=str,
 )
@@ -136,6 +146,11 @@ def test_many_elements_are_cut_into_several_commands(monkeypatch: pytest.MonkeyP
 LISTED = {
     "bridges": ["docker0"],
     "internal": ["br-1"],
+    "sources": [["br-1", "192.0.2.1"]],
+    "trusted": [{"concat": ["eth0", {"prefix": {"addr": "172.18.0.0", "len": 16}}]}],
+    "unprotected": ["br-1"],
+    "routed": ["br-1"],
+    "open": [{"concat": ["172.18.0.2", "tcp", 80]}],
     "masquerading": [{"elem": {"val": "br-1", "comment": "somebody's words"}}],
     "pairs": [[{"concat": ["br-1", "br-1"]}, {"accept": None}]],
     "hairpins": [{"concat": ["br-1", {"prefix": {"addr": "172.18.0.0", "len": 16}}]}],
@@ -154,6 +169,20 @@ def test_an_element_is_read_back_as_it_was_written(name: str) -> None:
     if name == "masquerading":
         expected = Element("ip", "masquerading", ("br-1",))
     assert read_elements([{kind: {"name": name, "elem": LISTED[name]}}], "ip") == {expected}
+
+
+def test_the_prefix_of_one_address_is_read_back_as_such_in_both_families() -> None:
+    assert read_elements([{"set": {"name": "subnets", "elem": ["10.0.0.1"]}}], "ip") == {
+        Element("ip", "subnets", ("10.0.0.1/32",))
+    }
+    assert read_elements([{"set": {"name": "subnets", "elem": ["fd00::1"]}}], "ip6") == {
+        Element("ip6", "subnets", ("fd00::1/128",))
+    }
+
+
+def test_an_ipv6_port_as_text() -> None:
+    element = Element("ip6", "address-ports", ("2001:DB8::1", "tcp", "80"), ("fd00::0:2", "8080"))
+    assert element_text(element) == "2001:db8::1 . tcp . 80 : fd00::2 . 8080"
 
 
 def test_sets_that_somebody_added_to_our_table_are_not_read() -> None:

@@ -1,4 +1,4 @@
-"""The constant rules as text: what every version of them must keep."""
+"""The constant rules as text: what every version of them must keep, in both families."""
 
 from __future__ import annotations
 
@@ -7,66 +7,99 @@ import re
 import pytest
 
 from netengine.kernel import ruleset
+from netengine.kernel.resources import Family
 
-TEXT = ruleset.text("ip")
+both = pytest.mark.parametrize("family", ruleset.FAMILIES)
 
 
-def chain(name: str) -> list[str]:
-    found = re.search(rf"chain {re.escape(name)} {{\n(.*?)\n    }}", TEXT, re.DOTALL)
+def chain(family: Family, name: str) -> list[str]:
+    found = re.search(rf"chain {re.escape(name)} {{\n(.*?)\n    }}", ruleset.text(family), re.DOTALL)
     assert found is not None
     return [line.strip() for line in found.group(1).splitlines()]
 
 
-def test_every_set_and_map_is_declared_and_looked_up() -> None:
+@both
+def test_every_set_and_map_is_declared_and_looked_up(family: Family) -> None:
+    text = ruleset.text(family)
     for name in ruleset.NAMES:
-        assert re.search(rf"^    (set|map) {name} {{", TEXT, re.MULTILINE), f"{name} is not declared"
-        assert f"@{name}" in TEXT, f"no rule looks {name} up"
+        assert re.search(rf"^    (set|map) {name} {{", text, re.MULTILINE), f"{name} is not declared"
+        assert f"@{name}" in text, f"no rule looks {name} up"
 
 
-def test_every_chain_accepts_by_default() -> None:
+@both
+def test_every_chain_accepts_by_default(family: Family) -> None:
     """A policy of drop would drop what is not ours when the rules are incomplete."""
-    hooks = [line for line in TEXT.splitlines() if " hook " in line]
+    hooks = [line for line in ruleset.text(family).splitlines() if " hook " in line]
     assert len(hooks) >= 4
     assert all(line.endswith("policy accept;") for line in hooks)
 
 
-def test_the_user_s_chain_comes_before_any_verdict_of_ours() -> None:
-    rules = [line for line in chain("filter-forward") if not line.startswith("type ")]
+@both
+def test_every_other_chain_is_led_to(family: Family) -> None:
+    text = ruleset.text(family)
+    for name in re.findall(r"^    chain (\S+) {", text, re.MULTILINE):
+        if not name.startswith(ruleset.VERSION_PREFIX) and " hook " not in chain(family, name)[0]:
+            assert re.search(rf"(jump|goto) {name}$", text, re.MULTILINE), f"nothing leads to {name}"
+
+
+@both
+def test_the_user_s_chain_comes_before_any_verdict_of_ours(family: Family) -> None:
+    rules = [line for line in chain(family, "filter-forward") if not line.startswith("type ")]
     assert rules[0] == f"jump {ruleset.USER_CHAIN}"
 
 
-def test_the_user_s_chain_is_empty() -> None:
-    assert [line for line in chain(ruleset.USER_CHAIN) if not line.startswith("comment ")] == []
+@both
+def test_the_user_s_chain_is_empty(family: Family) -> None:
+    assert [line for line in chain(family, ruleset.USER_CHAIN) if not line.startswith("comment ")] == []
 
 
-def test_the_rules_name_no_address_or_link_of_a_network() -> None:
-    """What is of one network is an element; only loopback is constant."""
-    rules = re.sub(r'comment "[^"]*"', "", TEXT)
-    assert set(re.findall(r"[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?", rules)) == {"127.0.0.0/8"}
+@pytest.mark.parametrize(("family", "constants"), [("ip", {"127.0.0.0/8"}), ("ip6", {"::1", "fe80::/10"})])
+def test_the_rules_name_no_address_or_link_of_a_network(family: Family, constants: set[str]) -> None:
+    """What is of one network is an element; only loopback and link-local addresses are constant."""
+    rules = re.sub(r'comment "[^"]*"', "", ruleset.text(family))
+    found = set(re.findall(r"[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?|(?<![\w-])[0-9a-f]*::[0-9a-f:]*(?:/[0-9]+)?", rules))
+    assert found == constants
     assert set(re.findall(r'[io]ifname "([^"]+)"', rules)) <= {"lo"}
 
 
-def test_the_signature_counts_the_rules_of_each_chain() -> None:
-    names, counts = ruleset.signature("ip")
+@both
+def test_the_signature_counts_the_rules_of_each_chain(family: Family) -> None:
+    names, counts = ruleset.signature(family)
     expected = {}
-    for name in re.findall(r"^    chain (\S+) {", TEXT, re.MULTILINE):
-        rules = [line for line in chain(name) if not line.startswith(("type ", "comment "))]
+    for name in re.findall(r"^    chain (\S+) {", ruleset.text(family), re.MULTILINE):
+        rules = [line for line in chain(family, name) if not line.startswith(("type ", "comment "))]
         expected[name] = len(rules)
     del expected[ruleset.USER_CHAIN]
     assert counts == expected
     assert names == ruleset.NAMES | set(expected) | {ruleset.USER_CHAIN}
 
 
-def test_another_text_has_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_another_text_has_another_version(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chain that names the version changes with any rule: an old table is not taken for a new one."""
-    before = ruleset.signature("ip")[0]
-    monkeypatch.setattr(ruleset, "_RULES_IP", ruleset._RULES_IP.replace("counter drop", "drop", 1))
-    after = ruleset.signature("ip")[0]
-    assert ruleset.version("ip") in after - before
+    before = ruleset.signature(family)[0]
+    monkeypatch.setattr(ruleset, "_RULES", ruleset._RULES.replace("counter drop", "drop", 1))
+    after = ruleset.signature(family)[0]
+    assert ruleset.version(family) in after - before
     (old,), (new,) = before - after, after - before
     assert old.startswith("version-") and new.startswith("version-")
 
 
-def test_there_is_no_rule_set_for_ipv6() -> None:
-    with pytest.raises(ValueError, match="IPv6"):
-        ruleset.text("ip6")
+def test_both_families_have_the_same_names_and_as_many_rules() -> None:
+    (names4, counts4), (names6, counts6) = (ruleset.signature(family) for family in ruleset.FAMILIES)
+    assert {n for n in names4 ^ names6 if not n.startswith(ruleset.VERSION_PREFIX)} == set()
+    versions = {ruleset.version("ip"), ruleset.version("ip6")}
+    assert {n: c for n, c in counts4.items() if n not in versions} == {
+        n: c for n, c in counts6.items() if n not in versions
+    }
+
+
+@both
+def test_no_word_of_the_common_text_is_left(family: Family) -> None:
+    rules = re.sub(r'comment "[^"]*"', "", ruleset.text(family))
+    assert re.findall(r"\b[A-Z][A-Z_]+\b", rules) == []
+
+
+def test_the_families_are_kept_apart() -> None:
+    assert not re.search(r"ip6|ipv6|::", ruleset.text("ip"))
+    assert not re.search(r"\bip [sd]addr|ipv4|127\.", ruleset.text("ip6"))
