@@ -92,6 +92,10 @@ class Endpoint(msgspec.Struct, kw_only=True):
     mac: str = ""
     link: str = ""
     host_link: str = ""
+    link_local: list[str] = field(default_factory=list)
+    """Further addresses from the link-local ranges, in CIDR."""
+    sysctls: dict[str, str] = field(default_factory=dict)
+    """Values that were asked for, by path, with IFNAME in place of the link's name."""
 
     @property
     def ip(self) -> str:

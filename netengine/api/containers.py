@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from netengine.api import stdcopy, unsupported, wire
+from netengine.api import compatibility, stdcopy, unsupported, wire
 from netengine.api.http import (
     body_object,
     boolean,
@@ -36,7 +36,6 @@ _FILTERS = (
 )  # fmt: skip
 _STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _PRUNE_FILTERS = ("until", "label", "label!")
-_SEVERAL_ENDPOINTS = (1, 44)
 
 
 def _container(request: web.Request) -> Container:
@@ -113,20 +112,9 @@ async def create(request: web.Request) -> web.Response:
     body = await body_object(request)
     warnings = unsupported.check(body)
     asked = decode(body, ContainerRequest)
-    _honour(asked, version_of(request))
+    warnings += compatibility.honour(asked, version_of(request))
     container, more = await engine_of(request).containers.create(request.query.get("name", ""), asked)
     return reply({"Id": container.id, "Warnings": warnings + more}, 201)
-
-
-def _honour(asked: ContainerRequest, version: tuple[int, int]) -> None:
-    """Rules of older API versions."""
-    endpoints = (asked.networking_config.endpoints_config or {}) if asked.networking_config else {}
-    if version < _SEVERAL_ENDPOINTS and len(endpoints) > 1:
-        raise Invalid("Container cannot be created with multiple network endpoints: " + ", ".join(sorted(endpoints)))
-    if version < (1, 48):
-        for settings in endpoints.values():
-            if settings is not None:
-                settings.gw_priority = 0
 
 
 async def start(request: web.Request) -> web.Response:

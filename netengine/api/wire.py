@@ -97,7 +97,7 @@ def endpoint_settings(engine: Engine, container: Container, wish: Attachment, ve
             aliases.append(container.id[:12])
     address, _, length = (live.address if live else "").partition("/")
     return {
-        "IPAMConfig": {"IPv4Address": wish.ip} if wish.ip else None,
+        "IPAMConfig": _ipam_wish(wish),
         "Links": wish.links or None,
         "Aliases": aliases or None,
         "MacAddress": live.mac if live else wish.mac,
@@ -113,6 +113,11 @@ def endpoint_settings(engine: Engine, container: Container, wish: Attachment, ve
         "GlobalIPv6PrefixLen": 0,
         "DNSNames": names or None,
     }
+
+
+def _ipam_wish(wish: Attachment) -> Json | None:
+    asked = {"IPv4Address": wish.ip, "IPv6Address": wish.ip6, "LinkLocalIPs": wish.link_local_ips}
+    return {name: value for name, value in asked.items() if value} or None
 
 
 def networks_of(engine: Engine, container: Container, version: tuple[int, int]) -> Json:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from netengine.drivers.base import EndpointContext
+from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
 from netengine.kernel.resources import (
     HOST,
@@ -50,8 +51,10 @@ class BridgeDriver:
     def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
         options = {_SHORT.get(key, key): value for key, value in network.options.items()}
         for key in options:
-            if key not in _KNOWN:
-                raise Invalid(f"unknown option {key!r} of driver bridge; known are {', '.join(_KNOWN)}")
+            if key not in _KNOWN and key not in NETWORK_OPTIONS:
+                raise Invalid(
+                    f"unknown option {key!r} of driver bridge; known are {', '.join(_KNOWN + NETWORK_OPTIONS)}"
+                )
         link = options.get(NAME, "") or f"br-{network.id[:12]}"
         if not _LINK_NAME.fullmatch(link):
             raise Invalid(

@@ -6,9 +6,10 @@ Pure but for reading the state: nothing is changed here.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, ip_interface
 
-from netengine.drivers import DRIVERS
+from netengine.drivers import DRIVERS, endpoint_options
 from netengine.engine import ports
 from netengine.engine.core import Core
 from netengine.engine.requests import NetworkRequest
@@ -16,6 +17,7 @@ from netengine.engine.sandbox import joins
 from netengine.engine.state import State
 from netengine.errors import Forbidden, Invalid, NotFound
 from netengine.ipam import parse_mac
+from netengine.kernel import sysctl
 from netengine.kernel.sysctl import path_of
 from netengine.model import Attachment, Container, ContainerConfig, EndpointSettings, HostConfig, Network
 
@@ -115,8 +117,7 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
     if ipam is not None:
         if ipam.ipv6_address:
             raise Invalid(f"cannot use address {ipam.ipv6_address}: IPv6 is not supported by this version of netengine")
-        if ipam.link_local_ips:
-            raise Invalid("link-local addresses are not supported by this version of netengine")
+        wish.link_local_ips = [_link_local(network, text) for text in ipam.link_local_ips or []]
         if ipam.ipv4_address:
             if not is_user_defined(network):
                 raise Invalid("user-specified IP address is supported on user-defined networks only")
@@ -130,14 +131,46 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
     if settings.aliases and not is_user_defined(network):
         raise Invalid("network-scoped aliases are only supported for user-defined networks")
     if settings.driver_opts:
-        raise Invalid(
-            f"unknown endpoint option {next(iter(settings.driver_opts))!r}: this version of netengine has none"
-        )
+        _driver_options(network, settings.driver_opts)
+        wish.driver_opts = settings.driver_opts
     if settings.mac_address:
         wish.mac = parse_mac(settings.mac_address)
     wish.aliases = list(settings.aliases or [])
     wish.links = [_link(link) for link in settings.links or []]
     return wish
+
+
+def _link_local(network: Network, text: str) -> str:
+    address = ip_interface(endpoint_options.link_local(text)).ip
+    if address.version == 6 and not network.enable_ipv6:
+        raise Invalid(f"cannot use link-local address {address}: network {network.name} has no IPv6")
+    return str(address)
+
+
+def _driver_options(network: Network, options: dict[str, str]) -> None:
+    if not DRIVERS[network.driver].has_addresses:
+        raise Invalid(
+            f"network {network.name} has no interface that endpoint option {next(iter(options))!r} could be for"
+        )
+    for path in endpoint_options.parse(options).sysctls:
+        # Every link is born with the values of `default`: what is not there will not be in a sandbox either.
+        model = path.replace("/IFNAME/", "/default/")
+        if path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")) and sysctl.read(model) is None:
+            raise Invalid(f"invalid sysctl {path.replace('/', '.')}: this kernel has no such value of an interface")
+
+
+def link_names(attachments: Iterable[Attachment], container: Container | None = None) -> None:
+    """That no two endpoints of a container are to have one interface name. Raises Invalid; Forbidden when a live endpoint has
+    got the name from netengine."""
+    seen: set[str] = set()
+    for wish in attachments:
+        name = endpoint_options.parse(wish.driver_opts).link
+        if name and name in seen:
+            raise Invalid(f"interface name {name} is asked for by two endpoints of one container; give each its own")
+        seen.add(name)
+        for network_id, endpoint in container.endpoints.items() if container else ():
+            if name and endpoint.link == name and network_id != wish.network_id:
+                raise Forbidden(f"container {container.name if container else ''} has an interface {name} already")
 
 
 def _link(text: str) -> str:

@@ -147,7 +147,9 @@ class Containers:
         if config.mac_address and not settings[main.id][1].mac_address:
             settings[main.id][1].mac_address = config.mac_address
         checks.endpoint_counts([network for network, _ in settings.values()])
-        return {key: checks.attachment(core, network, wish) for key, (network, wish) in settings.items()}
+        out = {key: checks.attachment(core, network, wish) for key, (network, wish) in settings.items()}
+        checks.link_names(out.values())
+        return out
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

@@ -18,13 +18,15 @@ from ipaddress import IPv4Address
 from typing import ParamSpec, TypeVar
 
 from netengine.config import Config
+from netengine.drivers import endpoint_options
 from netengine.engine.addresses import Addresses
+from netengine.engine.announcements import Announcements
 from netengine.engine.events import Events
 from netengine.engine.state import State
 from netengine.errors import NetengineError
 from netengine.kernel.host import Kernel
 from netengine.kernel.resources import HostPort, Protocol, Resource
-from netengine.model import Container, Network
+from netengine.model import Container, Endpoint, Network
 from netengine.runtime import ImageStore, Runtime
 from netengine.store import Intent, Store, Transaction
 
@@ -82,6 +84,7 @@ class Core:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.TimerHandle | None = None
         self._reap_by = 0.0
+        self._announcements = Announcements(self._announce_again)
 
     async def on_kernel(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function on the kernel thread."""
@@ -121,8 +124,17 @@ class Core:
             "network", action, network.id, container=container.id, name=network.name, type=network.driver
         )
 
+    def announce(self, network: Network, container: Container, endpoint: Endpoint) -> None:
+        """The first announcement of a new endpoint was the kernel's; see to those that follow it."""
+        times, interval = endpoint_options.announcements(network)
+        self._announcements.schedule(container, endpoint, times - 1, interval / 1000)
+
+    def _announce_again(self, links: list[tuple[str, str, str]]) -> None:
+        self.background(asyncio.create_task(self.on_kernel(self.kernel.announce, links), name="announce"))
+
     async def close(self) -> None:
         """Stop background work and let go of the kernel's sockets; networks and containers stay as they are."""
+        self._announcements.close()
         if self._reaper is not None:
             self._reaper.cancel()
         for task in list(self._tasks):

@@ -109,7 +109,8 @@ class Lifecycle:
             await operation.apply(sandbox.render(core.state, container))
         await self._names.opened(container)
         for network in self._networks(container):
-            self._core.publish_network("connect", network, container)
+            core.announce(network, container, container.endpoints[network.id])
+            core.publish_network("connect", network, container)
 
     async def _start_process(self, container: Container) -> int:
         core = self._core

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from ipaddress import ip_network
 
-from netengine.drivers import DRIVERS
+from netengine.drivers import DRIVERS, endpoint_options
 from netengine.engine import checks, sandbox
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
@@ -65,6 +65,7 @@ class Networks:
         others = list(core.state.networks.values())
         driver = DRIVERS[network.driver]
         configs = check_ipam_config(entries)
+        endpoint_options.check_network(network.options)
         driver.settle(network, others, core.config.mtu or DEFAULT_MTU)
         if not driver.has_addresses:
             return ""
@@ -188,6 +189,7 @@ class Networks:
             container.attachments[network.id] = wish
             operation.change(lambda: _restore(container.attachments, network.id, before))
             operation.put(container)
+            checks.link_names(container.attachments.values(), container)
             endpoint = None
             if container.running and container.sandbox_id:
                 rendered = sandbox.render(core.state, container)
@@ -197,6 +199,7 @@ class Networks:
         if endpoint is not None:
             await self._names.opened(container)
             self._changed(container)
+            core.announce(network, container, endpoint)
             core.publish_network("connect", network, container)
 
     async def disconnect(self, reference: str, container_reference: str, force: bool) -> None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netengine.drivers import DRIVERS, EndpointContext
+from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import reserve, wishes_of
 from netengine.engine.state import State
+from netengine.errors import Forbidden
 from netengine.ipam import random_mac
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
 from netengine.model import Attachment, Container, Endpoint, Network
-
-IFACE_PREFIX = "eth"
 
 
 def joins_mode(network_mode: str) -> str:
@@ -72,7 +71,8 @@ def render(state: State, container: Container) -> frozenset[Resource]:
         network = state.networks[network_id]
         is_gateway = network_id == gateway
         context = EndpointContext(is_gateway, tuple(container.ports) if is_gateway else ())
-        out |= DRIVERS[network.driver].render_endpoint(network, endpoint, context)
+        rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
+        out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
     return frozenset(out)
 
 
@@ -91,10 +91,11 @@ def start_order(state: State, container: Container) -> Iterable[str]:
     return sorted(container.attachments, key=rank)
 
 
-def free_link(container: Container) -> str:
-    """The lowest ethN that is free in the sandbox."""
+def free_link(container: Container, prefix: str = endpoint_options.DEFAULT_PREFIX) -> str:
+    """The lowest ethN that is free in the sandbox, and that no endpoint to come is to have."""
     used = {e.link for e in container.endpoints.values()}
-    return next(name for name in (f"{IFACE_PREFIX}{n}" for n in range(len(used) + 1)) if name not in used)
+    used |= {endpoint_options.parse(wish.driver_opts).link for wish in container.attachments.values()}
+    return next(name for name in (f"{prefix}{n}" for n in range(len(used) + 1)) if name not in used)
 
 
 def build_endpoint(
@@ -117,10 +118,22 @@ def build_endpoint(
                 network.id, address
             )
         endpoint.mac = wish.mac or random_mac()
-        endpoint.link = free_link(container)
+        options = endpoint_options.parse(wish.driver_opts)
+        endpoint.link = options.link or free_link(container, endpoint_options.link_prefix(network))
+        endpoint.sysctls = dict(options.sysctls)
+        endpoint.link_local = [_link_local(core.state, network, text) for text in wish.link_local_ips]
     container.endpoints[network.id] = endpoint
     operation.change(lambda: container.endpoints.pop(network.id, None))
     return endpoint
+
+
+def _link_local(state: State, network: Network, text: str) -> str:
+    """No pool hands these out, so nobody else sees to it that each has one owner."""
+    interface = endpoint_options.link_local(text)
+    for other in state.attached_to(network.id):
+        if interface in other.endpoints[network.id].link_local:
+            raise Forbidden(f"Address already in use ({text} is held by container {other.name} on {network.name})")
+    return interface
 
 
 async def settle_ports(core: Core, operation: Operation, container: Container) -> None:

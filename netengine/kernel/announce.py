@@ -39,6 +39,13 @@ def announce(links: Iterable[str], inside: NetlinkSocket, host: NetlinkSocket) -
             log.debug("not announced: %s", e)
 
 
+def announce_again(links: Iterable[tuple[str, str]], inside: NetlinkSocket) -> None:
+    """Announce links, (name, MAC), whose ways into the network have long been open. Raises nothing for a link that is gone."""
+    for error in inside.execute([(f"announce {name}", messages.same_mac(name, mac)) for name, mac in links]):
+        if error is not None:
+            log.debug("not announced: %s", error)
+
+
 def _await_port(host: NetlinkSocket, index: int) -> None:
     deadline = time.monotonic() + _PATIENCE
     while host.ask("look at a port", messages.link_get(index=index)).get_attr("IFLA_OPERSTATE") != "UP":

@@ -20,6 +20,7 @@ from typing import TypeVar
 from netengine import failpoints
 from netengine.errors import KernelRefused, NetengineError
 from netengine.kernel import hostports, kinds, messages, namespaces
+from netengine.kernel.announce import announce_again
 from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
@@ -221,6 +222,12 @@ class Kernel:
         for error in self.socket_in(ns).execute(batch):
             if error is not None:
                 raise error
+
+    def announce(self, links: Iterable[tuple[str, str, str]]) -> None:
+        """Announce the addresses of links again: (namespace, link, MAC) of each. What is gone meanwhile is left out."""
+        for ns, items in groupby(sorted(links), key=lambda item: item[0]):
+            if ns in self.sockets:
+                announce_again([(link, mac) for _, link, mac in items], self.sockets[ns])
 
     def remove(self, ns: str, batch: messages.Batch) -> None:
         """Send a batch of deletions; what is already gone counts as done."""

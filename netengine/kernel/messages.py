@@ -122,6 +122,11 @@ def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, maste
     return _raised(_link(RTM_SETLINK, name=name, attrs=attrs))
 
 
+def same_mac(name: str, mac: str) -> Message:
+    """Set a link's MAC, and nothing else: where it has that MAC already, the kernel announces its addresses."""
+    return _link(RTM_SETLINK, name=name, attrs=[("IFLA_ADDRESS", mac)])
+
+
 def link_delete(name: str) -> Message:
     return _link(RTM_DELLINK, name=name)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from netengine.drivers.endpoint_options import SYSCTLS
 from netengine.engine import checks
 from netengine.engine.addresses import Addresses
 from netengine.engine.requests import ConfigReference, IpamRequest, NetworkRequest
@@ -194,7 +195,15 @@ def test_what_the_default_bridge_does_not_have(settings: EndpointSettings, words
     [
         (EndpointSettings(ipam_config=IpamWish(ipv4_address="ten.one")), "invalid IPv4 address: 'ten.one'"),
         (EndpointSettings(ipam_config=IpamWish(ipv6_address="fd00::2")), "cannot use address fd00::2: IPv6"),
-        (EndpointSettings(ipam_config=IpamWish(link_local_ips=["169.254.1.1"])), "link-local addresses are not"),
+        (
+            EndpointSettings(ipam_config=IpamWish(link_local_ips=["10.0.0.1"])),
+            "invalid link-local IP address '10.0.0.1'",
+        ),
+        (EndpointSettings(ipam_config=IpamWish(link_local_ips=["fe80::1"])), "cannot use link-local address fe80::1"),
+        (
+            EndpointSettings(driver_opts={SYSCTLS: "net.ipv4.conf.IFNAME.no_such=1"}),
+            "invalid sysctl net.ipv4.conf.IFNAME.no_such: this kernel has no such value",
+        ),
         (EndpointSettings(driver_opts={"x": "y"}), "unknown endpoint option 'x'"),
         (EndpointSettings(links=["a:b:c"]), "bad format for links: 'a:b:c'"),
     ],
