@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from netengine.engine import Engine
+from netengine.engine import Engine, links
 from netengine.engine.core import moment_of
 from netengine.engine.files import hostname_of
 from netengine.engine.spec import words
@@ -98,7 +98,7 @@ def endpoint_settings(engine: Engine, container: Container, wish: Attachment, ve
     address, _, length = (live.address if live else "").partition("/")
     return {
         "IPAMConfig": _ipam_wish(wish),
-        "Links": wish.links or None,
+        "Links": None if network.predefined else wish.links or None,
         "Aliases": aliases or None,
         "MacAddress": live.mac if live else wish.mac,
         "DriverOpts": wish.driver_opts or None,
@@ -147,6 +147,7 @@ def container(engine: Engine, container: Container, version: tuple[int, int]) ->
     config = msgspec.to_builtins(container.config)
     config |= {"Hostname": hostname_of(container), "Cmd": words(container.config.cmd), "Volumes": None, "OnBuild": None}
     host = msgspec.to_builtins(container.host_config)
+    host |= {"Links": links.shown(engine.state, container) or host["Links"]}
     host |= {"LogConfig": {"Type": "json-file", "Config": {}}, "Runtime": "runc", "CgroupnsMode": "private"}
     args = (words(container.config.entrypoint) or []) + (words(container.config.cmd) or [])
     files = engine.files_of(container)
@@ -249,7 +250,7 @@ def summary(engine: Engine, container: Container, version: tuple[int, int]) -> J
     args = (words(container.config.entrypoint) or []) + (words(container.config.cmd) or [])
     return {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *(f"/{c.name}/{alias}" for c, alias in links.linkers(engine.state, container))],
         "Image": container.image,
         "ImageID": container.image_id,
         "Command": shlex.join(args),

@@ -101,6 +101,8 @@ class BridgeDriver:
             out.add(Sysctl(HOST, f"net/ipv4/conf/{link}/route_localnet", "1"))
             if settings.masquerade:
                 out.add(Element("ip", "masquerading", (link,)))
+        if network.predefined:
+            out |= _render_links(settings)
         return frozenset(out)
 
     def render_endpoint(self, network: Network, endpoint: Endpoint, context: EndpointContext) -> frozenset[Resource]:
@@ -123,6 +125,16 @@ class BridgeDriver:
         for port in context.ports:
             out |= _render_port(port, endpoint.ip)
         return frozenset(out)
+
+
+def _render_links(settings: BridgeSettings) -> set[Resource]:
+    """The way of linked containers to each other where ports are isolated: over the host, which answers their ARP requests in
+    the other's place (proxy ARP for private VLANs, RFC 3069) and forwards what the set `links` lets through."""
+    arp, delay = f"net/ipv4/conf/{settings.link}/proxy_arp_pvlan", f"net/ipv4/neigh/{settings.link}/proxy_delay"
+    if not settings.icc:
+        return {Sysctl(HOST, arp, "1"), Sysctl(HOST, delay, "0")}  # else an answer waits up to 0.8 s
+    # It may have been on before; where neighbours answer for themselves, two answers would be one too many.
+    return set() if settings.adopted else {Sysctl(HOST, arp, "0")}
 
 
 def _render_port(port: PublishedPort, ip: str) -> set[Resource]:

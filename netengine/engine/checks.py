@@ -26,6 +26,8 @@ _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 NAME_LIMIT = 255
 """Bytes in a name: a container's is also a file name under /run/netns."""
 
+UNDEFINED = "This would result in undefined behavior"
+
 NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
@@ -125,8 +127,8 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
             wish.ip = str(IPv4Address(ipam.ipv4_address))
     if settings.links and not is_user_defined(network):
         raise Invalid(
-            "links are supported on user-defined networks only, as names that the linking container alone sees; "
-            "on the default bridge use --add-host, or better a network of your own"
+            "a link on the default bridge is made when the container is created, with docker run --link; "
+            "for an existing container use a network of your own"
         )
     if settings.aliases and not is_user_defined(network):
         raise Invalid("network-scoped aliases are only supported for user-defined networks")
@@ -232,11 +234,14 @@ def _network_mode(config: ContainerConfig, host: HostConfig) -> None:
     mode = host.network_mode
     if mode == "container" or mode == "container:":
         raise Invalid("invalid container format container:<name|id>")
+    if mode == "host" and host.links:
+        raise Invalid(f"conflicting options: host type networking can't be used with links. {UNDEFINED}")
     if not mode.startswith("container:"):
         return
     for given, what in (
         (config.hostname, "hostname and the network mode"),
         (host.dns or host.dns_search or host.dns_options, "dns and the network mode"),
+        (host.links, f"container type network can't be used with links. {UNDEFINED}"),
         (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
         (host.port_bindings or host.publish_all_ports, "port publishing and the container type network mode"),
         (config.exposed_ports, "port exposing and the container type network mode"),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from netengine.engine import checks, sandbox, spec
+from netengine.engine import checks, links, sandbox, spec
 from netengine.engine.core import Core, new_id, now
 from netengine.engine.files import EtcFiles
 from netengine.engine.lifecycle import Lifecycle, signal_number
@@ -141,14 +141,18 @@ class Containers:
         if main.id not in settings:
             settings = {main.id: (main, EndpointSettings())} | settings
         host.network_mode = mode if mode in (main.name, main.id) else main.name
-        if host.links:
+        legacy: list[str] = []
+        if host.links and checks.is_user_defined(main):
             wish = settings[main.id][1]
             wish.links = [*(wish.links or []), *(link for link in host.links if link not in (wish.links or []))]
+        elif host.links:
+            legacy, host.links = links.pinned(core.state, host.links), None
         if config.mac_address and not settings[main.id][1].mac_address:
             settings[main.id][1].mac_address = config.mac_address
         checks.endpoint_counts([network for network, _ in settings.values()])
         out = {key: checks.attachment(core, network, wish) for key, (network, wish) in settings.items()}
         checks.link_names(out.values())
+        out[main.id].links += legacy
         return out
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -161,6 +165,7 @@ class Containers:
             if container.running:
                 raise NotModified("container already started")
             self._still_there(container)
+            links.startable(self._core.state, container)
             await self.lifecycle.start(container)
 
     async def stop(self, reference: str, timeout: int | None) -> None:
@@ -175,6 +180,7 @@ class Containers:
         container = self._core.state.container(reference)
         async with self.lifecycle.exclusive(container):
             self._still_there(container)
+            links.startable(self._core.state, container)
             auto_remove, container.host_config.auto_remove = container.host_config.auto_remove, False
             try:
                 if container.running:
@@ -232,6 +238,7 @@ class Containers:
             await operation.apply(sandbox.render(core.state, container), rendered)
         if container.running:
             await self._names.opened(container)
+        self.lifecycle.refresh_files(container)
         self.lifecycle.publish(container, "rename", oldName=f"/{old}")
 
     async def remove(self, reference: str, force: bool) -> None:

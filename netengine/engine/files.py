@@ -31,8 +31,9 @@ def hostname_of(container: Container) -> str:
     return container.config.hostname or container.id[:12]
 
 
-def hosts(container: Container, gateway_address: str) -> str:
-    """/etc/hosts: the container's own names on each of its addresses, and what --add-host asked for."""
+def hosts(container: Container, gateway_address: str, linked: Iterable[tuple[str, str]] = ()) -> str:
+    """/etc/hosts: the container's own names on each of its addresses, what --add-host asked for, and `linked` containers
+    (address, names)."""
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     name = hostname_of(container)
     domain = container.config.domainname
@@ -43,6 +44,7 @@ def hosts(container: Container, gateway_address: str) -> str:
         address = gateway_address if address == "host-gateway" else address.strip("[]")
         if address:
             lines.append(f"{address}\t{host}")
+    lines += [f"{address}\t{names}" for address, names in linked]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -169,11 +171,14 @@ class EtcFiles:
         base = self._directory / container.id
         return {f"/etc/{name}": str(base / name) for name in ("hostname", "hosts", "resolv.conf")}
 
-    def refresh(self, container: Container, gateway_address: str, embedded: bool) -> None:
-        """Write what has changed: at start, and when an endpoint comes or goes. `embedded`: the sandbox has a name server."""
+    def refresh(
+        self, container: Container, gateway_address: str, embedded: bool, linked: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Write what has changed: at start, and when an endpoint, or a linked container's, comes or goes. `embedded`: the
+        sandbox has a name server."""
         base = self._directory / container.id
         write(base / "hostname", f"{hostname_of(container)}\n")
-        write(base / "hosts", hosts(container, gateway_address), marked=True)
+        write(base / "hosts", hosts(container, gateway_address, linked), marked=True)
         write(base / "resolv.conf", resolv_conf(container, self._config, host_resolv_conf(), embedded), marked=True)
 
     def remove(self, container: Container) -> None:

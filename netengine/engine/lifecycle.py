@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from netengine.engine import sandbox, spec
+from netengine.engine import links, sandbox, spec
 from netengine.engine.core import Core, Operation, moment_of, now, stamp
 from netengine.engine.files import EtcFiles
 from netengine.engine.names import Names
@@ -108,6 +108,7 @@ class Lifecycle:
             operation.put(container)
             await operation.apply(sandbox.render(core.state, container))
         await self._names.opened(container)
+        self.refresh_files(container)
         for network in self._networks(container):
             core.announce(network, container, container.endpoints[network.id])
             core.publish_network("connect", network, container)
@@ -132,12 +133,16 @@ class Lifecycle:
         return bridge.subnets[0].gateway if bridge and bridge.subnets else ""
 
     def refresh_files(self, container: Container) -> None:
-        """After an endpoint came or went."""
-        if container.running and self.has_process(container):
-            self._write_files(container)
+        """After an endpoint came or went, or the container got another name: its files, and those of its linkers."""
+        linkers = [linker for linker, _ in links.linkers(self._core.state, container)]
+        for one in (container, *linkers):
+            if one.running and self.has_process(one):
+                self._write_files(one)
 
     def _write_files(self, container: Container) -> None:
-        self._files.refresh(container, self.host_gateway(), sandbox.needs_names(self._core.state, container))
+        state = self._core.state
+        embedded, linked = sandbox.needs_names(state, container), links.host_lines(state, container)
+        self._files.refresh(container, self.host_gateway(), embedded, linked)
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
@@ -182,6 +187,7 @@ class Lifecycle:
             operation.put(container)
             operation.finish()
             await operation.apply((), rendered)
+        self.refresh_files(container)
         for network in networks:
             self._core.publish_network("disconnect", network, container)
 

@@ -279,7 +279,7 @@ class Names:
         config = self._core.config
         return Settings(
             networks=tuple(n.id for n in self._named_networks(container)),
-            links=links_of(container),
+            links=links_of(container, self._named_networks(container)),
             servers=tuple(container.host_config.dns or ()),
             internal=not sandbox.gateway_network(self._core.state, container),
             ndots=_ndots(container.host_config.dns_options or config.dns_opts),
@@ -331,9 +331,9 @@ async def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> Non
             opened.close()
 
 
-def links_of(container: Container) -> dict[str, str]:
-    """The aliases that this container alone sees, with what they stand for."""
-    links = (link.partition(":") for a in container.attachments.values() for link in a.links)
+def links_of(container: Container, networks: Iterable[Network]) -> dict[str, str]:
+    """The aliases that this container alone sees on these networks, with what they stand for."""
+    links = (link.partition(":") for n in networks for link in container.attachments[n.id].links)
     return {alias or target: target for target, _, alias in links}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
+from netengine.engine import links
 from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import reserve, wishes_of
 from netengine.engine.state import State
@@ -73,7 +74,7 @@ def render(state: State, container: Container) -> frozenset[Resource]:
         context = EndpointContext(is_gateway, tuple(container.ports) if is_gateway else ())
         rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
         out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
-    return frozenset(out)
+    return frozenset(out | links.render(state, container))
 
 
 def start_order(state: State, container: Container) -> Iterable[str]:

@@ -96,6 +96,12 @@ CONTAINERS: tuple[Container, ...] = (
         "container addresses and ports that are reached directly (gateway mode routed, or allow-direct-routing)",
     ),
     Container(
+        "links",
+        ("link", "address", "address", "protocol", "port"),
+        (),
+        "bridge, linker, target and a port that the target exposes: who may reach whom on a bridge where others may not",
+    ),
+    Container(
         "strangers",
         ("ethertype",),
         ("verdict",),
@@ -153,6 +159,8 @@ _RULES = """
         jump user-forward
         ct state established,related accept
         iifname . oifname vmap @pairs
+        iifname . IP saddr . IP daddr . meta l4proto . th dport @links accept comment "to a container it is linked to"
+        iifname . IP daddr . IP saddr . meta l4proto . th sport @links accept comment "and back"
         iifname @internal counter drop comment "out of an internal network"
         oifname @internal counter drop comment "into an internal network"
         ct status dnat IP daddr . meta l4proto . th dport @published accept

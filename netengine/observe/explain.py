@@ -151,6 +151,8 @@ def _steps(resource: Resource) -> list[Step]:
 _SYSCTLS = {
     "route_localnet": "the answer to a connection from 127.0.0.1 to a published port finds its way back",
     "disable_ipv6": "no IPv6 on the links of a network without it",
+    "proxy_arp_pvlan": "with icc off, the host answers ARP in place of a neighbour, to pass on what links allow",
+    "proxy_delay": "and does so at once",
     "ip_forward": "the host forwards packets between its networks",
 }
 

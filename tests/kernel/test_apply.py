@@ -196,6 +196,7 @@ def test_elements_of_every_set_and_map(machine: Machine) -> None:
         Element("ip", "ports", ("sctp", "80"), ("10.0.0.2", "8080")),
         Element("ip", "address-ports", ("127.0.0.1", "udp", "53"), ("10.0.0.2", "53")),
         Element("ip", "published", ("10.0.0.2", "tcp", "8080")),
+        Element("ip", "links", ("br0", "10.0.0.3", "10.0.0.2", "tcp", "8080")),
         Element("ip", "strangers", ("ip",), ("drop",)),
     }
     machine.build({Table("ip"), *elements})

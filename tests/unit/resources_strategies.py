@@ -73,4 +73,7 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
         port = host_port + 100 * int(sandbox[1:])
         out.add(HostPort("0.0.0.0", "tcp", port))
         out.add(Element("ip", "ports", ("tcp", str(port)), ("10.0.0.2", "80")))
+    if draw(st.booleans()):
+        # Both ends of a link render it: two sandboxes may have one and the same.
+        out.add(Element("ip", "links", ("br0", "10.0.0.2", "10.0.0.3", "tcp", draw(st.sampled_from(["80", "81"])))))
     return frozenset(out)

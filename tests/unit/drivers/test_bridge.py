@@ -85,6 +85,18 @@ def test_without_icc_no_pair_may_talk() -> None:
     assert elements(rendered({options.ICC: "false"}), "pairs") == set()
 
 
+def test_linked_neighbours_of_the_default_bridge_meet_over_the_host_where_ports_are_isolated() -> None:
+    arp, delay = f"net/ipv4/conf/{LINK}/proxy_arp_pvlan", f"net/ipv4/neigh/{LINK}/proxy_delay"
+
+    def answers(icc: str, **fields: Any) -> set[tuple[str, str]]:
+        resources = rendered({options.ICC: icc}, **fields)
+        return {(r.path, r.value) for r in resources if isinstance(r, Sysctl) and r.path in (arp, delay)}
+
+    assert answers("false", predefined=True) == {(arp, "1"), (delay, "0")}
+    assert answers("true", predefined=True) == {(arp, "0")}, "taken back when icc is turned on again"
+    assert answers("false") == set(), "links are for the default bridge alone"
+
+
 def test_without_masquerading_packets_keep_their_source() -> None:
     assert elements(rendered({options.MASQUERADE: "false"}), "masquerading") == set()
 

@@ -183,7 +183,7 @@ BRIDGE = network("bridge", predefined=True)
             "user-specified IP address is supported on user-defined networks only",
         ),
         (EndpointSettings(aliases=["db"]), "network-scoped aliases are only supported for user-defined networks"),
-        (EndpointSettings(links=["db"]), "links are supported on user-defined networks only"),
+        (EndpointSettings(links=["db"]), "a link on the default bridge is made when the container is created"),
     ],
 )
 def test_what_the_default_bridge_does_not_have(settings: EndpointSettings, words: str) -> None:

@@ -31,6 +31,10 @@ EXAMPLES = {
         "127.0.0.1 . udp . 53 : 172.18.0.2 . 53",
     ),
     "published": (Element("ip", "published", ("172.18.0.2", "sctp", "80")), "172.18.0.2 . sctp . 80"),
+    "links": (
+        Element("ip", "links", ("docker0", "172.17.0.3", "172.17.0.2", "tcp", "80")),
+        '"docker0" . 172.17.0.3 . 172.17.0.2 . tcp . 80',
+    ),
     "strangers": (Element("ip", "strangers", ("ip",), ("drop",)), "ip : drop"),
 }
 
@@ -158,6 +162,7 @@ LISTED = {
     "ports": [[{"concat": ["tcp", 8080]}, {"concat": ["172.18.0.2", 80]}]],
     "address-ports": [[{"concat": ["127.0.0.1", "udp", 53]}, {"concat": ["172.18.0.2", 53]}]],
     "published": [{"concat": ["172.18.0.2", "sctp", 80]}],
+    "links": [{"concat": ["docker0", "172.17.0.3", "172.17.0.2", "tcp", 80]}],
     "strangers": [["ip", {"drop": None}]],
 }
 
