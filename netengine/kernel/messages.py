@@ -241,7 +241,11 @@ def route_delete(index: int, route: Route) -> Message:
     return _route(RTM_DELROUTE, 0, index, route)
 
 
-def routes_dump() -> Message:
+def routes_dump(protocol: int = 0) -> Message:
+    """The routes of the main table, of one routing protocol or (0) of all. The kernel sorts them out, since our sockets ask for
+    strict checking (NETLINK_GET_STRICT_CHK)."""
     message = rtmsg()
     message["header"]["type"] = RTM_GETROUTE
+    message["table"] = _RT_TABLE_MAIN
+    message["proto"] = protocol
     return message

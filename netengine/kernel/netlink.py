@@ -21,6 +21,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
 
 from netengine.errors import KernelRefused
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.seen import Seen
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
 _ERROR, _DONE, _OVERRUN = 2, 3, 4  # NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN
@@ -32,38 +33,6 @@ _BUFFER = 1 << 20
 
 Message = Any
 """A pyroute2 message: nlmsg and its subclasses carry no types."""
-
-_LEFT_OUT = frozenset({"IFLA_AF_SPEC", "IFLA_STATS", "IFLA_STATS64", "IFLA_MAP", "IFLA_XDP", "UNKNOWN"})
-"""Attributes that nobody here asks for, and that are the bulk of what the kernel says of a link."""
-
-
-class Seen:
-    """What the kernel said of one object: its fields by `[...]`, its attributes by `get_attr`.
-
-    A decoded message of pyroute2 takes 23 kB for a link, and a look at the whole host has one for each end of each veth.
-    """
-
-    __slots__ = ("_attributes", "_fields")
-
-    def __init__(self, message: Message) -> None:
-        self._fields = {k: v for k, v in message.items() if k not in ("attrs", "header", "event")}
-        self._attributes = tuple((k, _plain(v)) for k, v in message.get("attrs", ()) if k not in _LEFT_OUT)
-
-    def __getitem__(self, field: str) -> Any:
-        return self._fields[field]
-
-    def get_attr(self, name: str, default: Any = None) -> Any:
-        """The first attribute of that name; a nested one is a `Seen`."""
-        return next((value for key, value in self._attributes if key == name), default)
-
-    def get_attrs(self, name: str) -> list[Any]:
-        return [value for key, value in self._attributes if key == name]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict) and "attrs" in value:
-        return Seen(value)
-    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 class NetlinkError(OSError):
@@ -135,7 +104,7 @@ class NetlinkSocket:
                 return decoded
 
     def dump(self, message: Message) -> list[Seen]:
-        """All objects that the kernel lists in answer to `message`, each decoded as the class of `message`.
+        """All objects that the kernel lists in answer to `message`, each read as the class of `message`.
 
         A dump during which the objects changed (NLM_F_DUMP_INTR) is inconsistent and is done again.
         """
@@ -157,9 +126,7 @@ class NetlinkSocket:
                         number = -struct.unpack_from("=i", body, 16)[0]
                         raise NetlinkError(number, "dump", _words(body[16:], flags))
                     else:
-                        decoded = type(message)(body)
-                        decoded.decode()
-                        out.append(Seen(decoded))
+                        out.append(Seen(type(message), body))
             if not interrupted:
                 return out
         raise KernelRefused("the kernel's state changed during each of 20 attempts to list it; is something in a loop?")

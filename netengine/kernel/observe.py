@@ -221,7 +221,7 @@ def _observe_addresses(
 
 
 def _observe_routes(kernel: Kernel, ns: str, names: dict[int, str], links: set[str], out: set[Resource]) -> None:
-    for message in kernel.socket_in(ns).dump(messages.routes_dump()):
+    for message in kernel.socket_in(ns).dump(messages.routes_dump(ROUTE_PROTOCOL)):
         if message["proto"] != ROUTE_PROTOCOL or message.get_attr("RTA_TABLE") != 254:
             continue
         link = names.get(message.get_attr("RTA_OIF") or 0, "")

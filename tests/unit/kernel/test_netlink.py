@@ -11,7 +11,7 @@ import pytest
 
 from netengine.errors import KernelRefused
 from netengine.kernel import messages, netlink
-from netengine.kernel.netlink import NetlinkError, NetlinkSocket, Seen, is_gone
+from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
 
 HEADER = struct.Struct("=IHHII")
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK = 2, 3, 16
@@ -182,27 +182,6 @@ def test_a_dump_that_always_breaks_is_given_up() -> None:
     sock = talking_to(lambda sent: [link(sent[0][2], 1, NLM_F_DUMP_INTR), done(sent[0][2])])
     with pytest.raises(KernelRefused, match="changed during each of 20 attempts"):
         sock.dump(messages.links_dump())
-
-
-def test_what_a_dump_keeps_of_a_message_is_what_is_asked_for() -> None:
-    message = {
-        "index": 3,
-        "flags": 1,
-        "header": {"length": 1000},
-        "attrs": [
-            ("IFLA_IFNAME", "eth0"),
-            ("IFLA_STATS64", {"rx_packets": 1}),
-            ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_KIND", "again")]}),
-            ("IFLA_LIST", [{"attrs": [("X", 1)]}]),
-        ],
-    }
-    seen = Seen(message)
-    assert (seen["index"], seen.get_attr("IFLA_IFNAME")) == (3, "eth0")
-    assert seen.get_attr("IFLA_LINKINFO").get_attrs("IFLA_INFO_KIND") == ["veth", "again"]
-    assert seen.get_attr("IFLA_LIST")[0].get_attr("X") == 1
-    assert seen.get_attr("IFLA_STATS64") is None and seen.get_attr("IFLA_MTU", 7) == 7
-    with pytest.raises(KeyError):
-        seen["header"]
 
 
 def test_a_dump_that_is_refused_raises_the_kernel_s_error() -> None:
