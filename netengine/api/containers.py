@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -268,7 +269,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
 
 def _tail(request: web.Request) -> int | None:
     text = request.query.get("tail", "")
-    return int(text) if text.isdigit() else None
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def _stamp(time_ns: int) -> str:

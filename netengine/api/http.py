@@ -265,11 +265,13 @@ def filters(request: web.Request, known: tuple[str, ...]) -> dict[str, list[str]
         if name not in known:
             raise Invalid(f"invalid filter '{name[:60]}'")
         if isinstance(values, dict):
-            out[name] = [v for v, on in values.items() if on]
+            wanted = [v for v, on in values.items() if on]
         elif isinstance(values, list) and all(isinstance(v, str) for v in values):
-            out[name] = values
+            wanted = values
         else:
             raise Invalid(f"invalid filter '{name[:60]}': give a list of texts")
+        if wanted:  # a filter without a value asks for nothing
+            out[name] = wanted
     return out
 
 

@@ -13,6 +13,7 @@ from netengine.errors import Conflict, NotFound
 from netengine.runtime import Image
 
 _FILTERS = ("before", "dangling", "label", "reference", "since", "until")
+_PRUNE_FILTERS = ("dangling", "until", "label", "label!")
 
 
 def _using(engine: Engine, image: Image) -> int:
@@ -77,7 +78,7 @@ async def tag(request: web.Request) -> web.Response:
 async def prune(request: web.Request) -> web.Response:
     """Remove images without a name that no container uses."""
     engine = engine_of(request)
-    filters(request, ("dangling", "until", "label", "label!"))
+    filters(request, _PRUNE_FILTERS)
     deleted, freed = [], 0
     for image in engine.images.list():
         if not image.repo_tags and not image.builtin and not _using(engine, image):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from aiohttp import web
@@ -121,11 +122,11 @@ def _before(created: str, until: str) -> bool:
     except ValueError:
         pass
     units = {"s": 1, "m": 60, "h": 3600}
-    if until[-1:] in units and until[:-1].isdigit():
+    if re.fullmatch("[0-9]{1,9}[smh]", until):
         return at < datetime.now().timestamp() - int(until[:-1]) * units[until[-1]]
     try:
         return at < datetime.fromisoformat(until).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Invalid(
             f"invalid filter 'until={until[:40]}': give a time in RFC 3339, seconds since the epoch, or 10m"
         ) from None

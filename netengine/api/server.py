@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from netengine import engine as engines
-from netengine.api import containers, execs, http, images, networks, streams, system
+from netengine.api import containers, execs, http, images, networks, openapi, streams, system
 from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
@@ -64,6 +64,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/netengine/doctor", system.doctor_fix),
     ("GET", "/netengine/dns/stats", system.dns_stats),
     ("GET", "/netengine/dns/query", system.dns_query),
+    ("GET", openapi.PATH, openapi.document),
 )
 _VERSION = r"/v{version:[0-9]+\.[0-9]+}"
 _SHUTDOWN_SECONDS = 3.0
@@ -84,6 +85,7 @@ def build(engine: Engine) -> web.Application:
     """The application: every route bare and under /v1.NN."""
     app = web.Application(middlewares=[docker_semantics], client_max_size=1 << 40)
     app[ENGINE] = engine
+    app[openapi.DOCUMENT] = openapi.describe((method, path) for method, path, _ in _ROUTES)
     app.on_response_prepare.append(common_headers)
     streams.setup(app)
     http.setup(app)

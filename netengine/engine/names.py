@@ -347,6 +347,6 @@ def _ndots(options: Iterable[str]) -> int | None:
     """The value of an explicit `ndots:N`."""
     for option in options:
         name, _, value = option.partition(":")
-        if name == "ndots" and value.isdigit():
+        if name == "ndots" and value.isascii() and value.isdigit():
             return int(value)
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -23,6 +24,8 @@ from netengine.errors import Conflict, Forbidden, Invalid, KernelRefused, NotFou
 from netengine.runtime import changes as image_changes
 from netengine.runtime import rootfs, syscalls, tarball
 from netengine.runtime.model import Image, ImageConfig
+
+log = logging.getLogger(__name__)
 
 # Docker's reference grammar: optional host[:port]/, path components, then :tag.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -56,10 +59,11 @@ class ImageStore:
         for unfinished in self._root.glob(".import-*"):
             rootfs.remove_tree(unfinished)
         self._builtin = {record.id: record for record in (_builtin("host", ("/bin/sh",)), _builtin("sandbox", None))}
+        self._own_names = {_own_name(record): record.id for record in self._builtin.values()}
         self._records = dict(self._builtin)
         for file in self._root.glob("*/image.json"):
-            record = msgspec.json.decode(file.read_bytes(), type=_Record)
-            self._records[record.id] = record
+            if (record := _read(file, _Record)) is not None:
+                self._records[record.id] = record
         self._tags = self._read_tags()
 
     def list(self) -> tuple[Image, ...]:
@@ -137,10 +141,10 @@ class ImageStore:
         Whether containers use it is for the engine to check first.
         """
         image = self.find(reference)
-        if image.builtin:
-            raise Forbidden(f"image {image.repo_tags[0]} is built in: it cannot be removed")
         name = _with_tag(reference)
         by_name = self._tags.get(name) == image.id
+        if image.builtin and (not by_name or name in self._own_names):
+            raise Forbidden(f"image {_own_name(self._records[image.id])} is built in: it cannot be removed")
         if not by_name and len(image.repo_tags) > 1 and not force:
             raise Conflict(
                 f"conflict: unable to delete {image.id[7:19]} (must be forced) - image is referenced in multiple repositories"
@@ -181,20 +185,16 @@ class ImageStore:
         )
 
     def _set_tag(self, name: str, image_id: str) -> None:
-        if self._tags.get(name) in self._builtin:
+        if name in self._own_names:
             raise Conflict(f"image name {name} is built in: choose another")
         self._write_tags({**self._tags, name: image_id})
 
     def _read_tags(self) -> dict[str, str]:
-        try:
-            stored = msgspec.json.decode((self._root / "tags.json").read_bytes(), type=dict[str, str])
-        except FileNotFoundError:
-            stored = {}
-        own = {f"{record.comment}:latest": record.id for record in self._builtin.values()}
-        return {**{name: owner for name, owner in stored.items() if owner in self._records}, **own}
+        stored = _read(self._root / "tags.json", dict[str, str]) or {}
+        return {**{name: owner for name, owner in stored.items() if owner in self._records}, **self._own_names}
 
     def _write_tags(self, tags: dict[str, str]) -> None:
-        stored = {name: owner for name, owner in tags.items() if owner not in self._builtin}
+        stored = {name: owner for name, owner in tags.items() if name not in self._own_names}
         new = self._root / "tags.json.new"
         new.write_bytes(msgspec.json.encode(stored))
         os.replace(new, self._root / "tags.json")
@@ -205,6 +205,22 @@ def _builtin(name: str, cmd: tuple[str, ...] | None) -> _Record:
     """`host`: the machine's own root file system; `sandbox`: a network namespace without any process."""
     digest = hashlib.sha256(f"netengine built-in image {name}".encode()).hexdigest()
     return _Record(f"sha256:{digest}", datetime(1970, 1, 1, tzinfo=UTC), 0, ImageConfig(cmd=cmd), name)
+
+
+def _read(path: Path, form: type[T]) -> T | None:
+    """A file of the store; None where there is none. One that is damaged costs its image, not the daemon's start."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=form)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, OSError) as error:
+        log.error("%s cannot be read and is left out: %s", path, error)
+        return None
+
+
+def _own_name(record: _Record) -> str:
+    """The name that a built-in image has for good; names that a user gives it come and go."""
+    return f"{record.comment}:latest"
 
 
 def _reference(repository: str, tag: str) -> str:

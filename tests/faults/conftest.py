@@ -1,4 +1,4 @@
-"""The lab of the fault tests, one for all of them."""
+"""The labs of the fault tests, one of each kind for all of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.lab import Lab
 from tests.faults.harness import FaultLab
 
 
@@ -23,3 +24,16 @@ def fault_lab() -> Iterator[FaultLab]:
             lab.close()
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def api_lab() -> Iterator[Lab]:
+    """A daemon to send requests to. Whoever does, clears up after himself, by `Lab.reset`."""
+    directory = Path(tempfile.mkdtemp(prefix="netengine-lab-"))
+    lab = Lab(directory)
+    try:
+        yield lab
+        lab.reset()
+    finally:
+        lab.close(check=False)
+        shutil.rmtree(directory, ignore_errors=True)

@@ -115,3 +115,27 @@ def test_an_import_that_was_killed_is_cleared_away_at_the_next_start(store, tmp_
     (tmp_path / "images/.import-dead/rootfs").mkdir(parents=True)
     ImageStore(tmp_path)
     assert os.listdir(tmp_path / "images") == []
+
+
+def test_a_name_that_a_user_gave_a_built_in_image_outlives_a_restart_and_can_be_taken_away(store, tmp_path):
+    store.tag("sandbox", "box", "1")
+    again = ImageStore(tmp_path)
+    assert again.find("box:1").id == again.find("sandbox").id
+    with pytest.raises(Forbidden, match="sandbox:latest is built in"):
+        asyncio.run(again.remove("sandbox"))
+    with pytest.raises(Forbidden):
+        asyncio.run(again.remove(again.find("box:1").id, force=True))
+    assert asyncio.run(again.remove("box:1")) == (("Untagged", "box:1"),)
+    assert ImageStore(tmp_path).find("sandbox").repo_tags == ("sandbox:latest",)
+
+
+def test_a_damaged_file_costs_its_image_and_not_the_start(store, tmp_path):
+    kept = imported(store, tar(a=b"1"), repository="kept")
+    lost = imported(store, tar(a=b"2"), repository="lost")
+    (tmp_path / "images" / lost.removeprefix("sha256:") / "image.json").write_bytes(b'{"id": 5')
+    again = ImageStore(tmp_path)
+    assert again.find("kept").id == kept
+    with pytest.raises(NotFound):
+        again.find("lost")
+    (tmp_path / "images/tags.json").write_bytes(b"\xff")
+    assert ImageStore(tmp_path).find(kept).repo_tags == ()
