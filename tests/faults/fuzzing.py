@@ -1,8 +1,8 @@
 """Fuzzing of every route: requests made from the API's own description, and what must be true of the answers.
 
-A request may be refused, but not by a fault of the daemon's: an internal error, no answer, the end of the process. At the end nothing
-may be left that removing everything does not remove: `Lab.reset` compares links, routes, nftables elements, namespaces, mounts,
-processes and control groups with the beginning.
+A request may be refused, but not by a fault of the daemon's: an internal error, no answer, the end of the process. At the end
+nothing may be left that removing everything does not remove: `Lab.reset` compares links, routes, nftables elements, namespaces,
+mounts, processes and control groups with the beginning.
 """
 
 from __future__ import annotations
