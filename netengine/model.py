@@ -44,6 +44,23 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     """Where ports are published that name no address; "" for the daemon's default."""
 
 
+class ParentSettings(msgspec.Struct, kw_only=True):
+    """What the macvlan and ipvlan drivers decided when the network was created."""
+
+    link: str
+    """The parent: the link of the host on whose wire the endpoints are."""
+    mode: str
+    flag: str = ""
+    """ipvlan only."""
+    mtu: int = 0
+    """Bytes; 0 for the parent's."""
+    trunk: str = ""
+    """The parent is an 802.1Q sub-interface of ours: of this link, with the tag `vid`."""
+    vid: int = 0
+    own: bool = False
+    """No parent was given: the parent is a wire of ours that leads nowhere."""
+
+
 class Network(msgspec.Struct, kw_only=True):
     """A network. `driver` is one of those in netengine.drivers."""
 
@@ -65,6 +82,7 @@ class Network(msgspec.Struct, kw_only=True):
     ipam_options: dict[str, str] = field(default_factory=dict)
     subnets: list[Subnet] = field(default_factory=list)
     bridge: BridgeSettings | None = None
+    parent: ParentSettings | None = None
     predefined: bool = False
 
 

@@ -7,9 +7,22 @@ kernel, no store and no clock: what it needs to know about the host is handed to
 from netengine.drivers.base import Driver, EndpointContext
 from netengine.drivers.bridge import BridgeDriver
 from netengine.drivers.host import HostDriver
+from netengine.drivers.ipvlan import IpvlanDriver
+from netengine.drivers.macvlan import MacvlanDriver
 from netengine.drivers.null import NullDriver
 
-DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (BridgeDriver(), HostDriver(), NullDriver())}
+DRIVERS: dict[str, Driver] = {
+    driver.name: driver for driver in (BridgeDriver(), HostDriver(), NullDriver(), MacvlanDriver(), IpvlanDriver())
+}
 """By the name that `docker network create -d` takes."""
 
-__all__ = ["DRIVERS", "BridgeDriver", "Driver", "EndpointContext", "HostDriver", "NullDriver"]
+__all__ = [
+    "DRIVERS",
+    "BridgeDriver",
+    "Driver",
+    "EndpointContext",
+    "HostDriver",
+    "IpvlanDriver",
+    "MacvlanDriver",
+    "NullDriver",
+]

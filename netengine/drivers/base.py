@@ -28,12 +28,25 @@ class Driver(Protocol):
     name: str
     has_addresses: bool
     """Whether its endpoints get addresses from IPAM."""
+    shares_subnets: bool
+    """Whether its networks stand on a wire that is there before them: their subnets may overlap one another's, and those of the
+    host's routes, and an address of the wire's router is taken only when the user names it."""
+    publishes_ports: bool
+    """Whether ports of the host can lead to its endpoints."""
 
     def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
         """Check the network's options and decide what follows from them (a link's name, its MAC), once, at creation.
 
         Raises Invalid or Forbidden; the network is complete afterwards but for its subnets.
         """
+        ...
+
+    def has_next_hop(self, network: Network) -> bool:
+        """Whether endpoints leave by a router on the network; where not, the link itself is their way out."""
+        ...
+
+    def has_own_mac(self, network: Network) -> bool:
+        """Whether each endpoint has a MAC of its own."""
         ...
 
     def render_network(self, network: Network) -> frozenset[Resource]:

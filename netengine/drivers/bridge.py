@@ -47,6 +47,8 @@ MTU_RANGE = (68, 65535)  # RFC 791's least datagram, IFLA_MAX_MTU of a bridge
 class BridgeDriver:
     name = "bridge"
     has_addresses = True
+    shares_subnets = False
+    publishes_ports = True
 
     def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
         options = {_SHORT.get(key, key): value for key, value in network.options.items()}
@@ -74,6 +76,12 @@ class BridgeDriver:
             masquerade=_flag(MASQUERADE, options.get(MASQUERADE), default=True),
             host_binding=_address(options.get(HOST_BINDING, "")),
         )
+
+    def has_next_hop(self, network: Network) -> bool:
+        return True
+
+    def has_own_mac(self, network: Network) -> bool:
+        return True
 
     def render_network(self, network: Network) -> frozenset[Resource]:
         settings = _settings(network)

@@ -12,9 +12,17 @@ from netengine.model import Endpoint, Network
 class NullDriver:
     name = "null"
     has_addresses = False
+    shares_subnets = False
+    publishes_ports = False
 
     def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
         """Nothing to decide."""
+
+    def has_next_hop(self, network: Network) -> bool:
+        return True
+
+    def has_own_mac(self, network: Network) -> bool:
+        return True
 
     def render_network(self, network: Network) -> frozenset[Resource]:
         return frozenset()

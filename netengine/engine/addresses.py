@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from netengine.errors import Invalid
+from netengine.drivers import DRIVERS
+from netengine.errors import Forbidden, Invalid
 from netengine.ipam import Pool
 from netengine.model import Network
 
@@ -17,36 +18,53 @@ class Addresses:
 
     def __init__(self) -> None:
         self._pools: dict[str, list[Pool]] = {}
+        self._sharing: set[str] = set()
+        """Networks whose subnets may overlap: what one of them has given away, no other gives."""
 
     def add(self, network: Network) -> None:
         """Open the pools of a network, and write the gateway that each chose into it. Raises Invalid, Forbidden."""
         pools = []
+        shares = DRIVERS[network.driver].shares_subnets
         for subnet in network.subnets:
             pool = Pool(
                 ip_network(subnet.subnet),
                 ip_range=ip_network(subnet.ip_range) if subnet.ip_range else None,
                 gateway=ip_address(subnet.gateway) if subnet.gateway else None,
                 aux={name: ip_address(a) for name, a in subnet.aux.items()},
+                reserve_gateway=not shares,
                 serial=network.ipam_options.get("com.docker.network.ipam.serial") == "true",
                 label=f"{network.name} ({network.id})",
             )
             subnet.gateway = str(pool.gateway) if pool.gateway else ""
             pools.append(pool)
         self._pools[network.id] = pools
+        if shares:
+            self._sharing.add(network.id)
 
     def remove(self, network_id: str) -> None:
+        self._sharing.discard(network_id)
         self._pools.pop(network_id, None)
 
     def lease(self, network: Network, owner: str, wanted: Address | None) -> str:
         """Raises Invalid when no subnet has the address, Forbidden when it is taken, Unavailable when none is left."""
         pools = self._pools.get(network.id, [])
         if wanted is None:
-            return str(pools[0].lease(owner=owner))
+            return str(pools[0].lease(owner=owner, taken=lambda address: self._holder(network.id, address) is not None))
+        holder = self._holder(network.id, wanted)
+        if holder is not None:
+            raise Forbidden(f"Address already in use ({wanted} is held by {holder} on another network of this subnet)")
         for pool in pools:
             if wanted in pool.subnet:
                 return str(pool.lease(wanted, owner=owner))
         subnets = ", ".join(str(p.subnet) for p in pools)
         raise Invalid(f"no configured subnet contains IP address {wanted} (network {network.name} has {subnets})")
+
+    def _holder(self, network_id: str, address: Address | IPv6Address) -> str | None:
+        """Who has an address on the other networks that may overlap this one."""
+        if network_id not in self._sharing:
+            return None
+        held = (pool.owner(address) for n in self._sharing - {network_id} for pool in self._pools[n])
+        return next((owner for owner in held if owner is not None), None)
 
     def check(self, network: Network, wanted: str) -> None:
         """Raise Invalid when no subnet of the network has the address: known before the container starts."""

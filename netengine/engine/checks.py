@@ -137,6 +137,10 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
         wish.driver_opts = settings.driver_opts
     if settings.mac_address:
         wish.mac = parse_mac(settings.mac_address)
+        if not DRIVERS[network.driver].has_own_mac(network):
+            raise Invalid(
+                f"cannot use MAC address {wish.mac}: endpoints of {_of(network)} have the MAC of its parent interface"
+            )
     wish.aliases = list(settings.aliases or [])
     wish.links = [_link(link) for link in settings.links or []]
     return wish
@@ -173,6 +177,12 @@ def link_names(attachments: Iterable[Attachment], container: Container | None = 
         for network_id, endpoint in container.endpoints.items() if container else ():
             if name and endpoint.link == name and network_id != wish.network_id:
                 raise Forbidden(f"container {container.name if container else ''} has an interface {name} already")
+
+
+def _of(network: Network) -> str:
+    settings = network.parent
+    mode = f" in mode {settings.mode}" if settings else ""
+    return f"network {network.name} ({network.driver}{mode})"
 
 
 def _link(text: str) -> str:

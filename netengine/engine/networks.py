@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 
 from netengine.drivers import DRIVERS, endpoint_options
-from netengine.engine import checks, sandbox
+from netengine.engine import checks, parents, sandbox
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
 from netengine.engine.requests import ConnectRequest, NetworkRequest
@@ -55,7 +55,7 @@ class Networks:
             self._add(network)
             operation.change(lambda: self._remove(network.id))
             operation.put(network)
-            await operation.apply(DRIVERS[network.driver].render_network(network))
+            await operation.apply(parents.unshared(core.state, network))
         core.events.publish("network", "create", network.id, name=network.name, type=network.driver)
         return network, warning
 
@@ -69,6 +69,7 @@ class Networks:
         driver.settle(network, others, core.config.mtu or DEFAULT_MTU)
         if not driver.has_addresses:
             return ""
+        caution = await parents.settle(core, network)
         link = await self._adopt(network)
         if link is not None and not configs:
             configs = _of_link(link)
@@ -76,7 +77,7 @@ class Networks:
         network.subnets, warning = self._subnets(network, configs, routes, adopted=link is not None)
         if network.bridge is not None and link is not None:
             network.bridge.has_address = any(str(i.ip) == s.gateway for i in link.addresses for s in network.subnets)
-        return warning
+        return warning or caution
 
     def _subnets(
         self, network: Network, configs: tuple[IpamConfig, ...], routes: list[observe.Prefix], adopted: bool
@@ -84,9 +85,10 @@ class Networks:
         core = self._core
         if any(c.subnet.version == 6 for c in configs):
             raise Invalid("IPv6 subnets are not supported by this version of netengine; give IPv4 subnets only")
-        if len(configs) > 1:
+        shares = DRIVERS[network.driver].shares_subnets
+        if len(configs) > 1 and not shares:
             raise Forbidden("bridge driver doesn't support multiple subnets")
-        taken = [(n.name, ip_network(s.subnet)) for n in core.state.networks.values() for s in n.subnets]
+        taken = [(n, ip_network(s.subnet)) for n in core.state.networks.values() for s in n.subnets]
         in_use = [prefix for _, prefix in taken]
         pools = core.config.default_address_pools or DEFAULT_POOLS
         if not configs:
@@ -98,9 +100,9 @@ class Networks:
         if config.wildcard:
             prefix = any_subnet(config.subnet.prefixlen, pools=pools, in_use=in_use, routes=routes)
         else:
-            check_overlap(prefix, taken)
+            check_overlap(prefix, [(n.name, s) for n, s in taken if not (shares and DRIVERS[n.driver].shares_subnets)])
             crossed = [str(r) for r in routes if r.version == prefix.version and r.overlaps(prefix)]
-            if crossed and not adopted:
+            if crossed and not adopted and not shares:
                 warning = f"subnet {prefix} overlaps the host's route to {', '.join(crossed)}, which it may hide"
         return [
             Subnet(
@@ -158,7 +160,7 @@ class Networks:
                 self._detach(operation, container, network.id)
             operation.forget(network)
             operation.finish()
-            await operation.apply((), DRIVERS[network.driver].render_network(network))
+            await operation.apply((), parents.unshared(core.state, network))
         await self._names.removed(network)
         core.events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
-from netengine.engine import links
+from netengine.engine import links, parents
 from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import reserve, wishes_of
 from netengine.engine.state import State
@@ -41,7 +41,7 @@ def gateway_network(state: State, container: Container) -> str:
     candidates = []
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]
-        if network.internal or not endpoint.gateway:
+        if network.internal or (DRIVERS[network.driver].has_next_hop(network) and not endpoint.gateway):
             continue
         candidates.append((-container.attachments[network_id].gw_priority, network.name, network_id))
     return min(candidates)[2] if candidates else ""
@@ -103,6 +103,7 @@ def build_endpoint(
     core: Core, operation: Operation, container: Container, network: Network, wish: Attachment
 ) -> Endpoint:
     """An endpoint with its address leased, put among the container's; taken back when the operation fails."""
+    parents.admit(core.state, network)
     identity = new_id()
     endpoint = Endpoint(
         id=identity,
@@ -114,11 +115,12 @@ def build_endpoint(
     if DRIVERS[network.driver].has_addresses:
         address = operation.lease(network, identity, wish.ip)
         endpoint.address = f"{address}/{core.addresses.prefixlen(network.id, address)}"
-        if not network.internal:
+        if not network.internal and DRIVERS[network.driver].has_next_hop(network):
             endpoint.gateway = (network.bridge and network.bridge.container_gateway) or core.addresses.gateway(
                 network.id, address
             )
-        endpoint.mac = wish.mac or random_mac()
+        if DRIVERS[network.driver].has_own_mac(network):
+            endpoint.mac = wish.mac or random_mac()
         options = endpoint_options.parse(wish.driver_opts)
         endpoint.link = options.link or free_link(container, endpoint_options.link_prefix(network))
         endpoint.sysctls = dict(options.sysctls)
@@ -141,7 +143,7 @@ async def settle_ports(core: Core, operation: Operation, container: Container) -
     """Take the container's published ports when it has got a way out, and forget them when it has lost it."""
     before = list(container.ports)
     gateway = gateway_network(core.state, container)
-    if not gateway:
+    if not gateway or not DRIVERS[core.state.networks[gateway].driver].publishes_ports:
         container.ports = []
     elif not container.ports:
         bridge = core.state.networks[gateway].bridge

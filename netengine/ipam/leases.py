@@ -6,7 +6,7 @@ to the store before it is used and gives all of them back with `restore` after a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from netengine.errors import Forbidden, Invalid, Unavailable
@@ -65,13 +65,16 @@ class Pool:
         elif reserve_gateway:
             self.gateway = self._fix(None, "the gateway")
 
-    def lease(self, address: Address | None = None, *, owner: str = "") -> Address:
-        """Hand out `address`, or the next free one. `owner` is who holds it: an endpoint's id, say.
+    def lease(
+        self, address: Address | None = None, *, owner: str = "", taken: Callable[[Address], bool] | None = None
+    ) -> Address:
+        """Hand out `address`, or the next free one. `owner` is who holds it: an endpoint's id, say. `taken` says of an address
+        whether somebody has it who is not in this account: it is passed over.
 
         Raises `Invalid` when the address is outside the subnet, `Forbidden` when it is taken, `Unavailable` when none
         is left.
         """
-        number = self._next() if address is None else self._requested(address)
+        number = self._next(taken) if address is None else self._requested(address)
         self._take(number, owner)
         if address is None:
             self._cursor = number + 1
@@ -151,12 +154,12 @@ class Pool:
             raise Forbidden(f"Address already in use ({detail}; choose another one or leave the choice to netengine)")
         return number
 
-    def _next(self) -> int:
+    def _next(self, taken: Callable[[Address], bool] | None = None) -> int:
         number = None
         if self.serial and self._cursor <= self._high:
-            number = self._free.lowest(self._cursor, self._high)
+            number = self._lowest(self._cursor, taken)
         if number is None:
-            number = self._free.lowest(self._low, self._high)
+            number = self._lowest(self._low, taken)
         if number is None:
             where = f"ip-range {self.ip_range} of {self.subnet}" if self.ip_range is not None else str(self.subnet)
             raise Unavailable(
@@ -164,6 +167,12 @@ class Pool:
                 f"({where} has {_addresses(self._high - self._low + 1)}, all leased or reserved; "
                 f"remove a container or create a network with a larger subnet)"
             )
+        return number
+
+    def _lowest(self, first: int, taken: Callable[[Address], bool] | None) -> int | None:
+        number = self._free.lowest(first, self._high)
+        while number is not None and taken is not None and taken(self._address(number)):
+            number = self._free.lowest(number + 1, self._high)
         return number
 
     def _address(self, number: int) -> Address:

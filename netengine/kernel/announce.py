@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 _PATIENCE = 0.1
 """Seconds. From kernel 6.8 on, asking for a link makes the link watch look at it, and no time passes at all."""
 
+_OPEN = ("UP", "UNKNOWN")
+"""States in which a link passes frames: a parent that does not tell (a TUN, a dummy) counts as up."""
+
 
 def announce(links: Iterable[str], inside: NetlinkSocket, host: NetlinkSocket) -> None:
     """Announce links of a namespace whose other ends, where they have any, are in the host's. Never raises OSError: a
@@ -48,7 +51,7 @@ def announce_again(links: Iterable[tuple[str, str]], inside: NetlinkSocket) -> N
 
 def _await_port(host: NetlinkSocket, index: int) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while host.ask("look at a port", messages.link_get(index=index)).get_attr("IFLA_OPERSTATE") != "UP":
+    while host.ask("look at a port", messages.link_get(index=index)).get_attr("IFLA_OPERSTATE") not in _OPEN:
         if time.monotonic() > deadline:
             return
         time.sleep(0.001)

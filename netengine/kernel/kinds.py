@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
-from netengine.kernel import messages, nameservice, namespaces, sysctl
+from netengine.kernel import messages, nameservice, namespaces, stacked, sysctl
 from netengine.kernel.announce import announce
 from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
@@ -26,7 +26,9 @@ from netengine.kernel.resources import (
     Element,
     Family,
     HostPort,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     NameService,
     Namespace,
     NamespaceAlias,
@@ -35,6 +37,7 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 
 if TYPE_CHECKING:
@@ -121,8 +124,13 @@ def _create_veths(kernel: Kernel, resources: list[Veth], made: list[Resource]) -
         for r in resources:
             fd = os.open(kernel.ns_path(r.ns), os.O_RDONLY | os.O_CLOEXEC)
             descriptors.append(fd)
-            master = kernel.index(HOST, r.master)
-            batch: messages.Batch = [(f"create veth {r.name} of bridge {r.master}", messages.veth_add(r, master, fd))]
+            master = kernel.index(HOST, r.master) if r.master else 0
+            batch: messages.Batch = [
+                (
+                    f"create veth {r.name}{f' of bridge {r.master}' if r.master else ''}",
+                    messages.veth_add(r, master, fd),
+                )
+            ]
             batch.append((f"bring {r.name} up", messages.port_up(r)))
             groups.append((r, batch))
         kernel.create_each(HOST, groups, made)
@@ -258,7 +266,7 @@ def change(kernel: Kernel, step: Change) -> None:
 
 def _change_veth(kernel: Kernel, new: Veth) -> None:
     what = f"change veth {new.name}"
-    master = kernel.index(HOST, new.master)
+    master = kernel.index(HOST, new.master) if new.master else 0
     batch: messages.Batch = [
         (what, messages.link_set(new.name, mtu=new.mtu, master=master)),
         (what, messages.port_up(new)),
@@ -299,6 +307,9 @@ def _delete_veths(kernel: Kernel, resources: list[Veth]) -> None:
     After this no packet passes, and the names of both ends and the address are free for the next user.
     """
     for r in resources:
+        if not r.master:  # what is stacked on it must go with it, and at once
+            kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name))])
+            continue
         try:
             kernel.execute(HOST, messages.link_bury(kernel.index(HOST, r.name), f"x{r.name}"[:15]))
             kernel.graves.append(r.name)
@@ -368,6 +379,9 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Table: _create_tables,
     Bridge: _create_bridges,
     Veth: _create_veths,
+    Vlan: stacked.create,
+    Macvlan: stacked.create,
+    Ipvlan: stacked.create,
     LinkUp: _create_ups,
     NameService: _create_name_services,
     Sysctl: _create_sysctls,
@@ -383,6 +397,9 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Table: _delete_tables,
     Bridge: _delete_bridges,
     Veth: _delete_veths,
+    Vlan: stacked.remove,
+    Macvlan: stacked.remove,
+    Ipvlan: stacked.remove,
     LinkUp: _keep,
     NameService: _delete_name_services,
     Sysctl: _keep,

@@ -105,10 +105,9 @@ def port_up(veth: Veth) -> Message:
     """
     port = {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(veth.isolated))]}
     info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
+    linkinfo = [("IFLA_LINKINFO", {"attrs": info})] if veth.master else []
     spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]}
-    return _raised(
-        _link(RTM_NEWLINK, name=veth.name, attrs=[("IFLA_LINKINFO", {"attrs": info}), ("IFLA_AF_SPEC", spec)])
-    )
+    return _raised(_link(RTM_NEWLINK, name=veth.name, attrs=[*linkinfo, ("IFLA_AF_SPEC", spec)]))
 
 
 def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, master: int | None = None) -> Message:
@@ -158,7 +157,7 @@ def veth_add(veth: Veth, master_index: int, ns_fd: int) -> Message:
         name=veth.name,
         attrs=[
             ("IFLA_MTU", veth.mtu),
-            ("IFLA_MASTER", master_index),
+            *([("IFLA_MASTER", master_index)] if master_index else []),
             ("IFLA_GROUP", MARK_GROUP),
             (
                 "IFLA_LINKINFO",

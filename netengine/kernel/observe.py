@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Any
 
-from netengine.kernel import messages, nameservice, namespaces, sysctl
+from netengine.kernel import messages, nameservice, namespaces, stacked, sysctl
 from netengine.kernel.host import Kernel
 from netengine.kernel.nftables import is_intact, read_elements
 from netengine.kernel.resources import (
@@ -24,6 +24,7 @@ from netengine.kernel.resources import (
     ROUTE_PROTOCOL,
     Address,
     Bridge,
+    Key,
     LinkUp,
     NameService,
     Namespace,
@@ -43,7 +44,7 @@ MARK_PREFIX = "netengine-"
 
 Prefix = IPv4Network | IPv6Network
 
-_UP = 1
+_UP, _LOOPBACK = 1, 8  # IFF_UP, IFF_LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ class Link:
     mtu: int
     ours: bool
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    mac: str = ""
+    up: bool = True
+    loopback: bool = False
+    master: str = ""
+    """The bridge or bond that it is a port of, or ""."""
 
 
 def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
@@ -64,10 +70,12 @@ def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
     want = list(want)
     out: set[Resource] = set(kernel.held_ports())
     inner = {ns: _links_in(kernel, ns) for ns in sorted(_namespaces(kernel))}
-    _observe_host(kernel, want, inner, out)
+    by_key: dict[Key, Resource] = {r.key: r for r in want}
+    names = _observe_host(kernel, want, inner, out)
     for ns, links in inner.items():
         out.add(Namespace(ns))
         _observe_namespace(kernel, ns, links, out)
+        out |= {s for link in links.values() if (s := stacked.read(link, ns, names, by_key)) is not None}
     for r in want:
         if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
             out.add(r)
@@ -135,19 +143,28 @@ def name_ports(kernel: Kernel, ns: str) -> tuple[int, int] | None:
         return None
 
 
-def _observe_host(kernel: Kernel, want: list[Resource], inner: dict[str, dict[int, Any]], out: set[Resource]) -> None:
-    peers = {link.get_attr("IFLA_LINK"): (ns, link) for ns, links in inner.items() for link in links.values()}
+def _observe_host(
+    kernel: Kernel, want: list[Resource], inner: dict[str, dict[int, Any]], out: set[Resource]
+) -> dict[int, str]:
+    """Adds what is ours to `out`; answers the names of all links by index."""
+    peers = {
+        link.get_attr("IFLA_LINK"): (ns, link)
+        for ns, links in inner.items()
+        for link in links.values()
+        if _kind(link) == "veth"  # what is stacked on a link names it likewise
+    }
     links = kernel.socket_in(HOST).dump(messages.links_dump())
     by_index = {link["index"]: link for link in links}
     wanted_links = {r.link for r in want if isinstance(r, Address) and r.ns == HOST}
     wanted_routes = {r.link for r in want if isinstance(r, Route) and r.ns == HOST}
     ours: set[str] = set()
+    names = {index: link.get_attr("IFLA_IFNAME") for index, link in by_index.items()}
+    by_key: dict[Key, Resource] = {r.key: r for r in want}
     for link in links:
         if link.get_attr("IFLA_GROUP") != MARK_GROUP:
             continue
         name = link.get_attr("IFLA_IFNAME")
-        info = link.get_attr("IFLA_LINKINFO")
-        kind = info.get_attr("IFLA_INFO_KIND") if info else ""
+        kind = _kind(link)
         if kind == "bridge":
             ours.add(name)
             up = bool(link["flags"] & _UP)
@@ -156,9 +173,19 @@ def _observe_host(kernel: Kernel, want: list[Resource], inner: dict[str, dict[in
             veth = _veth(link, by_index, peers)
             if veth is not None:
                 out.add(veth)
-    names = {index: link.get_attr("IFLA_IFNAME") for index, link in by_index.items()}
+        elif (r := stacked.read(link, HOST, names, by_key)) is not None:
+            out.add(r)
+            ours.add(name)
+            if link["flags"] & _UP:
+                out.add(LinkUp(HOST, name))
     _observe_addresses(kernel, HOST, names, ours | wanted_links, want, out)
     _observe_routes(kernel, HOST, names, wanted_routes, out)
+    return names
+
+
+def _kind(link: Any) -> str:
+    info = link.get_attr("IFLA_LINKINFO")
+    return (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
 
 
 def _mark(link: Any) -> str:
@@ -267,7 +294,7 @@ def find_link(kernel: Kernel, name: str) -> Link | None:
     link = _link(kernel, name=name)
     if link is None:
         return None
-    info = link.get_attr("IFLA_LINKINFO")
+    above = _link(kernel, index=link.get_attr("IFLA_MASTER")) if link.get_attr("IFLA_MASTER") else None
     addresses = tuple(
         ip_interface(f"{a.get_attr('IFA_LOCAL') or a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
         for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
@@ -276,10 +303,14 @@ def find_link(kernel: Kernel, name: str) -> Link | None:
     return Link(
         name=link.get_attr("IFLA_IFNAME"),
         index=link["index"],
-        kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
+        kind=_kind(link),
         mtu=link.get_attr("IFLA_MTU"),
         ours=link.get_attr("IFLA_GROUP") == MARK_GROUP,
         addresses=addresses,
+        mac=link.get_attr("IFLA_ADDRESS") or "",
+        up=bool(link["flags"] & _UP),
+        loopback=bool(link["flags"] & _LOOPBACK),
+        master=above.get_attr("IFLA_IFNAME") if above else "",
     )
 
 
@@ -291,6 +322,16 @@ def _link(kernel: Kernel, **which: Any) -> Any:
         if e.errno in (errno.ENODEV, errno.ERANGE, errno.EINVAL):  # the last two for a name that no link can have
             return None
         raise
+
+
+def link_names(kernel: Kernel) -> list[str]:
+    """The names of the host's links that are not ours, the loopback interface aside."""
+    links = kernel.socket_in(HOST).dump(messages.links_dump())
+    return [
+        link.get_attr("IFLA_IFNAME")
+        for link in links
+        if link.get_attr("IFLA_GROUP") not in (MARK_GROUP, GRAVE_GROUP) and not link["flags"] & _LOOPBACK
+    ]
 
 
 def host_addresses(kernel: Kernel) -> list[str]:

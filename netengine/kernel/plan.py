@@ -10,16 +10,20 @@ from dataclasses import dataclass
 
 from netengine.kernel.resources import (
     CREATION_ORDER,
+    HOST,
     Address,
     Bridge,
+    Ipvlan,
     Key,
     LinkUp,
+    Macvlan,
     NameService,
     Namespace,
     Resource,
     Route,
     Sysctl,
     Veth,
+    Vlan,
 )
 
 _RANK = {kind: rank for rank, kind in enumerate(CREATION_ORDER)}
@@ -57,7 +61,7 @@ def must_be_remade(old: Resource, new: Resource) -> bool:
         return (old.ns, old.peer, old.peer_mac) != (new.ns, new.peer, new.peer_mac)
     if isinstance(old, Bridge) and isinstance(new, Bridge):
         return bool(old.mark) and old.mark != new.mark  # another network's, which is gone
-    return False
+    return isinstance(old, Vlan | Macvlan | Ipvlan)
 
 
 def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, str]]) -> bool:
@@ -65,12 +69,38 @@ def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, s
     match resource:
         case Address(ns=ns, link=link) | Route(ns=ns, link=link) | LinkUp(ns=ns, link=link):
             return ns in namespaces or (ns, link) in links
+        case Vlan(parent=parent) | Macvlan(parent=parent) | Ipvlan(parent=parent):
+            return (HOST, parent) in links
         case NameService(ns=ns):
             return ns in namespaces
         case Sysctl(ns=ns, path=path):
             return ns in namespaces or any(ns == n and f"/{link}/" in path for n, link in links)
         case _:
             return False
+
+
+def _ends(resource: Resource) -> set[tuple[str, str]]:
+    """The links (ns, name) that a resource is."""
+    match resource:
+        case Bridge(name=name) | Vlan(name=name):
+            return {(HOST, name)}
+        case Veth(name=name, ns=ns, peer=peer):
+            return {(HOST, name), (ns, peer)}
+        case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
+            return {(ns, name)}
+    return set()
+
+
+def _stacked_on(links: set[tuple[str, str]], present: Iterable[Resource]) -> list[Resource]:
+    """What goes because its parent does: macvlans on a VLAN on a trunk, say."""
+    gone = set(links)
+    out: list[Resource] = []
+    for kind in (Vlan, Macvlan, Ipvlan):  # a VLAN may be a parent itself
+        for r in present:
+            if isinstance(r, kind) and _goes_with(r, set(), gone):
+                out.append(r)
+                gone |= _ends(r)
+    return out
 
 
 def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
@@ -94,12 +124,8 @@ def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
             change.append(Change(old, new))
 
     namespaces = {r.name for r in delete if isinstance(r, Namespace)}
-    links: set[tuple[str, str]] = set()
-    for r in delete:
-        if isinstance(r, Bridge):
-            links.add(("", r.name))
-        elif isinstance(r, Veth):
-            links |= {("", r.name), (r.ns, r.peer)}
+    links = {link for r in delete for link in _ends(r)}
+    links |= {link for r in _stacked_on(links, present.values()) for link in _ends(r)}
     implied = {key: r for key, r in present.items() if _goes_with(r, namespaces, links)}
     # Of what goes with a link that is made anew, all that is still wanted is made again.
     known = {r.key for r in create}

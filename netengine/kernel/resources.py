@@ -91,7 +91,8 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """A veth pair: `name` in the host namespace, a port of bridge `master`; `peer` inside namespace `ns`. The port is up.
+    """A veth pair: `name` in the host namespace, a port of bridge `master` ("" for none); `peer` inside namespace `ns`.
+    The host end is up.
 
     isolated: IFLA_BRPORT_ISOLATED, ports so marked do not reach each other (but do reach the bridge itself).
     """
@@ -112,8 +113,61 @@ class Veth:
 
 
 @dataclass(frozen=True, slots=True)
+class Vlan:
+    """An 802.1Q sub-interface of ours in the host namespace: frames of VLAN `vid` (1 to 4094) on the wire of `parent`."""
+
+    name: str
+    parent: str
+    vid: int
+
+    @property
+    def key(self) -> Key:
+        return ("vlan", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Macvlan:
+    """A link with a MAC of its own on the wire of `parent`, a link of the host namespace. Goes when its parent goes.
+
+    `mode` is bridge, private, vepa or passthru. `mac` is "" in mode passthru: there it is the parent's. `mtu` is in bytes, 0
+    for the parent's.
+    """
+
+    ns: str
+    name: str
+    parent: str
+    mode: str
+    mac: str = ""
+    mtu: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("macvlan", self.ns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ipvlan:
+    """A link that shares the MAC of `parent`, a link of the host namespace, and is told apart by its addresses.
+
+    `mode` (l2, l3, l3s) and `flag` (bridge, private, vepa) are the same for all links of one parent: the kernel keeps them
+    there. `mtu` is in bytes, 0 for the parent's.
+    """
+
+    ns: str
+    name: str
+    parent: str
+    mode: str
+    flag: str
+    mtu: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("ipvlan", self.ns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUp:
-    """A link inside a namespace is up: `lo`, or the inner end of a veth pair.
+    """A link is up that has an order to keep: one inside a namespace, or one that is stacked on a parent.
 
     Apart from the link itself because of the order: an interface that has its address already when it comes up announces it
     by a gratuitous ARP (sysctl arp_notify), so that no neighbour goes on using the MAC of the address's last owner.
@@ -216,6 +270,9 @@ Resource = (
     | NamespaceAlias
     | Bridge
     | Veth
+    | Vlan
+    | Macvlan
+    | Ipvlan
     | LinkUp
     | NameService
     | Address
@@ -231,6 +288,9 @@ CREATION_ORDER: tuple[type, ...] = (
     Table,
     Bridge,
     Veth,
+    Vlan,
+    Macvlan,
+    Ipvlan,
     Sysctl,
     Address,
     LinkUp,

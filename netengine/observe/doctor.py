@@ -19,7 +19,9 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -27,6 +29,7 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 from netengine.observe.explain import explain
 
@@ -92,7 +95,9 @@ def _ip(ns: str) -> str:
 
 def _removal(resource: Resource) -> tuple[str, ...]:
     match resource:
-        case Bridge(name=name) | Veth(name=name):
+        case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
+            return (f"{_ip(ns)} link delete {name}",)
+        case Bridge(name=name) | Veth(name=name) | Vlan(name=name):
             return (f"ip link delete {name}",)
         case Namespace(name=name):
             return (f"ip netns delete {name[:12]}",)
@@ -119,6 +124,8 @@ def _correction(new: Resource) -> tuple[str, ...]:
         case Bridge() as b:
             return (f"ip link set {b.name} address {b.mac} mtu {b.mtu} up",)
         case Veth() as v:
+            if not v.master:
+                return (f"ip link set {v.name} mtu {v.mtu} nomaster up",)
             isolated = "on" if v.isolated else "off"
             return (
                 f"ip link set {v.name} mtu {v.mtu} master {v.master} up",

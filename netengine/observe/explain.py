@@ -19,7 +19,9 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     NameService,
     Namespace,
     NamespaceAlias,
@@ -28,6 +30,7 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 
 
@@ -81,6 +84,25 @@ def _steps(resource: Resource) -> list[Step]:
                     "set by itself, the MTU stays when the last port leaves",
                 ),
             ]
+        case Veth(master="") as v:
+            why = "a wire that leads nowhere: its far end is alone in a namespace"
+            return [
+                Step(
+                    f"ip link add {v.name} mtu {v.mtu} group {MARK_GROUP} type veth "
+                    f"peer name {v.peer} address {v.peer_mac} mtu {v.mtu} netns {_name(v.ns)}",
+                    why,
+                ),
+                Step(f"ip link set {v.name} addrgenmode none up", why),
+            ]
+        case Vlan() as v:
+            why = f"the frames with tag {v.vid} (802.1Q) on the wire of {v.parent}"
+            return [Step(f"ip link add link {v.parent} name {v.name} group {MARK_GROUP} type vlan id {v.vid}", why)]
+        case Macvlan() as m:
+            why = f"a link with a MAC of its own on the wire of {m.parent}, born where it belongs"
+            return [Step(f"ip link add link {m.parent} {_born(m)} type macvlan mode {m.mode}", why)]
+        case Ipvlan() as i:
+            why = f"a link with the MAC of {i.parent}; frames are told apart by their addresses"
+            return [Step(f"ip link add link {i.parent} {_born(i)} type ipvlan mode {i.mode} {i.flag}", why)]
         case Veth() as v:
             cable = "the cable: one end a port of the bridge, the other inside the sandbox"
             steps = [
@@ -97,11 +119,11 @@ def _steps(resource: Resource) -> list[Step]:
                 steps.append(Step(f"bridge link set dev {v.name} isolated on", isolated))
             return [*steps, Step(f"ip link set {v.name} addrgenmode none up", cable)]
         case LinkUp(ns=ns, link=link):
-            why = (
-                "127.0.0.1 inside the sandbox"
-                if link == "lo"
-                else "coming up with an address, it announces that by ARP"
-            )
+            why = "coming up with an address, it announces that by ARP"
+            if link == "lo":
+                why = "127.0.0.1 inside the sandbox"
+            elif ns == HOST:
+                why = "what is stacked on it needs it up"
             return [Step(f"{_ip(ns)} link set {link} up", why)]
         case NameService(ns=ns):
             return [
@@ -146,6 +168,19 @@ def _steps(resource: Resource) -> list[Step]:
                     "nobody else can take the port unknowingly; the socket itself gets no packets",
                 )
             ]
+
+
+def _born(link: Macvlan | Ipvlan) -> str:
+    """Name, place and address of a link, as words of `ip link add`."""
+    words = [f"name {link.name}"]
+    if isinstance(link, Macvlan) and link.mac:
+        words.append(f"address {link.mac}")
+    if link.mtu:
+        words.append(f"mtu {link.mtu}")
+    words.append(f"group {MARK_GROUP}")
+    if link.ns:
+        words.append(f"netns {_name(link.ns)}")
+    return " ".join(words)
 
 
 _SYSCTLS = {

@@ -1,0 +1,137 @@
+"""What the macvlan and ipvlan drivers have in common: a parent, the host's link on whose wire their endpoints are.
+
+Pure: whether the parent exists, and what it is, is asked by the engine (engine/parents.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from netengine.errors import Forbidden, Invalid
+from netengine.kernel.resources import (
+    HOST,
+    Address,
+    LinkUp,
+    Namespace,
+    Resource,
+    Route,
+    Sysctl,
+    Veth,
+    Vlan,
+)
+from netengine.model import Endpoint, Network, ParentSettings
+
+PARENT = "parent"
+MTU = "com.docker.network.driver.mtu"
+SHORT = {"mtu": MTU}
+MTU_RANGE = (68, 65535)  # RFC 791's least datagram, the largest that a netdevice takes
+VID_RANGE = (1, 4094)  # IEEE 802.1Q: 0 is a priority tag, 4095 reserved
+FAR_END = "far"
+"""The other end of a wire that leads nowhere."""
+
+_LINK_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")  # dev_valid_name, and what iproute2 can say
+
+
+def options_of(network: Network, known: Iterable[str]) -> dict[str, str]:
+    """The network's options by their full names. Raises Invalid for one that the driver does not know."""
+    known = tuple(known)
+    out = {SHORT.get(key, key): value for key, value in network.options.items()}
+    for key in out:
+        if key not in known:
+            raise Invalid(f"unknown option {key!r} of driver {network.driver}; known are {', '.join(known)}")
+    return out
+
+
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value, or the first of those allowed when there is none."""
+    if not value:
+        return allowed[0]
+    if value not in allowed:
+        raise Invalid(f"invalid value {value!r} for {option}: it must be one of {', '.join(allowed)}")
+    return value
+
+
+def parent_of(network: Network, options: dict[str, str]) -> tuple[str, bool]:
+    """The parent's name, and whether it is a wire of our own because none was given."""
+    link = options.get(PARENT, "")
+    if not link:
+        return f"dm-{network.id[:12]}", True
+    if not _LINK_NAME.fullmatch(link) or link in (".", ".."):
+        raise Invalid(
+            f"invalid value {link!r} for {PARENT}: an interface name has 1 to 15 characters, no space, '/' or ':'"
+        )
+    if link == "lo":
+        raise Invalid(
+            f"invalid value 'lo' for {PARENT}: the loopback interface is not a valid {network.driver} parent: it has no wire; "
+            "name the interface that leads to the network, or leave the parent out for a network of containers alone"
+        )
+    return link, False
+
+
+def mtu_of(options: dict[str, str]) -> int:
+    value = options.get(MTU, "")
+    low, high = MTU_RANGE
+    if not value:
+        return 0
+    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+        raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
+    return int(value)
+
+
+def check_clash(network: Network, link: str, others: Iterable[Network]) -> list[Network]:
+    """The other networks on the parent. Raises Forbidden when one has the other driver: the kernel hands the frames of a link
+    to one of the two."""
+    sharing = [other for other in others if other.parent is not None and other.parent.link == link]
+    for other in sharing:
+        if other.driver != network.driver:
+            raise clash(
+                network, link, other, f"it is of driver {other.driver}, and the kernel lets one of the two have a link"
+            )
+    return sharing
+
+
+def clash(network: Network, link: str, other: Network, why: str) -> Forbidden:
+    return Forbidden(
+        f"cannot create network {network.name}: network {other.name} ({other.id[:12]}) is already using parent interface "
+        f"{link}: {why}"
+    )
+
+
+def settings_of(network: Network) -> ParentSettings:
+    if network.parent is None:
+        raise TypeError(f"network {network.name} was not settled by the {network.driver} driver")
+    return network.parent
+
+
+def render_parent(network: Network) -> frozenset[Resource]:
+    """What is made of a parent: an 802.1Q sub-interface, or a wire that leads nowhere."""
+    settings = settings_of(network)
+    quiet = Sysctl(HOST, f"net/ipv6/conf/{settings.link}/disable_ipv6", "1")
+    if settings.trunk:
+        return frozenset({Vlan(settings.link, settings.trunk, settings.vid), quiet, LinkUp(HOST, settings.link)})
+    if settings.own:
+        # A veth pair whose far end is alone in a namespace: every kernel has it (a dummy, which Docker takes, is missing from
+        # some), it has carrier, and nothing that is sent into it comes to anybody. A bridge without ports has no carrier.
+        far = network.id
+        mtu = settings.mtu or 1500
+        pair = Veth(name=settings.link, master="", ns=far, peer=FAR_END, peer_mac=mac_of(f"{far}/{FAR_END}"), mtu=mtu)
+        return frozenset({Namespace(far), pair, LinkUp(far, FAR_END), quiet})
+    return frozenset()
+
+
+def render_address(endpoint: Endpoint) -> set[Resource]:
+    return {Address(endpoint.sandbox_id, endpoint.link, endpoint.address), LinkUp(endpoint.sandbox_id, endpoint.link)}
+
+
+def render_way_out(endpoint: Endpoint, gateway: str) -> Route:
+    """The default route; without a gateway the link itself is the way."""
+    return Route(endpoint.sandbox_id, "default", endpoint.link, gateway)
+
+
+def mac_of(text: str) -> str:
+    """A locally administered unicast MAC that follows from a text: the same each time."""
+    octets = bytearray(hashlib.sha256(text.encode()).digest()[:6])
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")
