@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
-from netengine.kernel import messages, nameservice, namespaces, stacked, sysctl
+from netengine.kernel import aliases, messages, nameservice, namespaces, stacked, sysctl
 from netengine.kernel.announce import announce
 from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
@@ -214,27 +214,6 @@ def _forget_flows(kernel: Kernel, resources: Iterable[Element]) -> None:
             kernel.conntrack.forget_udp(numbers, family)
 
 
-def _create_aliases(kernel: Kernel, resources: list[NamespaceAlias], made: list[Resource]) -> None:
-    kernel.alias_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for r in resources:
-        path = kernel.alias_dir / r.alias
-        try:
-            path.symlink_to(kernel.ns_path(r.ns))
-        except FileExistsError:
-            if not kernel.owns_alias(path):
-                # Somebody else's namespace has the name. The sandbox works without; it is entered by its own path.
-                log.warning(
-                    "%s exists and is not netengine's: namespace %s is at %s only",
-                    path,
-                    r.alias,
-                    kernel.ns_path(r.ns),
-                )
-                continue
-            path.unlink()
-            path.symlink_to(kernel.ns_path(r.ns))
-        made.append(r)
-
-
 # -- change and deletion ----------------------------------------------------------------------------------------------
 
 
@@ -259,7 +238,7 @@ def change(kernel: Kernel, step: Change) -> None:
         case NameService(), NameService() as new:
             _create_name_services(kernel, [new], [])
         case NamespaceAlias(), NamespaceAlias() as new:
-            _create_aliases(kernel, [new], [])
+            aliases.create(kernel, [new], [])
         case old, new:
             raise TypeError(f"cannot change {old} into {new}")
 
@@ -353,13 +332,6 @@ def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:
     _forget_flows(kernel, resources)
 
 
-def _delete_aliases(kernel: Kernel, resources: list[NamespaceAlias]) -> None:
-    for r in resources:
-        path = kernel.alias_dir / r.alias
-        if kernel.owns_alias(path) and path.readlink() == kernel.ns_path(r.ns):
-            path.unlink(missing_ok=True)
-
-
 def _keep(kernel: Kernel, resources: list[Resource]) -> None:
     """Nothing to remove: it goes with what it belongs to, or stays as it is."""
 
@@ -388,7 +360,7 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Address: _create_addresses,
     Route: _create_routes,
     Element: _create_elements,
-    NamespaceAlias: _create_aliases,
+    NamespaceAlias: aliases.create,
 }
 
 DELETE: dict[type, Callable[[Kernel, Any], None]] = {
@@ -406,5 +378,5 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Address: _delete_addresses,
     Route: _delete_routes,
     Element: _delete_elements,
-    NamespaceAlias: _delete_aliases,
+    NamespaceAlias: aliases.remove,
 }

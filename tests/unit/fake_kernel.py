@@ -17,8 +17,10 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Ipvlan,
     Key,
     LinkUp,
+    Macvlan,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -26,6 +28,7 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 
 
@@ -46,7 +49,7 @@ class FakeKernel:
 
     def __init__(self, have: Iterable[Resource] = (), foreign: Iterable[tuple[str, str]] = ()) -> None:
         self._objects: dict[Key, Resource] = {}
-        self._foreign = set(foreign) | {(HOST, "lo")}
+        self._foreign = set(foreign) | {(HOST, "lo"), (HOST, "up0")}
         self._left: int | None = None
         self.log: list[tuple[str, Resource]] = []
         """What was done, in order: (verb, resource)."""
@@ -103,6 +106,13 @@ class FakeKernel:
                 self._need((HOST, master) in self._links(), f"{r}: no bridge {master}")
                 self._need(("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
                 self._need((ns, r.peer) not in self._links(), f"{r}: {r.peer} exists in {ns}")
+            case Vlan(name=name, parent=parent):
+                self._need((HOST, parent) in self._links(), f"{r}: no parent {parent}")
+                self._need((HOST, name) not in self._links(), f"{r}: {name} exists")
+            case Macvlan(ns=ns, name=name, parent=parent) | Ipvlan(ns=ns, name=name, parent=parent):
+                self._need((HOST, parent) in self._links(), f"{r}: no parent {parent}")
+                self._need(ns == HOST or ("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
+                self._need((ns, name) not in self._links(), f"{r}: {name} exists in {ns!r}")
             case Address(ns=ns, link=link) | LinkUp(ns=ns, link=link):
                 self._need((ns, link) in self._links(), f"{r}: no link {link} in {ns!r}")
             case Route(ns=ns, link=link, gateway=gateway):
@@ -133,8 +143,10 @@ class FakeKernel:
             match r:
                 case Namespace(name=name):
                     out.add((name, "lo"))
-                case Bridge(name=name):
+                case Bridge(name=name) | Vlan(name=name):
                     out.add((HOST, name))
+                case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
+                    out.add((ns, name))
                 case Veth(name=name, ns=ns, peer=peer):
                     out |= {(HOST, name), (ns, peer)}
         return out
@@ -153,6 +165,12 @@ class FakeKernel:
                 del self._objects[veth.key]
             elif isinstance(gone, Bridge) and veth.master == gone.name:
                 self._objects[veth.key] = _orphan(veth)
+        for kind in (Vlan, Macvlan, Ipvlan):  # what is stacked goes with its parent, and with its namespace
+            links = self._links()
+            for r in [r for r in self._objects.values() if isinstance(r, kind)]:
+                inside = HOST if isinstance(r, Vlan) else r.ns
+                if (HOST, r.parent) not in links or (isinstance(gone, Namespace) and inside == gone.name):
+                    del self._objects[r.key]
         links = self._links()
         for key, r in list(self._objects.items()):
             match r:

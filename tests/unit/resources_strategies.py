@@ -10,7 +10,9 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -18,10 +20,12 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 
 BRIDGES = ("br0", "br1")
 SANDBOXES = ("s0", "s1", "s2")
+MACS = ("02:00:00:00:00:0a", "02:00:00:00:00:0b")
 
 
 @st.composite
@@ -38,6 +42,14 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
             out.add(Sysctl(HOST, f"net/ipv4/conf/{bridge}/route_localnet", draw(st.sampled_from("01"))))
         if draw(st.booleans()):
             out.add(Element("ip", "pairs", (bridge, bridge), (draw(st.sampled_from(["accept", "drop"])),)))
+    parents = ["up0"]
+    if draw(st.booleans()):
+        parents.append("up0.5")
+        out |= {Vlan("up0.5", "up0", draw(st.sampled_from([5, 6]))), LinkUp(HOST, "up0.5")}
+        out.add(Sysctl(HOST, "net/ipv6/conf/up0.5/disable_ipv6", "1"))
+    if draw(st.booleans()):
+        out |= {Macvlan(HOST, "shim", draw(st.sampled_from(parents)), "bridge", MACS[0]), LinkUp(HOST, "shim")}
+        out.add(Route(HOST, "10.9.0.2/32", "shim"))
     for sandbox in draw(st.lists(st.sampled_from(SANDBOXES), unique=True)):
         out |= {Namespace(sandbox), LinkUp(sandbox, "lo")}
         if draw(st.booleans()):
@@ -46,6 +58,8 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
             out.add(Sysctl(sandbox, "net/ipv4/ip_unprivileged_port_start", draw(st.sampled_from("01"))))
         if bridges and draw(st.booleans()):
             out |= draw(_endpoints(sandbox, bridges))
+        if draw(st.booleans()):
+            out |= draw(_stacked(sandbox, parents))
     return frozenset(out)
 
 
@@ -59,7 +73,7 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
             master=draw(st.sampled_from(bridges)),
             ns=sandbox,
             peer=peer,
-            peer_mac=draw(st.sampled_from(["02:00:00:00:00:0a", "02:00:00:00:00:0b"])),
+            peer_mac=draw(st.sampled_from(MACS)),
             mtu=draw(st.sampled_from([1400, 1500])),
             isolated=draw(st.booleans()),
         ),
@@ -76,4 +90,26 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
     if draw(st.booleans()):
         # Both ends of a link render it: two sandboxes may have one and the same.
         out.add(Element("ip", "links", ("br0", "10.0.0.2", "10.0.0.3", "tcp", draw(st.sampled_from(["80", "81"])))))
+    return frozenset(out)
+
+
+@st.composite
+def _stacked(draw: st.DrawFn, sandbox: str, parents: list[str]) -> frozenset[Resource]:
+    """An endpoint on a parent, which is the host's or a VLAN of ours."""
+    parent = draw(st.sampled_from(parents))
+    link: Resource = Ipvlan(sandbox, "eth2", parent, draw(st.sampled_from(["l2", "l3"])), "bridge")
+    if draw(st.booleans()):
+        link = Macvlan(
+            sandbox,
+            "eth2",
+            parent,
+            draw(st.sampled_from(["bridge", "vepa"])),
+            draw(st.sampled_from(MACS)),
+            draw(st.sampled_from([0, 1400])),
+        )
+    out: set[Resource] = {link, LinkUp(sandbox, "eth2")}
+    if draw(st.booleans()):
+        out.add(Address(sandbox, "eth2", draw(st.sampled_from(["10.9.0.2/24", "10.9.0.3/24"]))))
+    if draw(st.booleans()):
+        out.add(Route(sandbox, "10.8.0.0/16", "eth2"))
     return frozenset(out)

@@ -82,7 +82,7 @@ def test_predefined_names_are_taken(name: str) -> None:
         (Forbidden, {"driver": "overlay"}, checks.NOT_A_MANAGER),
         (Forbidden, {"scope": "swarm"}, checks.NOT_A_MANAGER),
         (Forbidden, {"ingress": True}, checks.NOT_A_MANAGER),
-        (NotFound, {"driver": "macvlan"}, 'plugin "macvlan" not found: netengine has the network drivers bridge'),
+        (NotFound, {"driver": "weave"}, 'plugin "weave" not found: netengine has the network drivers bridge'),
         (Invalid, {"scope": "global"}, "invalid scope 'global': it must be local"),
         (Invalid, {"enable_ipv6": True}, "IPv6 is not supported"),
         (Invalid, {"enable_ipv4": False}, "a network without IPv4 is not supported"),

@@ -15,7 +15,9 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     NameService,
     Namespace,
     NamespaceAlias,
@@ -24,6 +26,7 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 from netengine.observe.explain import explain
 
@@ -35,6 +38,9 @@ EVERYTHING: tuple[Resource, ...] = (
     Table("ip"),
     Bridge("br0", "02:00:00:00:00:01", 1400, "netengine-br-1"),
     VETH,
+    Vlan("eth0.50", "eth0", 50),
+    Macvlan(SANDBOX, "eth1", "eth0", "bridge", "02:00:00:00:00:02"),
+    Ipvlan(SANDBOX, "eth2", "eth3", "l3", "private", 1400),
     Sysctl(HOST, "net/ipv4/conf/br0/route_localnet", "1"),
     Address(SANDBOX, "eth0", "10.0.0.2/24"),
     LinkUp(SANDBOX, "eth0"),
@@ -68,6 +74,20 @@ def commands(*resources: Resource) -> list[str]:
         (
             Element("ip", "pairs", ("br0", "br0"), ("accept",)),
             """nft 'add element ip netengine pairs { "br0" . "br0" : accept }'""",
+        ),
+        (Vlan("eth0.50", "eth0", 50), "ip link add link eth0 name eth0.50 group 28261 type vlan id 50"),
+        (
+            Macvlan(SANDBOX, "eth1", "eth0.50", "bridge", "02:00:00:00:00:02"),
+            "ip link add link eth0.50 name eth1 address 02:00:00:00:00:02 group 28261 netns 0123456789ab "
+            "type macvlan mode bridge",
+        ),
+        (
+            Ipvlan(SANDBOX, "eth1", "eth0", "l3", "private", 1400),
+            "ip link add link eth0 name eth1 mtu 1400 group 28261 netns 0123456789ab type ipvlan mode l3 private",
+        ),
+        (
+            Macvlan(HOST, "shim", "eth0", "bridge"),
+            "ip link add link eth0 name shim group 28261 type macvlan mode bridge",
         ),
         (NamespaceAlias("web", SANDBOX), "ln -s /run/netns/0123456789ab /run/netns/web"),
         (HostPort("0.0.0.0", "tcp", 8080), ": # netengined holds tcp 0.0.0.0:8080 with a bound socket"),

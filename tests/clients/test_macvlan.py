@@ -1,0 +1,135 @@
+"""macvlan networks with the real `docker` command: containers on the wire of a link of the host, up0, with `outside` on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.clients.lab import OUTSIDE, Lab
+from tests.daemons import Client
+
+# The wire is 192.0.2.0/24; the host is .1 on it, `outside` .2.
+WIRE = ("--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25", "-o", "parent=up0")
+
+
+def create(docker: Client, name: str = "mv", *flags: str, wire: tuple[str, ...] = WIRE) -> None:
+    docker("network", "create", "-d", "macvlan", *wire, *flags, name)
+
+
+def test_containers_are_on_the_wire_of_the_parent(lab: Lab, docker: Client):
+    create(docker)
+    lab.serve("web", "--network", "mv")
+    lab.serve("db", "--network", "mv")
+    assert lab.sandbox("web").fetch("192.0.2.129", 80) == "db sees 192.0.2.128"
+    assert lab.outside.fetch("192.0.2.128", 80) == "web sees 192.0.2.2", "no translation, no rule of the host"
+    listener = lab.outside.listen(8000)
+    lab.sandbox("web").connect(OUTSIDE, 8000).close()
+    assert listener.accept()[1][0] == "192.0.2.128"
+    listener.close()
+
+
+def test_the_host_itself_is_not_reached_and_does_not_reach_them(lab: Lab, docker: Client):
+    """What is stacked on a link does not see what the host sends through it, nor the other way round: as with Docker."""
+    create(docker)
+    lab.serve("web", "--network", "mv")
+    assert not lab.here.reaches("192.0.2.128", 80)
+    assert not lab.sandbox("web").reaches("192.0.2.1", 80)
+
+
+def test_inspect_shows_it_as_docker_does(lab: Lab, docker: Client):
+    create(docker, "mv", "--gateway", "192.0.2.2")
+    lab.idle("web", "--network", "mv", "--mac-address", "02:00:00:00:00:99")
+    network = docker.inspect("mv")
+    assert (network["Driver"], network["Options"], network["Internal"]) == ("macvlan", {"parent": "up0"}, False)
+    assert network["IPAM"]["Config"] == [
+        {"Subnet": "192.0.2.0/24", "IPRange": "192.0.2.128/25", "Gateway": "192.0.2.2"}
+    ]
+    endpoint = docker.inspect("web")["NetworkSettings"]["Networks"]["mv"]
+    assert (endpoint["IPAddress"], endpoint["Gateway"]) == ("192.0.2.128", "192.0.2.2")
+    assert endpoint["MacAddress"] == "02:00:00:00:00:99"
+    link = lab.here.run(["ip", "netns", "exec", "web", "ip", "-d", "link", "show", "eth0"], check=True).stdout
+    assert "macvlan mode bridge" in link
+    assert "02:00:00:00:00:99" in link
+    routes = lab.here.run(["ip", "netns", "exec", "web", "ip", "route"], check=True).stdout
+    assert "default via 192.0.2.2 dev eth0" in routes
+
+
+def test_without_a_gateway_there_is_no_default_route_and_no_address_is_kept_for_one(lab: Lab, docker: Client):
+    create(docker, wire=("--subnet", "192.0.2.128/30", "-o", "parent=up0"))
+    lab.idle("web", "--network", "mv")
+    assert docker.inspect("web")["NetworkSettings"]["Networks"]["mv"]["IPAddress"] == "192.0.2.129"
+    assert "default" not in lab.here.run(["ip", "netns", "exec", "web", "ip", "route"], check=True).stdout
+
+
+def test_networks_share_a_parent_and_a_subnet_but_never_an_address(lab: Lab, docker: Client):
+    create(docker, "one")
+    create(docker, "two")
+    lab.idle("web", "--network", "one")
+    lab.serve("db", "--network", "two")
+    assert docker.inspect("db")["NetworkSettings"]["Networks"]["two"]["IPAddress"] == "192.0.2.129"
+    assert lab.sandbox("web").fetch("192.0.2.129", 80) == "db sees 192.0.2.128", "one wire"
+    failed = docker.refused("run", "-d", "--network", "two", "--ip", "192.0.2.128", "host", "true")
+    assert "Address already in use (192.0.2.128" in failed.text
+
+
+def test_without_a_parent_the_network_is_internal(lab: Lab, docker: Client):
+    docker("network", "create", "-d", "macvlan", "--subnet", "10.9.0.0/24", "alone")
+    assert docker.inspect("alone")["Internal"] is True
+    lab.serve("web", "--network", "alone")
+    lab.serve("db", "--network", "alone")
+    assert lab.sandbox("web").fetch("10.9.0.2", 80) == "db sees 10.9.0.1"
+    assert not lab.here.reaches("10.9.0.1", 80)
+    lab.here.ip("route", "add", "10.9.0.0/24", "dev", f"dm-{docker.inspect('alone')['Id'][:12]}")
+    assert not lab.here.reaches("10.9.0.1", 80), "nothing that the host sends into the wire comes to a container"
+
+
+def test_ports_are_not_published(lab: Lab, docker: Client):
+    create(docker)
+    lab.serve("web", "--network", "mv", "-p", "8080:80")
+    assert docker("port", "web") == ""
+    assert not lab.outside.reaches("192.0.2.1", 8080)
+
+
+def test_a_passthru_parent_has_one_container_with_the_mac_of_the_parent(lab: Lab, docker: Client):
+    lab.here.ip("link", "add", "spare0", "type", "veth", "peer", "name", "spare1")
+    try:
+        lab.here.ip("link", "set", "spare0", "up")
+        docker("network", "create", "-d", "macvlan", "-o", "parent=spare0", "-o", "macvlan_mode=passthru", "pt")
+        lab.idle("web", "--network", "pt")
+        mac = lab.here.path("/sys/class/net/spare0/address").read_text().strip()
+        assert mac in lab.here.run(["ip", "netns", "exec", "web", "ip", "link", "show", "eth0"], check=True).stdout
+        second = docker.refused("run", "--network", "pt", "host", "true").text
+        assert "its parent spare0 belongs to one container alone, which is web" in second
+        other = docker.refused("network", "create", "-d", "macvlan", "-o", "parent=spare0", "other").text
+        assert "network pt (" in other
+        assert "is already using parent interface spare0: in mode passthru a parent has one network" in other
+        docker("rm", "-f", "web")
+        docker("network", "rm", "pt")
+    finally:
+        lab.here.ip("link", "delete", "spare0")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["parent=lo"], "the loopback interface is not a valid macvlan parent"),
+        (["parent=nowhere0"], "'nowhere0' for parent: there is no such interface on this host (there is up0"),
+        (["parent=up0.5000"], "the VLAN after the dot must be a number from 1 to 4094"),
+        (["parent=docker0"], "docker0 is netengine's own"),
+        (["parent=up0", "macvlan_mode=source"], "it must be one of bridge, private, vepa, passthru"),
+        (["parent=up0", "color=red"], "unknown option 'color' of driver macvlan"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_made(lab: Lab, docker: Client, options: list[str], words: str):
+    flags = [word for option in options for word in ("-o", option)]
+    assert words in docker.refused("network", "create", "-d", "macvlan", *flags, "bad").text
+    assert lab.untouched()
+
+
+def test_it_outlives_the_daemon(lab: Lab, docker: Client):
+    create(docker)
+    lab.serve("web", "--network", "mv")
+    lab.daemon.kill9()
+    assert lab.outside.fetch("192.0.2.128", 80) == "web sees 192.0.2.2"
+    lab.daemon.start()
+    assert lab.outside.fetch("192.0.2.128", 80) == "web sees 192.0.2.2"
+    assert "healthy" in lab.netengine("doctor")
