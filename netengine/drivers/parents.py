@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
 from netengine.kernel.resources import (
     HOST,
@@ -36,7 +37,7 @@ _LINK_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")  # dev_valid_name, and wh
 
 def options_of(network: Network, known: Iterable[str]) -> dict[str, str]:
     """The network's options by their full names. Raises Invalid for one that the driver does not know."""
-    known = tuple(known)
+    known = (*known, *NETWORK_OPTIONS)
     out = {SHORT.get(key, key): value for key, value in network.options.items()}
     for key in out:
         if key not in known:
