@@ -74,6 +74,7 @@ class Engine:
         if self._core.store.setting("identity") is None:
             with self._core.store.transaction() as t:
                 t.set("identity", str(uuid.uuid4()))
+        self._healing.listen()
         await self._recovery.run()
         self._healing.start()
         await self.names.start()

@@ -35,7 +35,10 @@ _TIMES, _WITHIN = 5, 60.0
 
 
 class Healing:
-    """Listens from `start` to `close`. `mended` is told of each container in whose sandbox something was put right."""
+    """Hears from `listen` on what happens, and acts on it from `start` to `close`.
+
+    `mended` is told of each container in whose sandbox something was put right.
+    """
 
     def __init__(self, core: Core, mended: Callable[[Container], Awaitable[None]] | None = None) -> None:
         self._core = core
@@ -48,13 +51,18 @@ class Healing:
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
 
-    def start(self) -> None:
-        """Listen, in the network namespace of the calling thread."""
+    def listen(self) -> None:
+        """Listen, in the network namespace of the calling thread. Before the start looks at the kernel: then nothing can change
+        between that look and the first event, and nobody has to look twice."""
         self._watch = events.Watch()
+
+    def start(self) -> None:
+        """The model is complete: from now on events are judged by it, first those that have come meanwhile."""
+        if self._watch is None:
+            self.listen()
         loop = asyncio.get_running_loop()
-        for descriptor in self._watch.descriptors():
+        for descriptor in self._watch.descriptors() if self._watch else ():
             loop.add_reader(descriptor, self._hear, descriptor)
-        self._consider([events.Overrun()])  # something may have changed before anybody listened
 
     def close(self) -> None:
         for timer in (self._timer, self._later):

@@ -137,10 +137,12 @@ class Watch:
                     out.append(RulesTouched(process))
                 self._stranger = None
                 continue
+            if port == self._stranger:
+                continue  # a flush of thousands of elements is as many messages
             if port not in self._ours:
                 # libnftables opens its socket anew when it likes.
                 self._ours = own_ports()
-            if port not in self._ours and port != self._stranger:
+            if port not in self._ours:
                 self._stranger = port
                 out.append(RulesTouched())
         return out
