@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from netengine import trial
+from netengine import firewalls, trial
 from netengine.config import Config
 
 # Numbers from linux/capability.h, and what is lost without. The first two are lost without everything.
@@ -86,8 +85,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sysctls_writable: bool = True
     cgroups_writable: bool = True
     bridge_calls_iptables: bool = False  # net.bridge.bridge-nf-call-iptables
-    firewalls: tuple[str, ...] = ()  # active: "firewalld", "ufw"
-    dropping_chains: tuple[str, ...] = ()  # foreign base chains on the forward hook with policy drop
+    firewalls: firewalls.Seen = firewalls.Seen()  # rules of others that packets of containers have to pass
+    default_bridge: str = "docker0"
     data_root_type: str = "ext4"  # file system that carries --data-root
     bridge_wanted: bool = True
 
@@ -99,14 +98,13 @@ def check(config: Config) -> list[Finding]:
 
 def surroundings(config: Config) -> list[Finding]:
     """Findings that may come and go while the daemon runs: firewalls, foreign chains, what is mounted how. Forks no trial."""
-    nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
     return judge(
         Facts(
             sysctls_writable=os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
             cgroups_writable=_cgroups_writable(),
             bridge_calls_iptables=_text("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
-            firewalls=_active_firewalls(),
-            dropping_chains=dropping_chains(_list_chains(nft)),
+            firewalls=firewalls.look(config.ip_forward),
+            default_bridge=config.bridge or firewalls.default_bridge(),
             data_root_type=file_system(_text("/proc/self/mountinfo"), config.data_root),
             bridge_wanted=config.bridge != "none",
         )
@@ -126,8 +124,8 @@ def gather(config: Config) -> Facts:
         sysctls_writable=os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
         cgroups_writable=_cgroups_writable(),
         bridge_calls_iptables=_text("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
-        firewalls=_active_firewalls(),
-        dropping_chains=dropping_chains(_list_chains(programs["nft"])),
+        firewalls=firewalls.look(config.ip_forward),
+        default_bridge=config.bridge or firewalls.default_bridge(),
         data_root_type=file_system(_text("/proc/self/mountinfo"), config.data_root),
         bridge_wanted=config.bridge != "none",
     )
@@ -216,31 +214,12 @@ def _surroundings(facts: Facts) -> list[Finding]:
         remedy = "sysctl -w net.bridge.bridge-nf-call-iptables=0, unless another program (Kubernetes, Docker) needs it"
         without = "everything; packets between containers of one bridge cost more, and foreign rules may drop them"
         found.append(Finding("warn", what, remedy, without))
-    for firewall in facts.firewalls:
-        what = f"{firewall} is active: its own rules on forwarded packets apply besides netengine's"
-        allow = (
-            "firewall-cmd --zone=trusted --add-interface=BRIDGE" if firewall == "firewalld" else "ufw route allow ..."
+    for one in firewalls.judge(facts.firewalls, facts.default_bridge):
+        without = (
+            "everything over IPv4" if one.only_ipv6 else "networks and sandboxes, cut off from where those rules stand"
         )
-        found.append(Finding("note", what, f"where containers cannot reach out or be reached: {allow}"))
-    for chain in facts.dropping_chains:
-        what = f"the chain {chain} drops forwarded packets by default"
-        remedy = "accept the bridges there (Docker: in the chain DOCKER-USER), or containers reach nothing outside"
-        found.append(Finding("note", what, remedy))
+        found.append(Finding("note" if one.only_ipv6 else "warn", one.what, f"type: {one.remedy}", without))
     return found
-
-
-def dropping_chains(listing: str) -> tuple[str, ...]:
-    """Base chains on the forward hook with policy drop that are not ours, from the text of `nft list chains`."""
-    found, table, chain = [], "", ""
-    for line in map(str.strip, listing.splitlines()):
-        words = line.split()
-        if line.startswith("table ") and len(words) >= 3:
-            table = f"{words[1]} {words[2]}"
-        elif line.startswith("chain ") and len(words) >= 2:
-            chain = words[1]
-        elif "hook forward" in line and "policy drop" in line and not table.endswith(" netengine"):
-            found.append(f"{table} {chain}")
-    return tuple(found)
 
 
 def file_system(mountinfo: str, path: Path) -> str:
@@ -267,28 +246,6 @@ def _cgroups_writable() -> bool:
     root = Path("/sys/fs/cgroup")
     unified = root / "cgroup.controllers"
     return os.access(root, os.W_OK) if unified.exists() else os.access(root / "devices", os.W_OK)
-
-
-def _active_firewalls() -> tuple[str, ...]:
-    active = []
-    pid = _text("/run/firewalld.pid").strip()
-    if pid.isdigit() and Path("/proc", pid).exists():
-        active.append("firewalld")
-    if "enabled=yes" in _text("/etc/ufw/ufw.conf").lower().split():
-        active.append("ufw")
-    return tuple(active)
-
-
-def _list_chains(nft: str | None) -> str:
-    """Declarations of base chains, without rules: cheap on any host, and in a process of its own, since a table written by a
-    newer nft has been seen to crash an older parser."""
-    if nft is None:
-        return ""
-    try:
-        listed = subprocess.run([nft, "list", "chains"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return listed.stdout
 
 
 def _text(path: str) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 from pathlib import Path
 
+from netengine import firewalls
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
 from netengine.engine import reconcile, sandbox
@@ -95,6 +96,10 @@ class Recovery:
                     t.set(FORWARDING_SETTING, here)
             if core.store.setting(FORWARDING_SETTING) == here:
                 base.add(strangers)
+        elif core.store.setting(FORWARDING_SETTING):
+            # It is somebody else's from now on: `--cleanup` leaves it as it is.
+            with core.store.transaction() as t:
+                t.set(FORWARDING_SETTING, "")
         core.base = frozenset(base)
 
     async def _predefined(self) -> None:
@@ -166,7 +171,10 @@ class Recovery:
         return any(network.id in c.endpoints for c in self._core.state.containers.values())
 
     async def _free_link(self) -> str:
-        """docker0, unless somebody (Docker itself, say) has it."""
+        """docker0, unless somebody (Docker itself, say) has it or would take it: its engine uses a docker0 that it finds, ours
+        with our addresses too."""
+        if firewalls.default_bridge() != "docker0":
+            return firewalls.default_bridge()
         taken = await self._core.on_kernel(observe.find_link, self._core.kernel, "docker0")
         return "docker0" if taken is None or taken.ours else "ne0"
 

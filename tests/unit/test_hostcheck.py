@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from netengine import hostcheck, trial
-from netengine.hostcheck import CAPABILITIES, MODULES, Facts, dropping_chains, file_system, judge
+from netengine.firewalls import Seen
+from netengine.hostcheck import CAPABILITIES, MODULES, Facts, file_system, judge
 
 
 def without(*names: str) -> int:
@@ -79,8 +80,8 @@ def test_the_missing_binding_names_package_and_virtual_environment() -> None:
         ({"cgroups_writable": False}, "no writable cgroups"),
         ({"bridge_calls_iptables": True}, "br_netfilter"),
         ({"data_root_type": "overlay"}, "lies on overlay"),
-        ({"firewalls": ("ufw",)}, "ufw is active"),
-        ({"dropping_chains": ("ip filter FORWARD",)}, "ip filter FORWARD drops forwarded packets"),
+        ({"firewalls": Seen(ufw=True)}, "ufw is active"),
+        ({"firewalls": Seen(dropping={"ip6 filter FORWARD": ""})}, "ip6 filter FORWARD drops what is forwarded"),
     ],
 )
 def test_the_surroundings_never_stop_the_daemon(fact: dict[str, object], words: str) -> None:
@@ -90,35 +91,12 @@ def test_the_surroundings_never_stop_the_daemon(fact: dict[str, object], words: 
 
 
 def test_the_gravest_finding_comes_first_and_reads_as_one_line() -> None:
-    findings = judge(Facts(firewalls=("ufw",), missing_programs=("runc",), nftables_binding=False))
+    findings = judge(
+        Facts(firewalls=Seen(dropping={"ip6 filter FORWARD": ""}), missing_programs=("runc",), nftables_binding=False)
+    )
     assert [finding.level for finding in findings] == ["fatal", "warn", "note"]
     assert str(findings[1]).startswith("runc is not installed; apt-get install runc; without: networks")
     assert "\n" not in "".join(map(str, findings))
-
-
-def test_foreign_chains_that_drop_what_is_forwarded_are_found_and_ours_are_not() -> None:
-    listing = """
-table ip filter {
-	chain INPUT {
-		type filter hook input priority filter; policy drop;
-	}
-	chain FORWARD {
-		type filter hook forward priority filter; policy drop;
-	}
-}
-table inet fw {
-	chain pass {
-		type filter hook forward priority filter; policy accept;
-	}
-}
-table ip netengine {
-	chain forward {
-		type filter hook forward priority filter; policy drop;
-	}
-}
-"""
-    assert dropping_chains(listing) == ("ip filter FORWARD",)
-    assert dropping_chains("") == ()
 
 
 def test_the_file_system_of_a_directory_is_that_of_the_deepest_mount_above_it() -> None:

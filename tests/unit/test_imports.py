@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {
         "dns.client",
         "hostcheck",
+        "firewalls",
         "drivers",
         "ipam",
         "store",
@@ -50,7 +51,8 @@ ALLOWED: dict[str, set[str]] = {
         "daemonlog",
         *LEAVES,
     },
-    "hostcheck": {"config", "trial", "errors"},
+    "hostcheck": {"config", "firewalls", "trial", "errors"},
+    "firewalls": set(),
     "trial": {"errors"},
     "listeners": {"config", "errors"},
     "pidfile": {"errors"},
@@ -72,7 +74,7 @@ PROCESS_STARTERS = {
     "runtime/process.py": "starts runc and conmon",
     "dns/client.py": "starts the name server",
     "runtime/session.py": "only names the constants of pipes",
-    "hostcheck.py": "asks nft which chains of others there are",
+    "firewalls.py": "asks nft which chains of others there are",
     "trial.py": "asks nft, the program, what it can do",
 }
 

@@ -1,0 +1,163 @@
+"""Beside others that rule the host's packets, real ones: what is in the way is said at start with what to type; typed, all
+works, and goes on working when the other reloads; and the other keeps all that it had."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients import rootfs
+from tests.daemons import Daemon
+from tests.faults.peers import DockerEngine, Firewalld, Libvirt, Site, Ufw, findings, mount_peers
+from tests.hosts import Host, wait_until
+
+
+@pytest.fixture
+def crowded(host: Host) -> Host:
+    mount_peers(host)
+    return host
+
+
+@pytest.fixture
+def daemon(crowded: Host) -> Iterator[Daemon]:
+    """Not started. What others leave behind is theirs: the host ends with it."""
+    made = Daemon(crowded)
+    yield made
+    if made.process is not None:
+        made.stop()
+
+
+def others(host: Host) -> list[str]:
+    """All rules that are not netengine's."""
+    tables = re.split(r"^(?=table )", host.rules(), flags=re.M)
+    rules = "".join(table for table in tables if not re.match(r"table \w+ netengine ", table))
+    return [*rules.splitlines(), *host.run(["iptables-legacy", "-S"]).stdout.splitlines()]
+
+
+def remedies(daemon: Daemon, pattern: str) -> list[str]:
+    """The commands that the doctor prints for findings that match, and that the log of the start had too."""
+    found = [finding for finding in findings(daemon) if re.search(pattern, finding) and "ip6" not in finding]
+    commands = [command for one in found for command in one.partition("; type: ")[2].split("; ")]
+    assert all(command in daemon.tail() for command in commands), "said at start"
+    return commands
+
+
+def firewalld(host: Host) -> Callable[[], object]:
+    peer = Firewalld(host)
+    return lambda: (peer("--reload"), peer.restart())
+
+
+def ufw(host: Host) -> Callable[[], object]:
+    peer = Ufw(host)
+    return lambda: peer("reload")
+
+
+def iptables(program: str) -> Callable[[Host], Callable[[], object]]:
+    """As Kubernetes wants its hosts: nothing is forwarded but what a chain of its own accepts."""
+
+    def start(host: Host) -> Callable[[], object]:
+        for words in (
+            ["-N", "KUBE-FORWARD"],
+            ["-A", "KUBE-FORWARD", "-m", "mark", "--mark", "0x4000/0x4000", "-j", "ACCEPT"],
+            ["-A", "FORWARD", "-j", "KUBE-FORWARD"],
+            ["-P", "FORWARD", "DROP"],
+        ):
+            host.run([program, *words], check=True)
+        return lambda: None
+
+    return start
+
+
+def native(host: Host) -> Callable[[], object]:
+    host.run(
+        ["nft", "add table inet fw; add chain inet fw pass { type filter hook forward priority 5; policy drop; }"],
+        check=True,
+    )
+    return lambda: None
+
+
+OTHERS = {
+    "firewalld": (firewalld, "firewalld is active"),
+    "ufw": (ufw, "ufw is active"),
+    "iptables-nft": (iptables("iptables-nft"), "iptables-nft: the policy of FORWARD"),
+    "iptables-legacy": (iptables("iptables-legacy"), "iptables-legacy: the policy of FORWARD"),
+    "nftables": (native, "the chain inet fw pass drops"),
+}
+
+
+@pytest.mark.parametrize(("start", "finding"), OTHERS.values(), ids=OTHERS)
+def test_what_is_in_the_way_is_said_and_the_remedy_is_one(
+    crowded: Host, neighbour: Host, daemon: Daemon, start: Callable[[Host], Callable[[], object]], finding: str
+) -> None:
+    reload = start(crowded)
+    daemon.start()
+    site = Site(daemon, neighbour)
+    assert "outside from a container" in site.broken()
+    for command in remedies(daemon, finding):
+        crowded.run(command.split(), check=True)
+    assert site.broken() == []
+    assert [one for one in findings(daemon) if re.search(finding, one)] == [], "what was mended is not said again"
+    reload()
+    wait_until(lambda: site.broken() == [], lambda: f"after a reload: {site.broken()}")
+    theirs = others(crowded)
+    site.close()
+    daemon.cleanup()
+    assert others(crowded) == theirs
+
+
+def test_docker_s_engine_first(crowded: Host, neighbour: Host, daemon: Daemon, tmp_path: Path) -> None:
+    docker = DockerEngine(crowded, tmp_path)
+    docker("import", str(rootfs.build(tmp_path / "sh.tar")), "sh")
+    docker("network", "create", "theirs")
+    docker.serve("before")
+    daemon.start()
+    assert "docker0" not in daemon.request("GET", "/networks/bridge").body.decode(), "Docker's own"
+    for command in remedies(daemon, "the policy of FORWARD is DROP"):
+        crowded.run(command.split(), check=True)
+    site = Site(daemon, neighbour)
+    assert site.broken() == []
+    docker.serve("after")
+    assert docker.broken(neighbour, "before", "after") == []
+    docker.restart()
+    wait_until(lambda: site.broken() == [], lambda: f"after Docker's restart: {site.broken()}")
+    docker.serve("again")
+    site.close()
+    daemon.cleanup()
+    assert docker.broken(neighbour, "again") == []
+
+
+def test_docker_s_engine_afterwards(crowded: Host, neighbour: Host, daemon: Daemon, tmp_path: Path) -> None:
+    daemon.start()
+    site = Site(daemon, neighbour)
+    (said,) = [one for one in findings(daemon) if "Docker's engine is installed" in one]
+    assert said.partition("; ")[0] in daemon.tail(), "said at start"
+    daemon.config_file.write_text('{"ip-forward": false}')
+    daemon.restart()
+    docker = DockerEngine(crowded, tmp_path)
+    docker("import", str(rootfs.build(tmp_path / "sh.tar")), "sh")
+    docker("network", "create", "theirs")
+    docker.serve("theirs")
+    assert docker.broken(neighbour, "theirs") == []
+    assert site.broken() == []
+    assert crowded.links() >= {"docker0", "ne0"}, "each has its own"
+    site.close()
+    daemon.cleanup()
+    assert docker.broken(neighbour, "theirs") == []
+
+
+def test_bridges_as_libvirt_s(crowded: Host, neighbour: Host, daemon: Daemon) -> None:
+    libvirt = Libvirt(crowded)
+    daemon.start()
+    site = Site(daemon, neighbour)
+    assert site.broken() == []
+    assert libvirt.broken(neighbour) == []
+    daemon.restart()
+    crowded.run(["nft", "delete", "table", "ip", "netengine"], check=True)
+    wait_until(lambda: "table ip netengine" in crowded.rules(), "the table is back")
+    assert site.broken() == [] and libvirt.broken(neighbour) == []
+    site.close()
+    daemon.cleanup()
+    assert libvirt.broken(neighbour) == []
