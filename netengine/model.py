@@ -38,6 +38,16 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     """An adopted bridge that has the gateway address already."""
     icc: bool = True
     masquerade: bool = True
+    gateway_modes: dict[str, str] = field(default_factory=dict)
+    """nat, nat-unprotected, routed or isolated, by family ("ip", "ip6"); nat where none is named."""
+    trusted: list[str] = field(default_factory=list)
+    """Interfaces of the host by which published ports are reached directly."""
+    inhibit_ipv4: bool = False
+    """The bridge gets no IPv4 address."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """By family: the address under which packets leave the host, in place of masquerading."""
+    direct: bool = False
+    """The daemon's allow-direct-routing: published ports are reached directly too."""
     container_gateway: str = ""
     """The default gateway of containers where it is not the bridge itself."""
     host_binding: str = ""
@@ -87,7 +97,8 @@ class Network(msgspec.Struct, kw_only=True):
 
 
 class PublishedPort(msgspec.Struct, kw_only=True, frozen=True):
-    """A port of the host that leads to a port of the container. `host_port` is the one that was really taken."""
+    """A port of the host that leads to a port of the container. `host_port` is the one that was really taken; 0 where the
+    network is routed, and the container is reached by its own address."""
 
     host_ip: str
     host_port: int

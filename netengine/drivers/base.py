@@ -17,7 +17,7 @@ class EndpointContext:
     is_gateway: bool
     """Whether the sandbox's IPv4 default route goes through this endpoint."""
     ports: tuple[PublishedPort, ...] = ()
-    """Ports published through this endpoint."""
+    """The container's published ports: through which endpoint each is reached is the driver's to say."""
     is_gateway6: bool = False
     """Whether the sandbox's IPv6 default route goes through this endpoint."""
 

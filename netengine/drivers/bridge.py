@@ -12,23 +12,22 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
+from netengine.drivers import bridge_options
 from netengine.drivers.base import EndpointContext
+from netengine.drivers.bridge_rules import network_elements, port_resources
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
 from netengine.kernel.resources import (
     HOST,
     Address,
     Bridge,
-    Element,
-    HostPort,
     LinkUp,
-    Protocol,
     Resource,
     Route,
     Sysctl,
     Veth,
 )
-from netengine.model import BridgeSettings, Endpoint, Network, PublishedPort
+from netengine.model import BridgeSettings, Endpoint, Network
 
 NAME = "com.docker.network.bridge.name"
 ICC = "com.docker.network.bridge.enable_icc"
@@ -37,7 +36,7 @@ HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 MTU = "com.docker.network.driver.mtu"
 _SHORT = {"mtu": MTU}
-_KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU)
+_KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU, *bridge_options.OPTIONS)
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
@@ -76,6 +75,8 @@ class BridgeDriver:
             masquerade=_flag(MASQUERADE, options.get(MASQUERADE), default=True),
             host_binding=_address(options.get(HOST_BINDING, "")),
         )
+        inhibit = _flag(bridge_options.INHIBIT_IPV4, options.get(bridge_options.INHIBIT_IPV4), default=False)
+        bridge_options.settle(network.bridge, network, options, inhibit_ipv4=inhibit)
 
     def has_next_hop(self, network: Network) -> bool:
         return True
@@ -86,29 +87,18 @@ class BridgeDriver:
     def render_network(self, network: Network) -> frozenset[Resource]:
         settings = _settings(network)
         link = settings.link
-        out: set[Resource] = {Element("ip", "bridges", (link,))}
+        out = network_elements(network, settings)
         if not settings.adopted:
             out |= {
                 Bridge(link, settings.mac, settings.mtu, f"netengine-br-{network.id[:12]}"),
                 Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1"),
             }
         for subnet in network.subnets:
-            out.add(Element("ip", "hairpins", (link, subnet.subnet)))
-            if settings.masquerade or network.internal:
-                # Without masquerading, answers from outside come to the container's own address, and this set is looked
-                # at before connection tracking; what they are not an answer to is dropped in filter-forward.
-                out.add(Element("ip", "subnets", (subnet.subnet,)))
-            if not settings.has_address:
+            if not settings.has_address and bridge_options.gives_address(settings, "ip"):
                 out.add(Address(HOST, link, f"{subnet.gateway}/{subnet.subnet.partition('/')[2]}"))
-        if settings.icc:
-            out.add(Element("ip", "pairs", (link, link), ("accept",)))
-        if network.internal:
-            out.add(Element("ip", "internal", (link,)))
-        else:
+        if not network.internal and bridge_options.mode(settings, "ip") != bridge_options.ROUTED:
             # Lets the answer to a connection from 127.0.0.1 to a published port find its way back.
             out.add(Sysctl(HOST, f"net/ipv4/conf/{link}/route_localnet", "1"))
-            if settings.masquerade:
-                out.add(Element("ip", "masquerading", (link,)))
         if network.predefined:
             out |= _render_links(settings)
         return frozenset(out)
@@ -130,9 +120,7 @@ class BridgeDriver:
         }
         if context.is_gateway and endpoint.gateway:
             out.add(Route(endpoint.sandbox_id, "default", endpoint.link, endpoint.gateway))
-        for port in context.ports:
-            out |= _render_port(port, endpoint.ip)
-        return frozenset(out)
+        return frozenset(out | port_resources(settings, endpoint, context))
 
 
 def _render_links(settings: BridgeSettings) -> set[Resource]:
@@ -143,20 +131,6 @@ def _render_links(settings: BridgeSettings) -> set[Resource]:
         return {Sysctl(HOST, arp, "1"), Sysctl(HOST, delay, "0")}  # else an answer waits up to 0.8 s
     # It may have been on before; where neighbours answer for themselves, two answers would be one too many.
     return set() if settings.adopted else {Sysctl(HOST, arp, "0")}
-
-
-def _render_port(port: PublishedPort, ip: str) -> set[Resource]:
-    target = (ip, str(port.container_port))
-    protocol: Protocol = port.protocol  # type: ignore[assignment]  # checked when the request was decoded
-    if port.host_ip == "0.0.0.0":
-        element = Element("ip", "ports", (protocol, str(port.host_port)), target)
-    else:
-        element = Element("ip", "address-ports", (port.host_ip, protocol, str(port.host_port)), target)
-    return {
-        HostPort(port.host_ip, protocol, port.host_port),
-        element,
-        Element("ip", "published", (ip, protocol, str(port.container_port))),
-    }
 
 
 def _settings(network: Network) -> BridgeSettings:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from netengine.drivers import DRIVERS
+from netengine.drivers.bridge_options import reserves_gateway
+from netengine.drivers.bridge_rules import family_of
 from netengine.errors import Forbidden, Invalid
 from netengine.ipam import Pool
 from netengine.model import Network
@@ -31,7 +33,7 @@ class Addresses:
                 ip_range=ip_network(subnet.ip_range) if subnet.ip_range else None,
                 gateway=ip_address(subnet.gateway) if subnet.gateway else None,
                 aux={name: ip_address(a) for name, a in subnet.aux.items()},
-                reserve_gateway=not shares,
+                reserve_gateway=not shares and reserves_gateway(network, family_of(subnet.subnet)),
                 serial=network.ipam_options.get("com.docker.network.ipam.serial") == "true",
                 label=f"{network.name} ({network.id})",
             )

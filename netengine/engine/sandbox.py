@@ -71,7 +71,7 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]
         is_gateway = network_id == gateway
-        context = EndpointContext(is_gateway, tuple(container.ports) if is_gateway else ())
+        context = EndpointContext(is_gateway, tuple(container.ports))
         rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
         out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
     return frozenset(out | links.render(state, container))

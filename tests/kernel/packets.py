@@ -42,11 +42,11 @@ def udp(client: Namespace, address: str, port: int, server: Namespace, server_po
         return str(seen[0])
 
 
-def ping(client: Namespace, address: str) -> str:
+def ping(client: Namespace, address: str, timeout: float = 2) -> str:
     """An ICMP echo request is answered; the address that the answer comes from. Raises TimeoutError."""
     number = int.from_bytes(os.urandom(2), "big")
     with client.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as raw:
-        raw.settimeout(2)
+        raw.settimeout(timeout)
         raw.sendto(bytes(ICMP(id=number) / b"payload"), (address, 0))
         while True:
             answer = IP(raw.recv(2048))

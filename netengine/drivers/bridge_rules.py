@@ -1,0 +1,106 @@
+"""What a bridge network, its endpoints and their published ports are in the rules: elements of the sets and maps of
+kernel/ruleset.py, in the family of each subnet and address. Pure.
+
+What each gateway mode lets through is decided here, and shown in docs/gateway-modes.md by a test that sends the packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import cast
+
+from netengine.drivers.base import EndpointContext
+from netengine.drivers.bridge_options import NAT, ROUTED, UNPROTECTED, mode
+from netengine.kernel.resources import Element, Family, HostPort, Protocol, Resource
+from netengine.model import BridgeSettings, Endpoint, Network, PublishedPort
+
+WILDCARDS = ("0.0.0.0", "::")
+
+
+def family_of(address: str) -> Family:
+    """The family of an address or of a prefix."""
+    text = address.partition("/")[0]
+    return "ip" if ip_address(text).version == 4 else "ip6"
+
+
+def network_elements(network: Network, settings: BridgeSettings) -> set[Resource]:
+    """What the rules know of a network as long as it is there."""
+    out: set[Resource] = set()
+    subnets: dict[Family, list[str]] = {}
+    for subnet in network.subnets:
+        prefix = str(ip_network(subnet.subnet))
+        subnets.setdefault(family_of(prefix), []).append(prefix)
+    for family, prefixes in subnets.items():
+        out |= _of_family(family, prefixes, network.internal, settings)
+    return out
+
+
+def _of_family(family: Family, prefixes: list[str], internal: bool, settings: BridgeSettings) -> set[Resource]:
+    link, way = settings.link, mode(settings, family)
+    out: set[Resource] = {Element(family, "bridges", (link,))}
+    out |= {Element(family, "hairpins", (link, prefix)) for prefix in prefixes}
+    if settings.icc:
+        out.add(Element(family, "pairs", (link, link), ("accept",)))
+    if internal:
+        out.add(Element(family, "internal", (link,)))
+    elif way == ROUTED:
+        out.add(Element(family, "routed", (link,)))
+    else:
+        if way == UNPROTECTED:
+            out.add(Element(family, "unprotected", (link,)))
+        if family in settings.sources:
+            out.add(Element(family, "sources", (link,), (settings.sources[family],)))
+        elif settings.masquerade:
+            out.add(Element(family, "masquerading", (link,)))
+    if internal or (way == NAT and settings.masquerade and not settings.direct):
+        # Where containers appear outside under their own address, answers come to it from outside, and this set is looked at
+        # before connection tracking; what they are not an answer to is dropped in into-a-network.
+        out |= {Element(family, "subnets", (prefix,)) for prefix in prefixes}
+    if not internal and way == NAT:
+        out |= {Element(family, "trusted", (name, prefix)) for name in settings.trusted for prefix in prefixes}
+    return out
+
+
+def port_resources(settings: BridgeSettings, endpoint: Endpoint, context: EndpointContext) -> set[Resource]:
+    """What the container's published ports are on this endpoint.
+
+    Ports of the host lead to the endpoint that is the way out of its family; a routed endpoint is reached by its own address
+    whichever network the way out is.
+    """
+    out: set[Resource] = set()
+    own: tuple[tuple[Family, str, bool], ...] = (
+        ("ip", endpoint.ip, context.is_gateway),
+        ("ip6", endpoint.ip6, context.is_gateway6),
+    )
+    for family, address, is_gateway in own:
+        if not address:
+            continue
+        if mode(settings, family) == ROUTED:
+            out |= _opened(family, address, context.ports)
+        elif is_gateway:
+            ports = [p for p in context.ports if p.host_port and family_of(p.host_ip) == family]
+            for port in ports:
+                out |= _translated(family, address, port)
+            if settings.direct:
+                out |= _opened(family, address, ports)
+    return out
+
+
+def _opened(family: Family, address: str, ports: Iterable[PublishedPort]) -> set[Resource]:
+    return {Element(family, "open", (address, p.protocol, str(p.container_port))) for p in ports}
+
+
+def _translated(family: Family, address: str, port: PublishedPort) -> set[Resource]:
+    """A port of the host that the rules translate, all in one family."""
+    protocol, number = cast(Protocol, port.protocol), str(port.host_port)  # checked when the request was decoded
+    target = (address, str(port.container_port))
+    if port.host_ip in WILDCARDS:
+        element = Element(family, "ports", (protocol, number), target)
+    else:
+        element = Element(family, "address-ports", (port.host_ip, protocol, number), target)
+    return {
+        HostPort(port.host_ip, protocol, port.host_port),
+        element,
+        Element(family, "published", (address, protocol, str(port.container_port))),
+    }
