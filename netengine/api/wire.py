@@ -138,7 +138,7 @@ def port_map(container: Container) -> Json:
     for p in container.ports:
         key = f"{p.container_port}/{p.protocol}"
         bindings = out.get(key) or []
-        out[key] = [*bindings, {"HostIp": p.host_ip, "HostPort": str(p.host_port)}]
+        out[key] = [*bindings, {"HostIp": p.host_ip, "HostPort": str(p.host_port or "")}]
     return out
 
 
@@ -271,8 +271,13 @@ def ports(container: Container) -> list[Json]:
     published: list[Json] = [
         {"IP": p.host_ip, "PrivatePort": p.container_port, "PublicPort": p.host_port, "Type": p.protocol}
         for p in container.ports
+        if p.host_port
     ]
-    bound = {(p.container_port, p.protocol) for p in container.ports}
+    bound = {(p.container_port, p.protocol) for p in container.ports if p.host_port}
+    for port in sorted({(p.container_port, p.protocol) for p in container.ports} - bound):
+        # Reached by the container's own address: the network is routed.
+        published.append({"PrivatePort": port[0], "Type": port[1]})
+        bound.add(port)
     for spec in container.config.exposed_ports or {}:
         number, _, protocol = spec.partition("/")
         if number.isdigit() and (int(number), protocol or "tcp") not in bound:

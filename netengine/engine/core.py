@@ -186,6 +186,11 @@ class Operation:
         self._reserved.append(held)
         return held
 
+    async def unreserve(self, ports: list[HostPort]) -> None:
+        """Give ports back that this operation took, because others will be taken in their place."""
+        self._reserved = [p for p in self._reserved if p not in ports]
+        await self._core.on_kernel(self._core.kernel.release, ports)
+
     async def apply(self, want: Iterable[Resource], have: Iterable[Resource] = ()) -> None:
         """Make the kernel go from `have` to `want`, after the intent and its leases are on disk."""
         if not self._finished:

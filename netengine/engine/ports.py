@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from netengine.drivers.bridge_options import ROUTED
 from netengine.engine.core import Operation
 from netengine.errors import Invalid, KernelRefused
 from netengine.kernel.hostports import PortTaken
-from netengine.kernel.resources import Protocol
+from netengine.kernel.resources import HostPort, Protocol
 from netengine.model import Container, PortBinding, PublishedPort
+
+log = logging.getLogger(__name__)
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _EPHEMERAL_TRIES = 10
@@ -67,9 +71,9 @@ def _host_address(text: str) -> str:
         raise Invalid(
             f"invalid host address {text[:60]!r} of a published port: give one of the host's IP addresses"
         ) from None
-    if address.version == 6:
+    if address.is_multicast or (address.version == 6 and (address.is_link_local or address.ipv4_mapped)):
         raise Invalid(
-            f"cannot publish on {text}: IPv6 is not supported by this version of netengine; use an IPv4 address"
+            f"cannot publish on {text[:60]}: give an address of the host that is neither multicast nor link-local"
         )
     return str(address)
 
@@ -102,35 +106,100 @@ def wishes_of(container: Container) -> list[PortWish]:
     )
 
 
-async def reserve(operation: Operation, asked: list[PortWish], default_address: str) -> list[PublishedPort]:
-    """Take a port of the host for each wish. Raises KernelRefused with Docker's text when one is taken."""
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a sandbox is reached from the host: the gateway mode of the network that is its way out, by family; "" without one.
+
+    `default` is where ports are published that name no address, 0.0.0.0 standing for everywhere. `listens6`: the host has
+    IPv6, so that everywhere is [::] too.
+    """
+
+    ip: str = ""
+    ip6: str = ""
+    default: str = "0.0.0.0"
+    listens6: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.ip or self.ip6)
+
+    def addresses(self, wish: PortWish) -> tuple[list[str], list[str]]:
+        """Where a port is published: (addresses of the host whose port is taken, addresses of which none is, because the
+        network of their family is routed). Docker's rules: what the container has no way in for is left out."""
+        asked = [wish.host_ip or self.default]
+        if asked == ["0.0.0.0"] and not wish.host_ip and (self.listens6 or self.ip6 == ROUTED):
+            asked.append("::")
+        taken: list[str] = []
+        untaken: list[str] = []
+        for address in asked:
+            way = self._way(address, wish)
+            if way:
+                (untaken if way == ROUTED else taken).append(address)
+        return taken, untaken
+
+    def _way(self, address: str, wish: PortWish) -> str:
+        if ip_address(address).version == 4:
+            return self.ip
+        if self.ip6:
+            return self.ip6
+        # To a container without IPv6 the relay leads, which speaks no SCTP.
+        return "" if self.ip == ROUTED or wish.protocol == "sctp" else self.ip
+
+
+async def reserve(operation: Operation, asked: list[PortWish], ways: Ways) -> list[PublishedPort]:
+    """Take a port of the host for each wish, of the same number on each of its addresses. Raises KernelRefused with Docker's
+    text when one is taken."""
     out = []
     for wish in asked:
-        address = wish.host_ip or default_address
-        host_port = await _take(operation, wish, address)
-        out.append(
-            PublishedPort(
-                host_ip=address, host_port=host_port, container_port=wish.container_port, protocol=wish.protocol
+        taken, untaken = ways.addresses(wish)
+        number = await _take(operation, wish, taken) if taken else 0
+        if not taken and not untaken:
+            log.warning(
+                "port %d/%s is not published on %s: the container has no address that packets could be sent on to",
+                wish.container_port,
+                wish.protocol,
+                wish.host_ip or ways.default,
             )
-        )
+        out += [_published(wish, address, number) for address in taken]
+        out += [_published(wish, address, 0) for address in untaken]
     return out
 
 
-async def _take(operation: Operation, wish: PortWish, address: str) -> int:
+def _published(wish: PortWish, address: str, number: int) -> PublishedPort:
+    return PublishedPort(host_ip=address, host_port=number, container_port=wish.container_port, protocol=wish.protocol)
+
+
+async def _take(operation: Operation, wish: PortWish, addresses: list[str]) -> int:
     if wish.low == 0:
         for attempt in range(_EPHEMERAL_TRIES):
             try:
-                return (await operation.reserve(address, wish.protocol, 0)).port
+                return await _take_together(operation, wish.protocol, addresses, 0)
             except PortTaken:
                 if attempt == _EPHEMERAL_TRIES - 1:
                     raise
     for port in range(wish.low, wish.high + 1):
         try:
-            return (await operation.reserve(address, wish.protocol, port)).port
+            return await _take_together(operation, wish.protocol, addresses, port)
         except PortTaken as e:
             if wish.low == wish.high:
                 raise KernelRefused(e.message) from e
     raise KernelRefused(
-        f"Bind for {address}:{wish.low}-{wish.high} failed: "
+        f"Bind for {_shown(addresses[0])}:{wish.low}-{wish.high} failed: "
         f"all {wish.high - wish.low + 1} ports of the range are already allocated"
     )
+
+
+async def _take_together(operation: Operation, protocol: Protocol, addresses: list[str], port: int) -> int:
+    """The port on all of the addresses, or on none. Raises PortTaken."""
+    held: list[HostPort] = []
+    try:
+        for address in addresses:
+            held.append(await operation.reserve(address, protocol, port))
+            port = held[0].port
+    except PortTaken:
+        await operation.unreserve(held)
+        raise
+    return port
+
+
+def _shown(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

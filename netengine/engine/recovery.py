@@ -282,6 +282,9 @@ class Recovery:
         for container in core.state.containers.values():
             kept = []
             for port in container.ports:
+                if not port.host_port:
+                    kept.append(port)  # of a routed network
+                    continue
                 held = HostPort(port.host_ip, port.protocol, port.host_port)  # type: ignore[arg-type]  # checked when made
                 try:
                     await core.on_kernel(core.kernel.reserve, held.address, held.protocol, held.port)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
+from netengine.drivers.bridge_options import mode
 from netengine.engine import links, parents
 from netengine.engine.core import Core, Operation, new_id
-from netengine.engine.ports import reserve, wishes_of
+from netengine.engine.ports import Ways, reserve, wishes_of
 from netengine.engine.state import State
 from netengine.errors import Forbidden
 from netengine.ipam import random_mac
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
-from netengine.model import Attachment, Container, Endpoint, Network
+from netengine.model import Attachment, BridgeSettings, Container, Endpoint, Network
 
 
 def joins_mode(network_mode: str) -> str:
@@ -142,15 +143,28 @@ def _link_local(state: State, network: Network, text: str) -> str:
 async def settle_ports(core: Core, operation: Operation, container: Container) -> None:
     """Take the container's published ports when it has got a way out, and forget them when it has lost it."""
     before = list(container.ports)
-    gateway = gateway_network(core.state, container)
-    if not gateway or not DRIVERS[core.state.networks[gateway].driver].publishes_ports:
+    ways = _ways(core, container)
+    if not ways:
         container.ports = []
     elif not container.ports:
-        bridge = core.state.networks[gateway].bridge
-        default = (bridge.host_binding if bridge else "") or str(core.config.ip)
-        container.ports = await reserve(operation, wishes_of(container), default)
+        container.ports = await reserve(operation, wishes_of(container), ways)
     if container.ports != before:
         operation.change(lambda: setattr(container, "ports", before))
+
+
+def _ways(core: Core, container: Container) -> Ways:
+    """How packets come in from the host: through the network of the default route of each family."""
+    bridge = bridge_of(core.state, gateway_network(core.state, container))
+    return Ways(
+        ip=mode(bridge, "ip") if bridge else "",
+        default=(bridge.host_binding if bridge else "") or str(core.config.ip),
+    )
+
+
+def bridge_of(state: State, network_id: str) -> BridgeSettings | None:
+    """The bridge whose rules lead ports of the host to this network's endpoints."""
+    network = state.networks.get(network_id)
+    return network.bridge if network and DRIVERS[network.driver].publishes_ports else None
 
 
 def drop_endpoint(core: Core, operation: Operation, container: Container, network_id: str) -> Endpoint:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netengine.engine.ports import PortWish, parse_port, reserve, wishes
+from netengine.engine.ports import PortWish, Ways, parse_port, reserve, wishes
 from netengine.errors import Invalid, KernelRefused
 from netengine.kernel.hostports import PortTaken
 from netengine.kernel.resources import HostPort, Protocol
@@ -65,7 +65,9 @@ def test_a_binding(spec: str, host_port: str, host_ip: str, wish: PortWish) -> N
         ("80/tcp", "-8000", "", "invalid published port ''"),
         ("80/tcp", "8080", "localhost", "invalid host address 'localhost'"),
         ("80/tcp", "8080", "300.0.0.1", "invalid host address '300.0.0.1'"),
-        ("80/tcp", "8080", "::1", "cannot publish on ::1: IPv6 is not supported"),
+        ("80/tcp", "8080", "fe80::1", "cannot publish on fe80::1"),
+        ("80/tcp", "8080", "ff02::1", "cannot publish on ff02::1"),
+        ("80/tcp", "8080", "224.0.0.1", "cannot publish on 224.0.0.1"),
     ],
 )
 def test_a_binding_that_cannot_be(spec: str, host_port: str, host_ip: str, words: str) -> None:
@@ -118,22 +120,27 @@ def test_certain_ports_are_asked_for_first() -> None:
 class Host:
     """The ports of a host: those of others, and those that were taken. Ephemeral ones are given out from 32768."""
 
-    def __init__(self, *taken: int) -> None:
-        self.taken = set(taken)
+    def __init__(self, *taken: int, family: int = 4) -> None:
+        self.taken = {(family, port) for port in taken}
         self.asked: list[int] = []
         self.chosen = iter(range(32768, 60999))
 
     async def reserve(self, address: str, protocol: Protocol, port: int) -> HostPort:
         port = port or next(self.chosen)
         self.asked.append(port)
-        if port in self.taken:
+        family = 6 if ":" in address else 4
+        if (family, port) in self.taken:
             raise PortTaken(f"Bind for {address}:{port} failed: port is already allocated")
-        self.taken.add(port)
+        self.taken.add((family, port))
         return HostPort(address, protocol, port)
 
+    async def unreserve(self, ports: list[HostPort]) -> None:
+        self.taken -= {(6 if ":" in p.address else 4, p.port) for p in ports}
 
-def taken(host: Host, *asked: PortWish, default: str = "0.0.0.0") -> list[tuple[str, int]]:
-    ports = asyncio.run(reserve(host, list(asked), default))  # type: ignore[arg-type]
+
+def taken(host: Host, *asked: PortWish, default: str = "0.0.0.0", ways: Ways | None = None) -> list[tuple[str, int]]:
+    ways = ways or Ways(ip="nat", default=default)
+    ports = asyncio.run(reserve(host, list(asked), ways))  # type: ignore[arg-type]
     return [(p.host_ip, p.host_port) for p in ports]
 
 
@@ -177,3 +184,61 @@ def test_choosing_is_given_up_in_the_end() -> None:
     with pytest.raises(PortTaken):
         taken(host, PortWish(80, "tcp", "", 0, 0))
     assert len(host.asked) == 10
+
+
+# ---------------------------------------------------------------------- two families
+
+WEB = PortWish(80, "tcp", "", 8080, 8080)
+ANY = PortWish(80, "tcp", "", 0, 0)
+V4_ONLY = Ways(ip="nat", listens6=True)
+DUAL = Ways(ip="nat", ip6="nat", listens6=True)
+V6_ONLY = Ways(ip6="nat", listens6=True)
+
+
+@pytest.mark.parametrize(
+    ("ways", "host_ip", "expected"),
+    [
+        (V4_ONLY, "", [("0.0.0.0", 8080), ("::", 8080)]),
+        (DUAL, "", [("0.0.0.0", 8080), ("::", 8080)]),
+        (V6_ONLY, "", [("::", 8080)]),
+        (Ways(ip="nat"), "", [("0.0.0.0", 8080)]),  # a host without IPv6
+        (DUAL, "0.0.0.0", [("0.0.0.0", 8080)]),
+        (DUAL, "127.0.0.1", [("127.0.0.1", 8080)]),
+        (DUAL, "::", [("::", 8080)]),
+        (V4_ONLY, "::1", [("::1", 8080)]),
+        (V6_ONLY, "127.0.0.1", []),
+        (Ways(ip="nat", ip6="nat", default="192.0.2.1", listens6=True), "", [("192.0.2.1", 8080)]),
+        (Ways(ip="nat", ip6="nat", default="2001:db8::1", listens6=True), "", [("2001:db8::1", 8080)]),
+        (Ways(ip="nat", ip6="nat", default="127.0.0.1", listens6=True), "::1", [("::1", 8080)]),
+        (Ways(ip="routed", ip6="routed", listens6=True), "", [("0.0.0.0", 0), ("::", 0)]),
+        (Ways(ip="nat", ip6="routed", listens6=True), "", [("0.0.0.0", 8080), ("::", 0)]),
+        (Ways(ip="routed", ip6="nat", listens6=True), "", [("::", 8080), ("0.0.0.0", 0)]),
+        (Ways(ip="routed", listens6=True), "", [("0.0.0.0", 0)]),
+        (Ways(ip="nat-unprotected", listens6=True), "", [("0.0.0.0", 8080), ("::", 8080)]),
+    ],
+    ids=str,
+)
+def test_where_a_port_is_published(ways: Ways, host_ip: str, expected: list[tuple[str, int]]) -> None:
+    assert taken(Host(), PortWish(80, "tcp", host_ip, 8080, 8080), ways=ways) == expected
+
+
+def test_a_port_that_is_taken_in_one_family_is_taken() -> None:
+    host = Host(8080, family=6)
+    with pytest.raises(KernelRefused):
+        taken(host, WEB, ways=DUAL)
+    assert host.taken == {(6, 8080)}, "and the other family's is free again"
+
+
+def test_a_range_goes_on_where_one_family_s_port_is_taken() -> None:
+    asked = PortWish(80, "tcp", "", 8080, 8090)
+    assert taken(Host(8080, family=6), asked, ways=DUAL) == [("0.0.0.0", 8081), ("::", 8081)]
+
+
+def test_a_chosen_port_has_the_same_number_in_both_families() -> None:
+    assert taken(Host(32768, family=6), ANY, ways=DUAL) == [("0.0.0.0", 32769), ("::", 32769)]
+
+
+def test_the_relay_speaks_no_sctp() -> None:
+    asked = PortWish(9, "sctp", "", 9, 9)
+    assert taken(Host(), asked, ways=V4_ONLY) == [("0.0.0.0", 9)]
+    assert taken(Host(), asked, ways=DUAL) == [("0.0.0.0", 9), ("::", 9)]
