@@ -91,6 +91,8 @@ class Network(msgspec.Struct, kw_only=True):
     ipam_driver: str = "default"
     ipam_options: dict[str, str] = field(default_factory=dict)
     subnets: list[Subnet] = field(default_factory=list)
+    template: list[Subnet] = field(default_factory=list)
+    """Of a configuration network: what networks made from it get, as it was given and with nothing decided."""
     bridge: BridgeSettings | None = None
     parent: ParentSettings | None = None
     predefined: bool = False

@@ -95,6 +95,7 @@ async def prune(request: web.Request) -> web.Response:
     for network in list(engine.state.networks.values()):
         if (
             network.predefined
+            or network.config_only
             or engine.networks.has_users(network)
             or not prunable(network.created, network.labels, wanted)
         ):

@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from netengine.drivers.bridge import MTU
 from netengine.engine import Engine, links
 from netengine.engine.core import moment_of
 from netengine.engine.files import hostname_of
 from netengine.engine.spec import words
+from netengine.engine.surroundings import FALLBACK_MTU
 from netengine.model import Attachment, Container, Endpoint, Network
 from netengine.runtime import Image
 
@@ -35,7 +37,7 @@ def network(engine: Engine, network: Network, *, detail: bool) -> Json:
         "IPAM": {
             "Driver": network.ipam_driver,
             "Options": network.ipam_options or None,
-            "Config": [_subnet(s.subnet, s.ip_range, s.gateway, s.aux) for s in network.subnets],
+            "Config": [_subnet(s.subnet, s.ip_range, s.gateway, s.aux) for s in network.template or network.subnets],
         },
         "Internal": network.internal,
         "Attachable": network.attachable,
@@ -43,7 +45,7 @@ def network(engine: Engine, network: Network, *, detail: bool) -> Json:
         "ConfigFrom": {"Network": network.config_from},
         "ConfigOnly": network.config_only,
         "Containers": {},
-        "Options": network.options,
+        "Options": _options(network),
         "Labels": network.labels,
     }
     if detail:
@@ -57,6 +59,14 @@ def network(engine: Engine, network: Network, *, detail: bool) -> Json:
             }
         }
     return out
+
+
+def _options(network: Network) -> dict[str, str]:
+    """What was asked for, and the MTU that a network got from the host's uplink where that is not the usual one."""
+    bridge = network.bridge
+    if bridge is None or bridge.mtu == FALLBACK_MTU or {"mtu", MTU} & network.options.keys():
+        return network.options
+    return network.options | {MTU: str(bridge.mtu)}
 
 
 def _subnet(subnet: str, ip_range: str, gateway: str, aux: dict[str, str]) -> Json:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_interface
 
 from netengine.drivers import DRIVERS, endpoint_options
-from netengine.engine import ports
+from netengine.engine import configurations, ports
 from netengine.engine.core import Core
 from netengine.engine.requests import NetworkRequest
 from netengine.engine.sandbox import joins
@@ -75,10 +75,7 @@ def network_request(request: NetworkRequest) -> None:
         raise NotFound(f'plugin "{driver}" not found: netengine has the network drivers {", ".join(DRIVERS)}')
     if request.scope not in ("", "local"):
         raise Invalid(f"invalid scope {_shown(request.scope)}: it must be local")
-    if request.config_only or (request.config_from is not None and request.config_from.network):
-        raise Invalid(
-            "config-only networks are not supported by this version of netengine; give the options themselves"
-        )
+    configurations.check(request)
     if request.enable_ipv6:
         raise Invalid("IPv6 is not supported by this version of netengine; leave --ipv6 out")
     if request.enable_ipv4 is False:
@@ -96,6 +93,7 @@ def is_user_defined(network: Network) -> bool:
 
 def can_connect(state: State, container: Container, network: Network) -> None:
     """Docker's rules on what excludes what, for `network connect`."""
+    configurations.check_attachable(network)
     mode = container.host_config.network_mode
     if network.driver == "host":
         raise Invalid("cannot connect container to host network - container must be created in host network mode")
@@ -262,7 +260,9 @@ def _network_mode(config: ContainerConfig, host: HostConfig) -> None:
 
 
 def endpoint_counts(networks: list[Network]) -> None:
-    """Which networks a container may be created with together."""
+    """Which networks a container may be created with together, or at all."""
+    for network in networks:
+        configurations.check_attachable(network)
     if len(networks) < 2:
         return
     if any(n.driver == "host" for n in networks):

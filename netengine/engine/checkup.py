@@ -11,7 +11,7 @@ import logging
 import msgspec
 
 from netengine import hostcheck
-from netengine.engine import reconcile
+from netengine.engine import reconcile, surroundings
 from netengine.engine.core import Core
 from netengine.errors import NetengineError
 from netengine.observe.doctor import Finding, diagnose, summary
@@ -52,7 +52,8 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
                 log.warning("doctor: put right: %s", line)
         else:
             mended = already
-    host = await asyncio.to_thread(hostcheck.surroundings, core.config)
+        host = await surroundings.findings(core)
+    host += await asyncio.to_thread(hostcheck.surroundings, core.config)
     return Diagnosis(findings, host, mended, problems)
 
 

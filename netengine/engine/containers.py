@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from netengine.engine import checks, links, sandbox, spec
+from netengine.engine import checks, links, sandbox, spec, surroundings
 from netengine.engine.core import Core, new_id, now
 from netengine.engine.files import EtcFiles
 from netengine.engine.lifecycle import Lifecycle, signal_number
@@ -105,6 +105,8 @@ class Containers:
             core.state.containers[identity] = container
             operation.change(lambda: core.state.containers.pop(identity, None))
             operation.put(container)
+        if warning := await surroundings.room_for_neighbours(core, len(container.attachments)):
+            warnings.append(warning)
         self.lifecycle.publish(container, "create")
         return container, warnings
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
 from netengine.drivers import DRIVERS
-from netengine.engine import reconcile, sandbox
+from netengine.engine import reconcile, sandbox, surroundings
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
 from netengine.errors import NetengineError
@@ -91,6 +91,9 @@ class Healing:
         """Look into the notices when it has been quiet for a moment. Of each link only the last word counts."""
         loop = asyncio.get_running_loop()
         for notice in notices:
+            if isinstance(notice, events.RouteSeen):
+                surroundings.route_seen(self._core, notice)
+                continue
             if not self._pending:
                 self._first = loop.time()
             self._pending[_subject(notice)] = notice

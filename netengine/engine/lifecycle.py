@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from netengine.engine import links, sandbox, spec
+from netengine.engine import links, sandbox, spec, surroundings
 from netengine.engine.core import Core, Operation, moment_of, now, stamp
 from netengine.engine.files import EtcFiles
 from netengine.engine.names import Names
@@ -103,6 +103,7 @@ class Lifecycle:
             if sandbox.owns_sandbox(container):
                 for network_id in sandbox.start_order(core.state, container):
                     network = core.state.networks[network_id]
+                    surroundings.room_on(core.state, network)
                     sandbox.build_endpoint(core, operation, container, network, container.attachments[network_id])
                 await sandbox.settle_ports(core, operation, container)
             operation.put(container)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 
 from netengine.drivers import DRIVERS, endpoint_options
-from netengine.engine import checks, parents, sandbox
+from netengine.engine import checks, configurations, parents, sandbox, surroundings
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
 from netengine.engine.requests import ConnectRequest, NetworkRequest
@@ -18,8 +18,6 @@ from netengine.kernel import observe
 from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network, Subnet
 
 log = logging.getLogger(__name__)
-
-DEFAULT_MTU = 1500
 
 
 class Networks:
@@ -40,6 +38,7 @@ class Networks:
         async with core.operation(f"create network {request.name}") as operation:
             if core.state.network_named(request.name) is not None:
                 raise Conflict(f"network with name {request.name} already exists")
+            request = configurations.resolve(core.state, request)
             network = Network(
                 id=new_id(),
                 name=request.name,
@@ -47,11 +46,16 @@ class Networks:
                 created=now(),
                 internal=request.internal,
                 attachable=request.attachable,
+                config_from=request.config_from.network if request.config_from else "",
                 labels=request.labels or {},
                 options=request.options or {},
                 ipam_options=(request.ipam.options or {}) if request.ipam else {},
             )
-            warning = await self.settle(network, _entries(request))
+            if request.config_only:
+                warning = ""
+                configurations.fill(network, request)
+            else:
+                warning = await self.settle(network, _entries(request))
             self._add(network)
             operation.change(lambda: self._remove(network.id))
             operation.put(network)
@@ -66,7 +70,7 @@ class Networks:
         driver = DRIVERS[network.driver]
         configs = check_ipam_config(entries)
         endpoint_options.check_network(network.options)
-        driver.settle(network, others, core.config.mtu or DEFAULT_MTU)
+        driver.settle(network, others, await surroundings.default_mtu(core))
         if not driver.has_addresses:
             return ""
         caution = await parents.settle(core, network)
@@ -154,6 +158,7 @@ class Networks:
                     f"error while removing network: network {network.name} has active endpoints ({named}); "
                     f"disconnect them first, with network disconnect -f"
                 )
+            configurations.check_unused(core.state, network)
             self._remove(network.id)
             operation.change(lambda: self._add(network))
             for container in core.state.containers.values():
@@ -194,6 +199,9 @@ class Networks:
             checks.link_names(container.attachments.values(), container)
             endpoint = None
             if container.running and container.sandbox_id:
+                surroundings.room_on(core.state, network)
+                if warning := await surroundings.room_for_neighbours(core, 1):
+                    log.warning("connecting %s to %s: %s", container.name, network.name, warning)
                 rendered = sandbox.render(core.state, container)
                 endpoint = sandbox.build_endpoint(core, operation, container, network, wish)
                 await sandbox.settle_ports(core, operation, container)
@@ -236,8 +244,9 @@ class Networks:
         return [(c, c.endpoints[network.id]) for c in self._core.state.attached_to(network.id)]
 
     def has_users(self, network: Network) -> bool:
-        """Whether a running container is on the network (prune leaves it then)."""
-        return bool(self._core.state.attached_to(network.id))
+        """Whether a running container is on the network, or another network is made from it."""
+        derived = network.config_only and any(n.config_from == network.name for n in self._core.state.networks.values())
+        return derived or bool(self._core.state.attached_to(network.id))
 
 
 def _entries(request: NetworkRequest) -> list[IpamEntry]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from netengine import firewalls
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
-from netengine.engine import reconcile, sandbox
+from netengine.engine import reconcile, sandbox, surroundings
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now, stamp
 from netengine.engine.files import EtcFiles
-from netengine.engine.networks import DEFAULT_MTU, Networks
+from netengine.engine.networks import Networks
 from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
 from netengine.kernel import namespaces, observe, sysctl
@@ -146,7 +146,7 @@ class Recovery:
                 MASQUERADE: str(config.ip_masq).lower(),
                 HOST_BINDING: str(config.ip),
                 NAME: link,
-                MTU: str(config.mtu or DEFAULT_MTU),
+                MTU: str(await surroundings.default_mtu(core)),
             },
         )
         if existing is not None:

@@ -31,7 +31,8 @@ _DATAGRAMS = 256
 _ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 23
 _NFTABLES_GROUPS = 1 << 6
 
-_NEWLINK, _DELLINK, _DELADDR, _DELROUTE, _NEWNETCONF = 16, 17, 21, 25, 80  # RTM_*
+_NEWLINK, _DELLINK, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNETCONF = 16, 17, 21, 24, 25, 80  # RTM_*
+_RTA_DST, _RTA_OIF, _RT_TABLE_MAIN, _RTN_UNICAST = 1, 4, 254, 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFA_LOCAL, _IFA_LABEL = 2, 3
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_ALL = 1, 2, -1
@@ -72,6 +73,14 @@ class RouteGone:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteSeen:
+    """Somebody has added a route to a prefix (CIDR) to the main table; `index` is the interface it leads to, 0 for several."""
+
+    destination: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardingOff:
     """net.ipv4.ip_forward was set to 0."""
 
@@ -93,7 +102,9 @@ class Overrun:
     """Events were lost: anything may have changed."""
 
 
-Notice = LinkSeen | LinkGone | AddressGone | RouteGone | ForwardingOff | RulesTouched | MountsChanged | Overrun
+Notice = (
+    LinkSeen | LinkGone | AddressGone | RouteGone | RouteSeen | ForwardingOff | RulesTouched | MountsChanged | Overrun
+)
 
 
 class Watch:
@@ -210,11 +221,26 @@ def route_notices(data: bytes) -> Iterator[Notice]:
                 yield AddressGone(_text(attributes.get(_IFA_LABEL, b"")).partition(":")[0], socket.inet_ntoa(local))
         elif kind == _DELROUTE and len(body) >= 12 and body[5] == ROUTE_PROTOCOL:
             yield RouteGone()
+        elif kind == _NEWROUTE and len(body) >= 12:
+            yield from _route(body)
         elif kind == _NEWNETCONF and len(body) >= 4 and body[0] == socket.AF_INET:
             attributes = _attributes(body, 4)
             index, forwarding = attributes.get(_NETCONFA_IFINDEX), attributes.get(_NETCONFA_FORWARDING)
             if index == struct.pack("=i", _NETCONFA_ALL) and forwarding == bytes(4):
                 yield ForwardingOff()
+
+
+def _route(body: bytes) -> Iterator[Notice]:
+    # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags. A default route leads into no subnet.
+    length, table, protocol, kind = body[1], body[4], body[5], body[7]
+    size = 4 if body[0] == socket.AF_INET else 16
+    attributes = _attributes(body, 12)
+    destination = attributes.get(_RTA_DST, b"")
+    if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or protocol == ROUTE_PROTOCOL or len(destination) != size:
+        return
+    if length and body[0] in (socket.AF_INET, socket.AF_INET6):
+        address = socket.inet_ntop(body[0], destination)
+        yield RouteSeen(f"{address}/{length}", _u32(attributes.get(_RTA_OIF)))
 
 
 def _link(kind: int, body: bytes) -> Notice:

@@ -240,6 +240,16 @@ def route_delete(index: int, route: Route) -> Message:
     return _route(RTM_DELROUTE, 0, index, route)
 
 
+def route_get(address: str) -> Message:
+    """Which route a packet to an address would take."""
+    message = rtmsg()
+    message["header"]["type"] = RTM_GETROUTE
+    message["family"] = socket.AF_INET
+    message["dst_len"] = 32
+    message["attrs"] = [("RTA_DST", address)]
+    return message
+
+
 def routes_dump(protocol: int = 0) -> Message:
     """The routes of the main table, of one routing protocol or (0) of all. The kernel sorts them out, since our sockets ask for
     strict checking (NETLINK_GET_STRICT_CHK)."""

@@ -181,7 +181,8 @@ class Lab:
         for identity in identities:
             answer = self.api("DELETE", f"/containers/{identity}?force=1&v=1")
             assert answer.status in (204, 404), f"container {identity} cannot be removed: {answer.body!r}"
-        for name in self.networks() - PREDEFINED:
+        made = [n for n in self.api("GET", "/networks").json if n["Name"] not in PREDEFINED]
+        for name in (n["Name"] for n in sorted(made, key=lambda n: n["ConfigOnly"])):  # those made from one go first
             answer = self.api("DELETE", f"/networks/{name}")
             assert answer.status == 204, f"network {name} cannot be removed: {answer.body!r}"
         for tag in self.images():

@@ -10,7 +10,7 @@ import pytest
 from netengine.drivers.endpoint_options import SYSCTLS
 from netengine.engine import checks
 from netengine.engine.addresses import Addresses
-from netengine.engine.requests import ConfigReference, IpamRequest, NetworkRequest
+from netengine.engine.requests import ConfigReference, IpamPoolRequest, IpamRequest, NetworkRequest
 from netengine.errors import Forbidden, Invalid, NetengineError, NotFound
 from netengine.model import ContainerConfig, EndpointSettings, HostConfig, IpamWish, Network, RestartPolicy
 from tests.unit.engine.model import container, network, plug, state
@@ -86,8 +86,36 @@ def test_predefined_names_are_taken(name: str) -> None:
         (Invalid, {"scope": "global"}, "invalid scope 'global': it must be local"),
         (Invalid, {"enable_ipv6": True}, "IPv6 is not supported"),
         (Invalid, {"enable_ipv4": False}, "a network without IPv4 is not supported"),
-        (Invalid, {"config_only": True}, "config-only networks are not supported"),
-        (Invalid, {"config_from": ConfigReference(network="x")}, "config-only networks are not supported"),
+        (Forbidden, {"config_only": True, "internal": True}, "configuration network can only contain network specific"),
+        (Forbidden, {"config_only": True, "scope": "local"}, "configuration network can only contain network specific"),
+        (
+            Forbidden,
+            {"config_only": True, "config_from": ConfigReference(network="x")},
+            "a configuration network cannot",
+        ),
+        (
+            Forbidden,
+            {"config_from": ConfigReference(network="x"), "labels": {"a": ""}},
+            "user specified configurations",
+        ),
+        (
+            Forbidden,
+            {"config_from": ConfigReference(network="x"), "options": {"a": ""}},
+            "user specified configurations",
+        ),
+        (
+            Forbidden,
+            {"config_from": ConfigReference(network="x"), "enable_ipv6": True},
+            "user specified configurations",
+        ),
+        (
+            Forbidden,
+            {
+                "config_from": ConfigReference(network="x"),
+                "ipam": IpamRequest(config=[IpamPoolRequest(subnet="10.0.0.0/8")]),
+            },
+            "user specified configurations are not supported if the network depends on a configuration network",
+        ),
         (NotFound, {"ipam": IpamRequest(driver="dhcp")}, 'plugin "dhcp" not found'),
         (Invalid, {"ipam": IpamRequest(options={"x": "y"})}, "unknown IPAM option 'x'"),
     ],

@@ -1,0 +1,69 @@
+"""What of the host around us says how networks should be made, and how many: the uplink, the neighbour table. Only read here,
+on the kernel thread.
+
+Source: include/uapi/linux/{rtnetlink,neighbour}.h, net/core/neighbour.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+
+from pyroute2.netlink.rtnl import RTM_GETNEIGHTBL
+from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
+
+from netengine.kernel import messages
+from netengine.kernel.host import Kernel
+from netengine.kernel.netlink import NetlinkError
+from netengine.kernel.resources import HOST, MARK_GROUP
+
+_FAR_AWAY = "1.1.1.1"
+"""An address that is reached by the default route wherever there is one. Nothing is sent to it."""
+
+_NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The host's way out: the link, and the bytes that a packet by it may have."""
+
+    link: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourTable:
+    """The kernel's IPv4 neighbours, of all network namespaces together. Above `most` (gc_thresh3) it takes no more."""
+
+    entries: int
+    most: int
+
+
+def uplink(kernel: Kernel) -> Uplink | None:
+    """By which link of its own, and with which MTU, the host reaches the rest of the world; None where it does not."""
+    sock = kernel.socket_in(HOST)
+    try:
+        route = sock.ask("look for the uplink", messages.route_get(_FAR_AWAY))
+        link = sock.ask("look at the uplink", messages.link_get(index=route.get_attr("RTA_OIF")))
+    except NetlinkError as e:
+        if e.errno in _NO_ROUTE:
+            return None
+        raise
+    if link.get_attr("IFLA_GROUP") == MARK_GROUP:
+        return None
+    metrics = route.get_attr("RTA_METRICS")
+    of_route = metrics.get_attr("RTAX_MTU") if metrics else None
+    return Uplink(link.get_attr("IFLA_IFNAME"), of_route or link.get_attr("IFLA_MTU"))
+
+
+def neighbours(kernel: Kernel) -> NeighbourTable | None:
+    """How full the neighbour table is. Asked by netlink: a network namespace other than the first has no file that says it."""
+    message = ndtmsg()
+    message["header"]["type"] = RTM_GETNEIGHTBL
+    message["family"] = socket.AF_INET
+    for table in kernel.socket_in(HOST).dump(message):
+        most, config = table.get_attr("NDTA_THRESH3"), table.get_attr("NDTA_CONFIG")
+        if most is not None and config is not None:
+            return NeighbourTable(config["entries"], most)
+    return None
