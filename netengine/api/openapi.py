@@ -25,6 +25,7 @@ from netengine.engine.requests import (
     ExecRequest,
     ExecStart,
     NetworkRequest,
+    PublishRequest,
 )
 
 PATH = "/netengine/openapi.json"
@@ -106,6 +107,10 @@ DESCRIBED: dict[tuple[str, str], Described] = {
     ("GET", "/images/{name}/json"): Described("Inspect an image"),
     ("POST", "/images/{name}/tag"): Described("Name an image", "repo:text tag:text"),
     ("DELETE", "/images/{name}"): Described("Remove an image or a name of it", "force:flag noprune:flag"),
+    ("POST", "/netengine/containers/{id}/publish"): Described(
+        "Publish ports of a container that runs", body=PublishRequest
+    ),
+    ("POST", "/netengine/containers/{id}/unpublish"): Described("Withdraw published ports", body=PublishRequest),
     ("GET", "/netengine/explain"): Described("The kernel resources of a network or container, as commands", "ref:text"),
     ("GET", "/netengine/doctor"): Described("What is not as it should be"),
     ("POST", "/netengine/doctor"): Described("Mend what is not as it should be"),

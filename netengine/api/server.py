@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from netengine import engine as engines
-from netengine.api import containers, execs, http, images, networks, openapi, streams, system
+from netengine.api import containers, execs, http, images, networks, openapi, publishing, streams, system
 from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
@@ -59,6 +59,8 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/images/{name:.+}/json", images.inspect),
     ("POST", "/images/{name:.+}/tag", images.tag),
     ("DELETE", "/images/{name:.+}", images.remove),
+    ("POST", "/netengine/containers/{id}/publish", publishing.publish),
+    ("POST", "/netengine/containers/{id}/unpublish", publishing.unpublish),
     ("GET", "/netengine/explain", system.explain_reference),
     ("GET", "/netengine/doctor", system.doctor),
     ("POST", "/netengine/doctor", system.doctor_fix),

@@ -44,6 +44,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("attach", "run:ATTACH", "Attach the terminal to a running container"),
             ("logs", "logs:LOGS", "Fetch the logs of a container"),
             ("port", "containers:PORT", "List port mappings of a container"),
+            ("publish", "publish:PUBLISH", "Publish ports of a container, while it runs"),
+            ("unpublish", "publish:UNPUBLISH", "Withdraw published ports of a container, while it runs"),
             ("top", "containers:TOP", "Display the running processes of a container"),
             ("wait", "containers:WAIT", "Block until containers stop, then print their exit codes"),
             ("rename", "containers:RENAME", "Rename a container"),
@@ -75,7 +77,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 
 CONTAINER_VERBS = (
     *("run", "create", "start", "stop", "restart", "kill", "exec", "attach", "logs"),
-    *("port", "top", "wait", "rename", "rm"),
+    *("port", "publish", "unpublish", "top", "wait", "rename", "rm"),
 )
 
 ALIASES: dict[str, str] = {

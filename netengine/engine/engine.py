@@ -20,6 +20,7 @@ from netengine.engine.files import EtcFiles
 from netengine.engine.healing import Healing
 from netengine.engine.names import Names
 from netengine.engine.networks import Networks
+from netengine.engine.publishing import Publishing
 from netengine.engine.recovery import FORWARDING_SETTING, Recovery, this_boot
 from netengine.engine.state import State
 from netengine.kernel import sysctl
@@ -51,6 +52,7 @@ class Engine:
         self.names = Names(self._core, config.exec_root, config.data_root / "netengine-dns.log")
         self.containers = Containers(self._core, files, self.names)
         self.networks = Networks(self._core, self.names, self.containers.lifecycle.refresh_files)
+        self.publishing = Publishing(self._core)
         self.execs = Execs(self._core, self.containers)
         self._recovery = Recovery(self._core, self.networks, self.containers, files)
         self._healing = Healing(self._core, self.names.opened)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import field
 
-from netengine.model import ContainerConfig, EndpointSettings, HostConfig
+from netengine.model import ContainerConfig, EndpointSettings, HostConfig, PortBinding
 
 
 class IpamPoolRequest(msgspec.Struct, kw_only=True, rename="pascal"):
@@ -55,6 +55,12 @@ class DisconnectRequest(msgspec.Struct, kw_only=True, rename="pascal"):
 
     container: str = ""
     force: bool = False
+
+
+class PublishRequest(msgspec.Struct, kw_only=True, rename="pascal"):
+    """POST /netengine/containers/{id}/publish and unpublish."""
+
+    port_bindings: dict[str, list[PortBinding] | None]
 
 
 class NetworkingConfig(msgspec.Struct, kw_only=True, rename="pascal"):

@@ -12,13 +12,13 @@ from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.drivers.bridge_options import mode
 from netengine.engine import links, parents
 from netengine.engine.core import Core, Operation, new_id
-from netengine.engine.ports import Ways, reserve, wishes_of
+from netengine.engine.ports import PortWish, Ways, reserve, wishes_of
 from netengine.engine.state import State
 from netengine.errors import Forbidden
 from netengine.ipam import random_mac
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
-from netengine.model import Attachment, BridgeSettings, Container, Endpoint, Network
+from netengine.model import Attachment, BridgeSettings, Container, Endpoint, Network, PublishedPort
 
 
 def joins_mode(network_mode: str) -> str:
@@ -165,6 +165,17 @@ def bridge_of(state: State, network_id: str) -> BridgeSettings | None:
     """The bridge whose rules lead ports of the host to this network's endpoints."""
     network = state.networks.get(network_id)
     return network.bridge if network and DRIVERS[network.driver].publishes_ports else None
+
+
+async def take_ports(
+    core: Core, operation: Operation, container: Container, wishes: list[PortWish]
+) -> list[PublishedPort]:
+    """Take more ports for a container that has a way out; taken back when the operation fails."""
+    before = container.ports
+    taken = await reserve(operation, wishes, _ways(core, container))
+    container.ports = [*before, *taken]
+    operation.change(lambda: setattr(container, "ports", before))
+    return taken
 
 
 def drop_endpoint(core: Core, operation: Operation, container: Container, network_id: str) -> Endpoint:
