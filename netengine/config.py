@@ -1,8 +1,8 @@
 """The daemon's configuration: `Config`, and how flags and daemon.json become one.
 
 Here live the defaults, the reading of the file, the merge with the flags and the checks that need two values at once.
-The check of a single value lives in `directives.py`. A configuration is whole, or it is refused with *every* problem
-named; nothing is guessed, and the kernel is not asked, so that `netengined --validate` works anywhere.
+The check of a single value lives in `directives.py` and `addressvalues.py`. A configuration is whole, or it is refused
+with *every* problem named; nothing is guessed, and the kernel is not asked, so that `netengined --validate` works anywhere.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
-from netengine.directives import DIRECTIVES, DOCKER_ONLY, AddressPool, quote
+from netengine.addressvalues import IPV6_MTU, AddressPool
+from netengine.directives import DIRECTIVES, DOCKER_ONLY
 from netengine.errors import Invalid
+from netengine.values import quote
 
 __all__ = ["DEFAULT_CONFIG_FILE", "AddressPool", "Config", "load"]
 
@@ -55,8 +57,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     # the default network
     bridge: str = ""  # an existing bridge to use; "none": no default network; "": netengine's own
     bip: IPv4Interface | None = None
+    bip6: IPv6Interface | None = None
     fixed_cidr: IPv4Network | None = None
+    fixed_cidr_v6: IPv6Network | None = None
     default_gateway: IPv4Address | None = None
+    default_gateway_v6: IPv6Address | None = None
+    ipv6: bool = False
     mtu: int = 0  # bytes; 0: the default of 1500
     icc: bool = True
     ip: IPv4Address = IPv4Address("0.0.0.0")
@@ -64,7 +70,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     # all networks
     ip_forward: bool = True
-    default_address_pools: tuple[AddressPool, ...] = ()  # empty: Docker's default pools
+    ip6tables: bool = True  # Docker's; there is nothing to switch off
+    default_address_pools: tuple[AddressPool, ...] = ()  # of a family that it leaves out: Docker's default pools
+    default_network_opts: Mapping[str, Mapping[str, str]] = {}  # by driver
+    host_gateway_ips: tuple[str, ...] = ()  # empty: the addresses of the default network's bridge
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
@@ -147,8 +156,17 @@ def _contradictions(config: Config) -> list[str]:
             f"bip, bridge: {quote(str(config.bip))} and {quote(config.bridge)} are mutually exclusive options: a"
             " bridge of your own already has its address; please specify only one"
         )
+    if config.bip6 and config.bridge:
+        found.append(
+            f"bip6, bridge: {quote(str(config.bip6))} and {quote(config.bridge)} are mutually exclusive options: a"
+            " bridge of your own already has its address; please specify only one"
+        )
     if config.bip:
         found += _outside(config, config.bip)
+    if config.bip6:
+        found += _outside_v6(config, config.bip6)
+    if config.ipv6 and 0 < config.mtu < IPV6_MTU:
+        found.append(f"ipv6, mtu: IPv6 needs an MTU of {IPV6_MTU} bytes, and it is {config.mtu}")
     if config.data_root == config.exec_root:
         found.append(f"data-root, exec-root: both are {config.data_root}; one is kept over a reboot, the other is not")
     elif config.exec_root in config.data_root.parents:
@@ -167,6 +185,16 @@ def _outside(config: Config, bip: IPv4Interface) -> list[str]:
             )
         else:
             found += _gateway(config.default_gateway, network)
+    return found
+
+
+def _outside_v6(config: Config, bip6: IPv6Interface) -> list[str]:
+    network, found = bip6.network, []
+    if config.fixed_cidr_v6 and not config.fixed_cidr_v6.subnet_of(network):
+        found.append(f'fixed-cidr-v6: "{config.fixed_cidr_v6}" is not inside {network}, the network of bip6 "{bip6}"')
+    gateway = config.default_gateway_v6
+    if gateway is not None and gateway not in network and not gateway.is_link_local:
+        found.append(f'default-gateway-v6: "{gateway}" is not inside {network}, the network of bip6 "{bip6}"')
     return found
 
 

@@ -6,7 +6,7 @@ Docker Engine API (v1.51) on the wire. The engine is the only one that changes t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import field
@@ -25,6 +25,15 @@ class Subnet(msgspec.Struct, kw_only=True):
     chosen: bool = False
     """Whether netengine chose the subnet from the default pools."""
 
+    @property
+    def version(self) -> Literal[4, 6]:
+        return 6 if ":" in self.subnet else 4
+
+    @property
+    def family(self) -> Literal["ip", "ip6"]:
+        """As nftables calls it."""
+        return "ip6" if ":" in self.subnet else "ip"
+
 
 class BridgeSettings(msgspec.Struct, kw_only=True):
     """What the bridge driver decided when the network was created."""
@@ -35,7 +44,9 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     adopted: bool = False
     """The bridge was there before: it is used, and neither changed nor deleted."""
     has_address: bool = False
-    """An adopted bridge that has the gateway address already."""
+    """An adopted bridge that has the IPv4 gateway's address already."""
+    has_address6: bool = False
+    """The same for IPv6."""
     icc: bool = True
     masquerade: bool = True
     gateway_modes: dict[str, str] = field(default_factory=dict)
@@ -49,7 +60,9 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     direct: bool = False
     """The daemon's allow-direct-routing: published ports are reached directly too."""
     container_gateway: str = ""
-    """The default gateway of containers where it is not the bridge itself."""
+    """The IPv4 default gateway of containers where it is not the bridge itself."""
+    container_gateway6: str = ""
+    """The same for IPv6."""
     host_binding: str = ""
     """Where ports are published that name no address; "" for the daemon's default."""
 

@@ -19,6 +19,8 @@ from netengine.runtime import Image
 
 Json = dict[str, Any]
 NEVER = "0001-01-01T00:00:00Z"
+MOST = 2**64 - 1
+"""The largest number that Docker's clients read; an IPv6 subnet may have more addresses."""
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
@@ -53,7 +55,7 @@ def network(engine: Engine, network: Network, *, detail: bool) -> Json:
         out["Status"] = {
             "IPAM": {
                 "Subnets": {
-                    subnet: {"IPsInUse": used, "DynamicIPsAvailable": left}
+                    subnet: {"IPsInUse": min(used, MOST), "DynamicIPsAvailable": min(left, MOST)}
                     for subnet, used, left in engine.pool_figures(network)
                 }
             }
@@ -86,7 +88,7 @@ def _member(container: Container, endpoint: Endpoint) -> Json:
         "EndpointID": endpoint.id,
         "MacAddress": endpoint.mac,
         "IPv4Address": endpoint.address,
-        "IPv6Address": "",
+        "IPv6Address": endpoint.address6,
     }
 
 
@@ -106,6 +108,7 @@ def endpoint_settings(engine: Engine, container: Container, wish: Attachment, ve
         if version < (1, 45):
             aliases.append(container.id[:12])
     address, _, length = (live.address if live else "").partition("/")
+    address6, _, length6 = (live.address6 if live else "").partition("/")
     return {
         "IPAMConfig": _ipam_wish(wish),
         "Links": None if network.predefined else wish.links or None,
@@ -118,9 +121,9 @@ def endpoint_settings(engine: Engine, container: Container, wish: Attachment, ve
         "Gateway": live.gateway if live else "",
         "IPAddress": address,
         "IPPrefixLen": int(length or 0),
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": live.gateway6 if live else "",
+        "GlobalIPv6Address": address6,
+        "GlobalIPv6PrefixLen": int(length6 or 0),
         "DNSNames": names or None,
     }
 
@@ -209,6 +212,7 @@ def network_settings(engine: Engine, container: Container, version: tuple[int, i
     default = engine.state.network_named("bridge")
     live = container.endpoints.get(default.id) if default else None
     address, _, length = (live.address if live else "").partition("/")
+    address6, _, length6 = (live.address6 if live else "").partition("/")
     return {
         "Bridge": "",
         "SandboxID": container.sandbox_id,
@@ -222,11 +226,11 @@ def network_settings(engine: Engine, container: Container, version: tuple[int, i
         # Of the default bridge alone; clients of API 1.51 and older still read them.
         "EndpointID": live.id if live else "",
         "Gateway": live.gateway if live else "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "GlobalIPv6Address": address6,
+        "GlobalIPv6PrefixLen": int(length6 or 0),
         "IPAddress": address,
         "IPPrefixLen": int(length or 0),
-        "IPv6Gateway": "",
+        "IPv6Gateway": live.gateway6 if live else "",
         "MacAddress": live.mac if live else "",
         "Networks": networks_of(engine, container, version),
     }

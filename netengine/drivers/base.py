@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from netengine.errors import Invalid
 from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, PublishedPort
 
@@ -20,6 +21,20 @@ class EndpointContext:
     """The container's published ports: through which endpoint each is reached is the driver's to say."""
     is_gateway6: bool = False
     """Whether the sandbox's IPv6 default route goes through this endpoint."""
+
+
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+
+
+def boolean(option: str, value: str | None, *, default: bool) -> bool:
+    """The value of an option, in any of the forms that Docker (Go's strconv.ParseBool) takes. Raises Invalid."""
+    if value is None:
+        return default
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise Invalid(f"invalid value {value!r} for {option}: it must be true or false")
 
 
 class Driver(Protocol):

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from netengine.drivers import bridge_options
-from netengine.drivers.base import EndpointContext
+from netengine.drivers.addresses import FAMILY_OPTIONS, ipv6_sysctls, render_addresses
+from netengine.drivers.base import EndpointContext, boolean
 from netengine.drivers.bridge_rules import network_elements, port_resources
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
@@ -23,7 +24,6 @@ from netengine.kernel.resources import (
     Bridge,
     LinkUp,
     Resource,
-    Route,
     Sysctl,
     Veth,
 )
@@ -36,11 +36,11 @@ HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 MTU = "com.docker.network.driver.mtu"
 _SHORT = {"mtu": MTU}
-_KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU, *bridge_options.OPTIONS)
+_KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU, *FAMILY_OPTIONS, *bridge_options.OPTIONS)
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 MTU_RANGE = (68, 65535)  # RFC 791's least datagram, IFLA_MAX_MTU of a bridge
+IPV6_MTU = 1280  # RFC 8200, section 5; the kernel takes IPv6 off a link with less
 
 
 class BridgeDriver:
@@ -70,12 +70,12 @@ class BridgeDriver:
         network.bridge = BridgeSettings(
             link=link,
             mac=_mac_of(network.id),
-            mtu=_mtu(options.get(MTU, ""), default_mtu),
-            icc=_flag(ICC, options.get(ICC), default=True),
-            masquerade=_flag(MASQUERADE, options.get(MASQUERADE), default=True),
+            mtu=_mtu(options.get(MTU, ""), default_mtu, least=IPV6_MTU if network.enable_ipv6 else MTU_RANGE[0]),
+            icc=boolean(ICC, options.get(ICC), default=True),
+            masquerade=boolean(MASQUERADE, options.get(MASQUERADE), default=True),
             host_binding=_address(options.get(HOST_BINDING, "")),
         )
-        inhibit = _flag(bridge_options.INHIBIT_IPV4, options.get(bridge_options.INHIBIT_IPV4), default=False)
+        inhibit = boolean(bridge_options.INHIBIT_IPV4, options.get(bridge_options.INHIBIT_IPV4), default=False)
         bridge_options.settle(network.bridge, network, options, inhibit_ipv4=inhibit)
 
     def has_next_hop(self, network: Network) -> bool:
@@ -91,10 +91,11 @@ class BridgeDriver:
         if not settings.adopted:
             out |= {
                 Bridge(link, settings.mac, settings.mtu, f"netengine-br-{network.id[:12]}"),
-                Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1"),
+                *ipv6_sysctls(HOST, link, enabled=network.enable_ipv6),
             }
         for subnet in network.subnets:
-            if not settings.has_address and bridge_options.gives_address(settings, "ip"):
+            has = settings.has_address if subnet.version == 4 else settings.has_address6
+            if not has and bridge_options.gives_address(settings, subnet.family):
                 out.add(Address(HOST, link, f"{subnet.gateway}/{subnet.subnet.partition('/')[2]}"))
         if not network.internal and bridge_options.mode(settings, "ip") != bridge_options.ROUTED:
             # Lets the answer to a connection from 127.0.0.1 to a published port find its way back.
@@ -115,11 +116,9 @@ class BridgeDriver:
                 mtu=settings.mtu,
                 isolated=not settings.icc,
             ),
-            Address(endpoint.sandbox_id, endpoint.link, endpoint.address),
             LinkUp(endpoint.sandbox_id, endpoint.link),
+            *render_addresses(endpoint, context),
         }
-        if context.is_gateway and endpoint.gateway:
-            out.add(Route(endpoint.sandbox_id, "default", endpoint.link, endpoint.gateway))
         return frozenset(out | port_resources(settings, endpoint, context))
 
 
@@ -146,23 +145,16 @@ def _mac_of(network_id: str) -> str:
     return octets.hex(":")
 
 
-def _flag(option: str, value: str | None, default: bool) -> bool:
-    if value is None:
-        return default
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise Invalid(f"invalid value {value!r} for {option}: it must be true or false")
-
-
-def _mtu(value: str, default: int) -> int:
-    if not value:
-        return default
+def _mtu(value: str, default: int, least: int) -> int:
     low, high = MTU_RANGE
-    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+    if value and (not value.isascii() or not value.isdigit() or not low <= int(value) <= high):
         raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
-    return int(value)
+    mtu = int(value) if value else default
+    if mtu < least:
+        raise Invalid(
+            f"an MTU of {mtu} is too small for IPv6, which needs {least} bytes: give -o {MTU}={least} or more"
+        )
+    return mtu
 
 
 def _address(value: str) -> str:

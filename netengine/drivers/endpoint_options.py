@@ -120,13 +120,19 @@ def render(network: Network, endpoint: Endpoint) -> frozenset[Resource]:
     ns, link = endpoint.sandbox_id, endpoint.link
     out: set[Resource] = {Address(ns, link, interface) for interface in endpoint.link_local}
     if announcements(network)[0] == 0:
-        out.add(_sysctl(ns, link, f"net/ipv4/conf/{_PLACEHOLDER}/arp_notify", "0"))
-    asked = {_sysctl(ns, link, path, value) for path, value in endpoint.sysctls.items()}
-    return over(out, asked)
+        out.add(Sysctl(ns, f"net/ipv4/conf/{link}/arp_notify", "0"))
+        if endpoint.address6:
+            out.add(Sysctl(ns, f"net/ipv6/conf/{link}/ndisc_notify", "0"))
+    return over(out, {Sysctl(ns, path, value) for path, value in sysctls(endpoint).items()})
 
 
-def _sysctl(ns: str, link: str, path: str, value: str) -> Sysctl:
-    return Sysctl(ns, path.replace(f"/{_PLACEHOLDER}/", f"/{link}/"), value)
+def sysctls(endpoint: Endpoint) -> dict[str, str]:
+    """The sysctls that were asked for of an endpoint's link, by path."""
+    return {_path(endpoint.link, path): value for path, value in endpoint.sysctls.items()}
+
+
+def _path(link: str, path: str) -> str:
+    return path.replace(f"/{_PLACEHOLDER}/", f"/{link}/")
 
 
 def over(below: Iterable[Resource], above: Iterable[Resource]) -> frozenset[Resource]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import parents
+from netengine.drivers.addresses import render_addresses
 from netengine.drivers.base import EndpointContext
-from netengine.kernel.resources import Ipvlan, Resource
+from netengine.kernel.resources import Ipvlan, LinkUp, Resource
 from netengine.model import Endpoint, Network, ParentSettings
 
 MODE, FLAG = "ipvlan_mode", "ipvlan_flag"
@@ -50,8 +51,7 @@ class IpvlanDriver:
         settings = parents.settings_of(network)
         out: set[Resource] = {
             Ipvlan(endpoint.sandbox_id, endpoint.link, settings.link, settings.mode, settings.flag, settings.mtu),
-            *parents.render_address(endpoint),
+            LinkUp(endpoint.sandbox_id, endpoint.link),
+            *render_addresses(endpoint, context, next_hop=self.has_next_hop(network)),
         }
-        if context.is_gateway:
-            out.add(parents.render_way_out(endpoint, endpoint.gateway if self.has_next_hop(network) else ""))
         return frozenset(out)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import parents
+from netengine.drivers.addresses import render_addresses
 from netengine.drivers.base import EndpointContext
-from netengine.kernel.resources import Macvlan, Resource
+from netengine.kernel.resources import LinkUp, Macvlan, Resource
 from netengine.model import Endpoint, Network, ParentSettings
 
 MODE = "macvlan_mode"
@@ -50,8 +51,7 @@ class MacvlanDriver:
         mac = "" if settings.mode == "passthru" else endpoint.mac
         out: set[Resource] = {
             Macvlan(endpoint.sandbox_id, endpoint.link, settings.link, settings.mode, mac, settings.mtu),
-            *parents.render_address(endpoint),
+            LinkUp(endpoint.sandbox_id, endpoint.link),
+            *render_addresses(endpoint, context),
         }
-        if context.is_gateway and endpoint.gateway:
-            out.add(parents.render_way_out(endpoint, endpoint.gateway))
         return frozenset(out)

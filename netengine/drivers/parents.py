@@ -9,20 +9,19 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from netengine.drivers.addresses import FAMILY_OPTIONS
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
 from netengine.kernel.resources import (
     HOST,
-    Address,
     LinkUp,
     Namespace,
     Resource,
-    Route,
     Sysctl,
     Veth,
     Vlan,
 )
-from netengine.model import Endpoint, Network, ParentSettings
+from netengine.model import Network, ParentSettings
 
 PARENT = "parent"
 MTU = "com.docker.network.driver.mtu"
@@ -37,7 +36,7 @@ _LINK_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")  # dev_valid_name, and wh
 
 def options_of(network: Network, known: Iterable[str]) -> dict[str, str]:
     """The network's options by their full names. Raises Invalid for one that the driver does not know."""
-    known = (*known, *NETWORK_OPTIONS)
+    known = (*known, *FAMILY_OPTIONS, *NETWORK_OPTIONS)
     out = {SHORT.get(key, key): value for key, value in network.options.items()}
     for key in out:
         if key not in known:
@@ -120,15 +119,6 @@ def render_parent(network: Network) -> frozenset[Resource]:
         pair = Veth(name=settings.link, master="", ns=far, peer=FAR_END, peer_mac=mac_of(f"{far}/{FAR_END}"), mtu=mtu)
         return frozenset({Namespace(far), pair, LinkUp(far, FAR_END), quiet})
     return frozenset()
-
-
-def render_address(endpoint: Endpoint) -> set[Resource]:
-    return {Address(endpoint.sandbox_id, endpoint.link, endpoint.address), LinkUp(endpoint.sandbox_id, endpoint.link)}
-
-
-def render_way_out(endpoint: Endpoint, gateway: str) -> Route:
-    """The default route; without a gateway the link itself is the way."""
-    return Route(endpoint.sandbox_id, "default", endpoint.link, gateway)
 
 
 def mac_of(text: str) -> str:

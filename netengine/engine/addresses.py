@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Literal
 
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge_options import reserves_gateway
@@ -12,7 +13,7 @@ from netengine.errors import Forbidden, Invalid
 from netengine.ipam import Pool
 from netengine.model import Network
 
-Address = IPv4Address
+Address = IPv4Address | IPv6Address
 
 
 class Addresses:
@@ -47,33 +48,44 @@ class Addresses:
         self._sharing.discard(network_id)
         self._pools.pop(network_id, None)
 
-    def lease(self, network: Network, owner: str, wanted: Address | None) -> str:
-        """Raises Invalid when no subnet has the address, Forbidden when it is taken, Unavailable when none is left."""
-        pools = self._pools.get(network.id, [])
-        if wanted is None:
-            return str(pools[0].lease(owner=owner, taken=lambda address: self._holder(network.id, address) is not None))
-        holder = self._holder(network.id, wanted)
-        if holder is not None:
-            raise Forbidden(f"Address already in use ({wanted} is held by {holder} on another network of this subnet)")
-        for pool in pools:
-            if wanted in pool.subnet:
-                return str(pool.lease(wanted, owner=owner))
-        subnets = ", ".join(str(p.subnet) for p in pools)
-        raise Invalid(f"no configured subnet contains IP address {wanted} (network {network.name} has {subnets})")
+    def lease(self, network: Network, owner: str, version: Literal[4, 6], wanted: Address | None) -> str:
+        """The address that is wanted, or the next free one of that family.
 
-    def _holder(self, network_id: str, address: Address | IPv6Address) -> str | None:
+        Raises Invalid when no subnet has the address, Forbidden when it is taken, Unavailable when none is left.
+        """
+        if wanted is not None:
+            holder = self._holder(network.id, wanted)
+            if holder is not None:
+                raise Forbidden(
+                    f"Address already in use ({wanted} is held by {holder} on another network of this subnet)"
+                )
+            return str(self._home(network, wanted).lease(wanted, owner=owner))
+        pools = [p for p in self._pools.get(network.id, []) if p.subnet.version == version]
+        if not pools:
+            raise Invalid(f"network {network.name} has no IPv{version} subnet")
+        return str(pools[0].lease(owner=owner, taken=lambda address: self._holder(network.id, address) is not None))
+
+    def _holder(self, network_id: str, address: Address) -> str | None:
         """Who has an address on the other networks that may overlap this one."""
         if network_id not in self._sharing:
             return None
         held = (pool.owner(address) for n in self._sharing - {network_id} for pool in self._pools[n])
         return next((owner for owner in held if owner is not None), None)
 
-    def check(self, network: Network, wanted: str) -> None:
-        """Raise Invalid when no subnet of the network has the address: known before the container starts."""
-        address = _parse(wanted)
-        if not any(address in p.subnet for p in self._pools.get(network.id, [])):
-            subnets = ", ".join(str(p.subnet) for p in self._pools.get(network.id, []))
-            raise Invalid(f"no configured subnet contains IP address {wanted} (network {network.name} has {subnets})")
+    def check(self, network: Network, wanted: str, version: Literal[4, 6]) -> str:
+        """The address in its usual form. Raise Invalid when it is none, or no subnet of the network has it: known before the
+        container starts."""
+        address = _parse(wanted, version)
+        self._home(network, address)
+        return str(address)
+
+    def _home(self, network: Network, wanted: Address) -> Pool:
+        pools = self._pools.get(network.id, [])
+        for pool in pools:
+            if wanted in pool.subnet:
+                return pool
+        subnets = ", ".join(str(p.subnet) for p in pools)
+        raise Invalid(f"no configured subnet contains IP address {wanted} (network {network.name} has {subnets})")
 
     def release(self, network_id: str, address: str) -> None:
         for pool in self._pools.get(network_id, []):
@@ -99,8 +111,11 @@ class Addresses:
         return str(pool.gateway) if pool.gateway else ""
 
 
-def _parse(text: str) -> Address:
+def _parse(text: str, version: Literal[4, 6]) -> Address:
     try:
-        return IPv4Address(text)
+        address = IPv4Address(text) if version == 4 else IPv6Address(text)
     except ValueError:
-        raise Invalid(f"invalid IPv4 address: {text!r}") from None
+        raise Invalid(f"invalid IPv{version} address: {text[:60]!r}") from None
+    if getattr(address, "scope_id", None):
+        raise Invalid(f"invalid IPv6 address: {text[:60]!r}: leave the zone (%...) out")
+    return address

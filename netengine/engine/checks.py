@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import ip_address, ip_interface
 
 from netengine.drivers import DRIVERS, endpoint_options
 from netengine.engine import configurations, ports
@@ -76,10 +76,6 @@ def network_request(request: NetworkRequest) -> None:
     if request.scope not in ("", "local"):
         raise Invalid(f"invalid scope {_shown(request.scope)}: it must be local")
     configurations.check(request)
-    if request.enable_ipv6:
-        raise Invalid("IPv6 is not supported by this version of netengine; leave --ipv6 out")
-    if request.enable_ipv4 is False:
-        raise Invalid("a network without IPv4 is not supported by this version of netengine; leave --ipv4=false out")
     if request.ipam is not None and request.ipam.driver not in ("", "default"):
         raise NotFound(f'plugin "{request.ipam.driver}" not found: netengine has the IPAM driver default')
     for key in (request.ipam.options or {}) if request.ipam else {}:
@@ -115,14 +111,13 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
     wish = Attachment(network_id=network.id, gw_priority=settings.gw_priority)
     ipam = settings.ipam_config
     if ipam is not None:
-        if ipam.ipv6_address:
-            raise Invalid(f"cannot use address {ipam.ipv6_address}: IPv6 is not supported by this version of netengine")
         wish.link_local_ips = [_link_local(network, text) for text in ipam.link_local_ips or []]
+        if (ipam.ipv4_address or ipam.ipv6_address) and not is_user_defined(network):
+            raise Invalid("user-specified IP address is supported on user-defined networks only")
         if ipam.ipv4_address:
-            if not is_user_defined(network):
-                raise Invalid("user-specified IP address is supported on user-defined networks only")
-            core.addresses.check(network, ipam.ipv4_address)
-            wish.ip = str(IPv4Address(ipam.ipv4_address))
+            wish.ip = core.addresses.check(network, ipam.ipv4_address, 4)
+        if ipam.ipv6_address:
+            wish.ip6 = core.addresses.check(network, ipam.ipv6_address, 6)
     if settings.links and not is_user_defined(network):
         raise Invalid(
             "a link on the default bridge is made when the container is created, with docker run --link; "
@@ -203,10 +198,8 @@ def container_request(config: ContainerConfig, host: HostConfig) -> None:
     for entry in host.extra_hosts or []:
         _extra_host(entry)
     for server in host.dns or []:
-        try:
-            IPv4Address(server)
-        except ValueError:
-            raise Invalid(f"invalid DNS server {_shown(server)}: give an IPv4 address") from None
+        if not _is_address(server):
+            raise Invalid(f"invalid DNS server {_shown(server)}: give an IP address")
     for variable in config.env or []:
         if not variable.partition("=")[0] or "\0" in variable:
             raise Invalid(f"invalid environment variable: {_shown(variable)}")
@@ -232,10 +225,16 @@ def _extra_host(entry: str) -> None:
         raise Invalid(f"bad format for add-host: {_shown(entry)}: give name:address")
     if address == "host-gateway":
         return
+    if not _is_address(address.removeprefix("[").removesuffix("]")):
+        raise Invalid(f"invalid IP address in add-host: {_shown(address)}")
+
+
+def _is_address(text: str) -> bool:
     try:
-        IPv4Address(address.strip("[]"))
+        ip_address(text)
     except ValueError:
-        raise Invalid(f"invalid IP address in add-host: {_shown(address)}") from None
+        return False
+    return True
 
 
 def _network_mode(config: ContainerConfig, host: HostConfig) -> None:

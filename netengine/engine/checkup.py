@@ -59,10 +59,11 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
 
 def _leases_wanted(core: Core) -> set[tuple[str, str, str]]:
     return {
-        (network_id, endpoint.ip, endpoint.id)
+        (network_id, address, endpoint.id)
         for container in core.state.containers.values()
         for network_id, endpoint in container.endpoints.items()
-        if endpoint.ip
+        for address in (endpoint.ip, endpoint.ip6)
+        if address
     }
 
 

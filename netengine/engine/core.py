@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
-from typing import ParamSpec, TypeVar
+from functools import partial
+from ipaddress import ip_address
+from typing import Literal, ParamSpec, TypeVar
 
 from netengine.config import Config
 from netengine.drivers import endpoint_options
@@ -173,9 +174,9 @@ class Operation:
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
-    def lease(self, network: Network, owner: str, wanted: str = "") -> str:
+    def lease(self, network: Network, owner: str, version: Literal[4, 6], wanted: str = "") -> str:
         """An address of the network, as text. It is stored before the kernel gets it."""
-        address = self._core.addresses.lease(network, owner, IPv4Address(wanted) if wanted else None)
+        address = self._core.addresses.lease(network, owner, version, ip_address(wanted) if wanted else None)
         self._undo.append(lambda: self._core.addresses.release(network.id, address))
         self._leases.append((network.id, address, owner))
         return address
@@ -212,12 +213,12 @@ class Operation:
         kind = "network" if isinstance(thing, Network) else "container"
         self._writes.append(lambda t: t.delete(kind, thing.id))
 
-    def release(self, network_id: str, address: str, owner: str) -> None:
-        """Give a lease back when the operation finishes."""
+    def release(self, network_id: str, addresses: Iterable[str], owner: str) -> None:
+        """Give all leases of an owner back when the operation finishes; "" among `addresses` is none."""
         self._writes.append(lambda t: t.release(owner))
-        if address:
+        for address in filter(None, addresses):
             self._core.addresses.release(network_id, address)
-            self._undo.append(lambda: self._core.addresses.restore(network_id, address, owner))
+            self._undo.append(partial(self._core.addresses.restore, network_id, address, owner))
 
     def set(self, name: str, value: str) -> None:
         self._writes.append(lambda t: t.set(name, value))

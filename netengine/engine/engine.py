@@ -10,7 +10,7 @@ from pathlib import Path
 
 from netengine.config import Config
 from netengine.drivers import DRIVERS
-from netengine.engine import checkup
+from netengine.engine import checkup, forwarding
 from netengine.engine.checkup import Diagnosis
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core
@@ -21,9 +21,8 @@ from netengine.engine.healing import Healing
 from netengine.engine.names import Names
 from netengine.engine.networks import Networks
 from netengine.engine.publishing import Publishing
-from netengine.engine.recovery import FORWARDING_SETTING, Recovery, this_boot
+from netengine.engine.recovery import Recovery
 from netengine.engine.state import State
-from netengine.kernel import sysctl
 from netengine.kernel.host import Kernel
 from netengine.kernel.observe import observe
 from netengine.kernel.resources import Resource
@@ -130,9 +129,7 @@ async def cleanup(config: Config) -> list[str]:
         have = await core.on_kernel(observe, core.kernel, want)
         steps = await core.on_kernel(core.kernel.apply, (), have)
         done += [" ".join(r.key) for r in steps.delete]
-        if core.store.setting(FORWARDING_SETTING) == this_boot():
-            await core.on_kernel(sysctl.write, "net/ipv4/ip_forward", "0")
-            done.append("sysctl net.ipv4.ip_forward: set back to 0")
+        done += await forwarding.turn_off(core)
     finally:
         await engine.close()
     for path in (config.data_root, config.exec_root):

@@ -31,19 +31,20 @@ def hostname_of(container: Container) -> str:
     return container.config.hostname or container.id[:12]
 
 
-def hosts(container: Container, gateway_address: str, linked: Iterable[tuple[str, str]] = ()) -> str:
+def hosts(
+    container: Container, host_gateways: Iterable[str], linked: Iterable[tuple[str, str]] = (), *, ipv6: bool = True
+) -> str:
     """/etc/hosts: the container's own names on each of its addresses, what --add-host asked for, and `linked` containers
-    (address, names)."""
-    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    (address, names). `host_gateways` is what the word host-gateway stands for; `ipv6`: its `lo` has an IPv6 address."""
+    lines = ["127.0.0.1\tlocalhost"] + ["::1\tlocalhost ip6-localhost ip6-loopback"] * ipv6
     name = hostname_of(container)
     domain = container.config.domainname
     own = f"{name}.{domain} {name}" if domain else name
-    lines += [f"{endpoint.ip}\t{own}" for endpoint in container.endpoints.values() if endpoint.ip]
+    lines += [f"{address}\t{own}" for e in container.endpoints.values() for address in (e.ip, e.ip6) if address]
     for entry in container.host_config.extra_hosts or []:
         host, _, address = entry.partition("=" if "=" in entry else ":")
-        address = gateway_address if address == "host-gateway" else address.strip("[]")
-        if address:
-            lines.append(f"{address}\t{host}")
+        addresses = host_gateways if address == "host-gateway" else [address.strip("[]")]
+        lines += [f"{each}\t{host}" for each in addresses]
     lines += [f"{address}\t{names}" for address, names in linked]
     return "".join(f"{line}\n" for line in lines)
 
@@ -172,13 +173,19 @@ class EtcFiles:
         return {f"/etc/{name}": str(base / name) for name in ("hostname", "hosts", "resolv.conf")}
 
     def refresh(
-        self, container: Container, gateway_address: str, embedded: bool, linked: Iterable[tuple[str, str]] = ()
+        self,
+        container: Container,
+        host_gateways: Iterable[str],
+        linked: Iterable[tuple[str, str]] = (),
+        *,
+        embedded: bool,
+        ipv6: bool,
     ) -> None:
         """Write what has changed: at start, and when an endpoint, or a linked container's, comes or goes. `embedded`: the
-        sandbox has a name server."""
+        sandbox has a name server; `ipv6`: its `lo` has an IPv6 address."""
         base = self._directory / container.id
         write(base / "hostname", f"{hostname_of(container)}\n")
-        write(base / "hosts", hosts(container, gateway_address, linked), marked=True)
+        write(base / "hosts", hosts(container, host_gateways, linked, ipv6=ipv6), marked=True)
         write(base / "resolv.conf", resolv_conf(container, self._config, host_resolv_conf(), embedded), marked=True)
 
     def remove(self, container: Container) -> None:

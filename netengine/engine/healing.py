@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
 from netengine.drivers import DRIVERS
-from netengine.engine import reconcile, sandbox, surroundings
+from netengine.engine import forwarding, reconcile, sandbox, surroundings
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
 from netengine.errors import NetengineError
 from netengine.kernel import events
 from netengine.kernel.plan import Plan
-from netengine.kernel.resources import Key, Resource
+from netengine.kernel.resources import Key, Resource, Sysctl
 from netengine.model import Container, Network
 from netengine.observe.doctor import diagnose, summary, title
 
@@ -140,10 +140,16 @@ class Healing:
             case events.LinkSeen(name=name):
                 return self._looks_wrong(notice)
             case events.AddressGone(link=link, address=address):
-                network = self._network_of_bridge(link)
-                return network is not None and any(s.gateway == address for s in network.subnets)
-            case events.ForwardingOff():
-                return self._core.config.ip_forward
+                networks = self._core.state.networks.values()
+                return any(
+                    n.bridge is not None
+                    and link in ("", n.bridge.link)
+                    and any(s.gateway == address for s in n.subnets)
+                    for n in networks
+                )
+            case events.ForwardingOff(ipv6=ipv6):
+                family = forwarding.IPV6 if ipv6 else forwarding.IPV4
+                return any(isinstance(r, Sysctl) and r.path == family.path for r in self._core.base)
             case events.MountsChanged():
                 return bool(reconcile.lost_namespaces(self._core))
         return True
@@ -243,4 +249,6 @@ def _subject(notice: events.Notice) -> tuple[str, str]:
             return "link", name
         case events.AddressGone(link=link, address=address):
             return address, link
+        case events.ForwardingOff(ipv6=ipv6):
+            return "forwarding", str(ipv6)
     return type(notice).__name__, ""

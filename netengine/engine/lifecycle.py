@@ -128,10 +128,11 @@ class Lifecycle:
         await core.runtime.start(container.id)
         return pid
 
-    def host_gateway(self) -> str:
-        """The address that `--add-host name:host-gateway` stands for: the default bridge's."""
+    def host_gateways(self) -> tuple[str, ...]:
+        """What `--add-host name:host-gateway` stands for: daemon.json's addresses, else the default bridge's."""
         bridge = self._core.state.network_named("bridge")
-        return bridge.subnets[0].gateway if bridge and bridge.subnets else ""
+        own = tuple(s.gateway for s in bridge.subnets if s.gateway) if bridge else ()
+        return self._core.config.host_gateway_ips or own
 
     def refresh_files(self, container: Container) -> None:
         """After an endpoint came or went, or the container got another name: its files, and those of its linkers."""
@@ -142,8 +143,13 @@ class Lifecycle:
 
     def _write_files(self, container: Container) -> None:
         state = self._core.state
-        embedded, linked = sandbox.needs_names(state, container), links.host_lines(state, container)
-        self._files.refresh(container, self.host_gateway(), embedded, linked)
+        self._files.refresh(
+            container,
+            self.host_gateways(),
+            links.host_lines(state, container),
+            embedded=sandbox.needs_names(state, container),
+            ipv6=not sandbox.refuses_ipv6(container, "lo"),
+        )
 
     # -- end ----------------------------------------------------------------------------------------------------------
 

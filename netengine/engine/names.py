@@ -272,7 +272,8 @@ class Names:
         out = {}
         for container in containers:
             endpoint = container.endpoints[network.id]
-            out[endpoint.id] = Entry(tuple(names_of(container, network)), (endpoint.ip,) if endpoint.ip else ())
+            names = tuple(names_of(container, network))
+            out[endpoint.id] = Entry(names, tuple(filter(None, [endpoint.ip])), tuple(filter(None, [endpoint.ip6])))
         return out
 
     def _settings(self, container: Container) -> Settings:
@@ -281,7 +282,7 @@ class Names:
             networks=tuple(n.id for n in self._named_networks(container)),
             links=links_of(container, self._named_networks(container)),
             servers=tuple(container.host_config.dns or ()),
-            internal=not sandbox.gateway_network(self._core.state, container),
+            internal=not sandbox.has_way_out(self._core.state, container),
             ndots=_ndots(container.host_config.dns_options or config.dns_opts),
         )
 

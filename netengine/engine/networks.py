@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from ipaddress import ip_network
 
 from netengine.drivers import DRIVERS, endpoint_options
-from netengine.engine import checks, configurations, parents, sandbox, surroundings
+from netengine.engine import checks, configurations, forwarding, parents, sandbox, subnets, surroundings
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
 from netengine.engine.requests import ConnectRequest, NetworkRequest
-from netengine.errors import Conflict, Forbidden, Invalid, NotFound
-from netengine.ipam import DEFAULT_POOLS, any_subnet, check_ipam_config, check_overlap, choose_subnet
+from netengine.errors import Conflict, Forbidden, NotFound
+from netengine.ipam import check_ipam_config
 from netengine.ipam.rules import IpamConfig, IpamEntry
-from netengine.kernel import observe
-from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network, Subnet
+from netengine.kernel import observe, sysctl
+from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +47,19 @@ class Networks:
                 attachable=request.attachable,
                 config_from=request.config_from.network if request.config_from else "",
                 labels=request.labels or {},
-                options=request.options or {},
+                options=subnets.default_options(core.config, request),
                 ipam_options=(request.ipam.options or {}) if request.ipam else {},
             )
             if request.config_only:
                 warning = ""
                 configurations.fill(network, request)
             else:
+                subnets.families(network, request.enable_ipv4, request.enable_ipv6)
+                if network.enable_ipv6 and forwarding.IPV6.table not in core.base:
+                    raise Forbidden("this host's kernel has no IPv6, or no nftables for it; leave --ipv6 out")
                 warning = await self.settle(network, _entries(request))
+                if forwarding.needs_ipv6([network]):
+                    await forwarding.turn_on_ipv6(core)
             self._add(network)
             operation.change(lambda: self._remove(network.id))
             operation.put(network)
@@ -75,48 +79,21 @@ class Networks:
             return ""
         caution = await parents.settle(core, network)
         link = await self._adopt(network)
-        if link is not None and not configs:
-            configs = _of_link(link)
-        routes = await core.on_kernel(observe.host_routes, core.kernel)
-        network.subnets, warning = self._subnets(network, configs, routes, adopted=link is not None)
+        if link is not None:
+            configs += _of_link(link, network, configs)
+        network.subnets, warnings = subnets.choose(
+            network,
+            configs,
+            pools=subnets.pools_of(core.config, core.store.setting("identity") or ""),
+            others=others,
+            routes=await core.on_kernel(observe.host_routes, core.kernel),
+            adopted=link is not None,
+        )
         if network.bridge is not None and link is not None:
-            network.bridge.has_address = any(str(i.ip) == s.gateway for i in link.addresses for s in network.subnets)
-        return warning or caution
-
-    def _subnets(
-        self, network: Network, configs: tuple[IpamConfig, ...], routes: list[observe.Prefix], adopted: bool
-    ) -> tuple[list[Subnet], str]:
-        core = self._core
-        if any(c.subnet.version == 6 for c in configs):
-            raise Invalid("IPv6 subnets are not supported by this version of netengine; give IPv4 subnets only")
-        shares = DRIVERS[network.driver].shares_subnets
-        if len(configs) > 1 and not shares:
-            raise Forbidden("bridge driver doesn't support multiple subnets")
-        taken = [(n, ip_network(s.subnet)) for n in core.state.networks.values() for s in n.subnets]
-        in_use = [prefix for _, prefix in taken]
-        pools = core.config.default_address_pools or DEFAULT_POOLS
-        if not configs:
-            chosen = choose_subnet(pools, in_use=in_use, routes=routes)
-            return [Subnet(subnet=str(chosen), chosen=True)], ""
-        config = configs[0]
-        warning = ""
-        prefix = config.subnet
-        if config.wildcard:
-            prefix = any_subnet(config.subnet.prefixlen, pools=pools, in_use=in_use, routes=routes)
-        else:
-            check_overlap(prefix, [(n.name, s) for n, s in taken if not (shares and DRIVERS[n.driver].shares_subnets)])
-            crossed = [str(r) for r in routes if r.version == prefix.version and r.overlaps(prefix)]
-            if crossed and not adopted and not shares:
-                warning = f"subnet {prefix} overlaps the host's route to {', '.join(crossed)}, which it may hide"
-        return [
-            Subnet(
-                subnet=str(prefix),
-                ip_range=str(config.ip_range) if config.ip_range else "",
-                gateway=str(config.gateway) if config.gateway else "",
-                aux={name: str(address) for name, address in config.aux.items()},
-                chosen=config.wildcard,
-            )
-        ], warning
+            has = {str(i.ip) for i in link.addresses}
+            network.bridge.has_address = any(s.gateway in has for s in network.subnets if s.version == 4)
+            network.bridge.has_address6 = any(s.gateway in has for s in network.subnets if s.version == 6)
+        return "; ".join(filter(None, [*warnings, caution]))
 
     async def _adopt(self, network: Network) -> observe.Link | None:
         """A link of the wanted name that exists already is the user's: used when it is a bridge, and never changed."""
@@ -131,9 +108,19 @@ class Networks:
                 f"cannot create network {network.name}: link {settings.link} exists and is not a bridge "
                 f"({link.kind or 'a physical interface'}); choose another com.docker.network.bridge.name"
             )
+        if network.enable_ipv6:
+            await self._must_have_ipv6(link.name)
         settings.adopted = True
         settings.mtu = link.mtu
         return link
+
+    async def _must_have_ipv6(self, link: str) -> None:
+        name = f"net/ipv6/conf/{link}/disable_ipv6"
+        if await self._core.on_kernel(sysctl.read, name) != "0":
+            raise Forbidden(
+                f"bridge {link} has IPv6 disabled, and it is not netengine's to change: "
+                f"sysctl -w {name.replace('/', '.')}=0, or leave --ipv6 out"
+            )
 
     def _add(self, network: Network) -> None:
         self._core.addresses.add(network)
@@ -254,12 +241,17 @@ def _entries(request: NetworkRequest) -> list[IpamEntry]:
     return [IpamEntry(c.subnet, c.ip_range, c.gateway, c.auxiliary_addresses or {}) for c in configs]
 
 
-def _of_link(link: observe.Link) -> tuple[IpamConfig, ...]:
-    """The subnet of a bridge that is used as it is found: its own address is the gateway."""
+def _of_link(link: observe.Link, network: Network, configs: tuple[IpamConfig, ...]) -> tuple[IpamConfig, ...]:
+    """The subnets of a bridge that is used as it is found, for the families of the network that have no subnet among
+    `configs`: its own addresses are the gateways."""
+    wanted = {4} if network.enable_ipv4 else set()
+    wanted |= {6} if network.enable_ipv6 else set()
+    wanted -= {c.subnet.version for c in configs}
+    found: dict[int, IpamConfig] = {}
     for interface in link.addresses:
-        if interface.version == 4:
-            return (IpamConfig(subnet=interface.network, gateway=interface.ip),)
-    return ()
+        if interface.version in wanted and not interface.is_link_local:
+            found.setdefault(interface.version, IpamConfig(subnet=interface.network, gateway=interface.ip))
+    return tuple(found.values())
 
 
 def _restore(attachments: dict[str, Attachment], network_id: str, before: Attachment | None) -> None:

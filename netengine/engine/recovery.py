@@ -7,28 +7,26 @@ kernel is not touched.
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
 from netengine import firewalls
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
-from netengine.engine import reconcile, sandbox, surroundings
+from netengine.engine import forwarding, reconcile, sandbox, surroundings
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now, stamp
 from netengine.engine.files import EtcFiles
 from netengine.engine.networks import Networks
 from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
-from netengine.kernel import namespaces, observe, sysctl
-from netengine.kernel.resources import HOST, Element, HostPort, Resource, Sysctl, Table
+from netengine.kernel import namespaces, observe
+from netengine.kernel.resources import Element, HostPort, Resource, Table
 from netengine.model import Container, Network
 from netengine.runtime import Exited, ExitStatus, Running
 
 log = logging.getLogger(__name__)
 
-FORWARDING_SETTING = "ip-forward-turned-on-in"
-_FORWARDING = "net/ipv4/ip_forward"
+Interface = IPv4Interface | IPv6Interface
 
 
 class Recovery:
@@ -44,8 +42,10 @@ class Recovery:
         core = self._core
         await core.on_kernel(core.kernel.open)
         self._load()
-        await self._forwarding()
+        await self._begin_base()
         await self._predefined()
+        if self._forwards_ipv6():
+            core.base |= await forwarding.base_of(core, forwarding.IPV6)
         await self._reconcile(settled=await self._processes())
         await core.runtime.cleanup(core.state.containers)
         for container in core.state.containers.values():
@@ -73,34 +73,21 @@ class Recovery:
 
     # -- what belongs to no network -----------------------------------------------------------------------------------
 
-    async def _forwarding(self) -> None:
-        """Turn forwarding on if that is wanted, saying so; what was not forwarded before is not forwarded afterwards."""
+    async def _begin_base(self) -> None:
         core = self._core
-        base: set[Resource] = {Table("ip")}
+        tables = {forwarding.IPV4.table}
         if await core.on_kernel(core.kernel.has_ipv6):
-            base.add(Table("ip6"))
-        if core.config.ip_forward:
-            strangers = Element("ip", "strangers", ("ip",), ("drop",))
-            base.add(Sysctl(HOST, _FORWARDING, "1"))
-            here = this_boot()
-            if await core.on_kernel(sysctl.read, _FORWARDING) != "1":
-                log.warning(
-                    "turning net.ipv4.ip_forward on; packets between interfaces that are not netengine's stay unforwarded. "
-                    "To forward them, set net.ipv4.ip_forward=1 yourself before netengine starts"
-                )
-                with core.store.transaction() as t:
-                    t.set(FORWARDING_SETTING, here)
-            elif core.store.set_aside is not None and strangers in await core.on_kernel(observe.observe, core.kernel):
-                # The store that knew who turned forwarding on is lost; the rules in the kernel still tell.
-                with core.store.transaction() as t:
-                    t.set(FORWARDING_SETTING, here)
-            if core.store.setting(FORWARDING_SETTING) == here:
-                base.add(strangers)
-        elif core.store.setting(FORWARDING_SETTING):
-            # It is somebody else's from now on: `--cleanup` leaves it as it is.
-            with core.store.transaction() as t:
-                t.set(FORWARDING_SETTING, "")
-        core.base = frozenset(base)
+            tables.add(forwarding.IPV6.table)
+        core.base = frozenset(tables | await forwarding.base_of(core, forwarding.IPV4))
+
+    def _forwards_ipv6(self) -> bool:
+        """Whether there is a network that needs it, or it was turned on for one that is gone."""
+        if forwarding.IPV6.table not in self._core.base:
+            return False
+        turned_on = self._core.store.setting(forwarding.IPV6.setting) == forwarding.this_boot()
+        return turned_on or forwarding.needs_ipv6(self._core.state.networks.values())
+
+    # -- the predefined networks --------------------------------------------------------------------------------------
 
     async def _predefined(self) -> None:
         core = self._core
@@ -140,6 +127,7 @@ class Recovery:
             driver="bridge",
             created=existing.created if existing else now(),
             predefined=True,
+            enable_ipv6=config.ipv6,
             options={
                 DEFAULT_BRIDGE: "true",
                 ICC: str(config.icc).lower(),
@@ -152,9 +140,10 @@ class Recovery:
         if existing is not None:
             core.state.networks.pop(existing.id)
             core.addresses.remove(existing.id)
-        await self._networks.settle(network, await self._default_entries(existing, link))
+        await self._networks.settle(network, await self._default_entries(existing))
         if network.bridge is not None:
             network.bridge.container_gateway = str(config.default_gateway or "")
+            network.bridge.container_gateway6 = str(config.default_gateway_v6 or "")
         if existing is not None and _subnets(existing) != _subnets(network) and self._has_endpoints(existing):
             log.warning(
                 "the default bridge keeps %s while containers run on it; stop them and restart the daemon to use %s",
@@ -165,7 +154,8 @@ class Recovery:
         await self._add(network)
         for container in core.state.containers.values():
             if (endpoint := container.endpoints.get(network.id)) is not None:
-                core.addresses.restore(network.id, endpoint.ip, endpoint.id)
+                for address in filter(None, (endpoint.ip, endpoint.ip6)):
+                    core.addresses.restore(network.id, address, endpoint.id)
 
     def _has_endpoints(self, network: Network) -> bool:
         return any(network.id in c.endpoints for c in self._core.state.containers.values())
@@ -178,23 +168,38 @@ class Recovery:
         taken = await self._core.on_kernel(observe.find_link, self._core.kernel, "docker0")
         return "docker0" if taken is None or taken.ours else "ne0"
 
-    async def _default_entries(self, existing: Network | None, link: str) -> list[IpamEntry]:
+    async def _default_entries(self, existing: Network | None) -> list[IpamEntry]:
+        """What the configuration, the user's own bridge or the time before says of the default network's subnets."""
         config = self._core.config
-        aux = {"DefaultGatewayIPv4": str(config.default_gateway)} if config.default_gateway else {}
-        ip_range = str(config.fixed_cidr) if config.fixed_cidr else ""
-        if config.bip is not None:
-            return [IpamEntry(str(config.bip.network), ip_range, str(config.bip.ip), aux)]
-        if config.bridge:
-            found = await self._core.on_kernel(observe.find_link, self._core.kernel, config.bridge)
-            for interface in found.addresses if found else ():
-                if interface.version == 4:
-                    return [IpamEntry(str(interface.network), ip_range, str(interface.ip), aux)]
-        if existing is not None and existing.subnets:
-            old = existing.subnets[0]
-            return [IpamEntry(old.subnet, ip_range, old.gateway, aux)]
-        if config.fixed_cidr is not None:
-            return [IpamEntry(ip_range, ip_range, "", aux)]
-        return []
+        if not config.ipv6 and (config.bip6 or config.fixed_cidr_v6 or config.default_gateway_v6):
+            log.warning("bip6, fixed-cidr-v6 and default-gateway-v6 do nothing while ipv6 is not true in daemon.json")
+        link = (
+            await self._core.on_kernel(observe.find_link, self._core.kernel, config.bridge) if config.bridge else None
+        )
+        own: list[Interface] = [i for i in link.addresses if not i.is_link_local] if link else []
+        entries = [self._default_entry(existing, 4, config.bip, config.fixed_cidr, config.default_gateway, own)]
+        if config.ipv6:
+            gateway = config.default_gateway_v6
+            entries.append(self._default_entry(existing, 6, config.bip6, config.fixed_cidr_v6, gateway, own))
+        return [e for e in entries if e is not None]
+
+    def _default_entry(
+        self,
+        existing: Network | None,
+        version: int,
+        bip: Interface | None,
+        fixed: IPv4Network | IPv6Network | None,
+        gateway: IPv4Address | IPv6Address | None,
+        own: list[Interface],
+    ) -> IpamEntry | None:
+        ip_range = str(fixed or "")
+        aux = {f"DefaultGatewayIPv{version}": str(gateway)} if gateway and not gateway.is_link_local else {}
+        for interface in [bip] if bip else [i for i in own if i.version == version]:
+            return IpamEntry(str(interface.network), ip_range, str(interface.ip), aux)
+        for old in existing.subnets if existing else ():
+            if old.version == version and (fixed is None or fixed.subnet_of(ip_network(old.subnet))):  # type: ignore[arg-type]
+                return IpamEntry(old.subnet, ip_range, old.gateway, aux)
+        return IpamEntry(ip_range, ip_range, "", aux) if fixed else None
 
     # -- processes and kernel -----------------------------------------------------------------------------------------
 
@@ -313,9 +318,3 @@ class Recovery:
 
 def _subnets(network: Network) -> str:
     return ", ".join(s.subnet for s in network.subnets)
-
-
-def this_boot() -> str:
-    """Names this boot and this network namespace: what was done to a sysctl here holds no longer than they."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{os.stat('/proc/self/ns/net').st_ino}"

@@ -7,6 +7,7 @@ endpoint is made of is the driver's business.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.drivers.bridge_options import mode
@@ -14,7 +15,7 @@ from netengine.engine import links, parents
 from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import PortWish, Ways, reserve, wishes_of
 from netengine.engine.state import State
-from netengine.errors import Forbidden
+from netengine.errors import Forbidden, Invalid
 from netengine.ipam import random_mac
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
@@ -37,15 +38,48 @@ def owns_sandbox(container: Container) -> bool:
     return container.host_config.network_mode != "host" and not joins(container)
 
 
-def gateway_network(state: State, container: Container) -> str:
-    """The id of the network that carries the sandbox's default route, or "": Docker's order of preference."""
+def gateway_network(state: State, container: Container, version: Literal[4, 6] = 4) -> str:
+    """The id of the network that carries the sandbox's default route of a family, or "".
+
+    Docker's order of preference: the priority that was given, then networks with both families, then the name.
+    """
     candidates = []
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]
-        if network.internal or (DRIVERS[network.driver].has_next_hop(network) and not endpoint.gateway):
+        driver = DRIVERS[network.driver]
+        address, gateway = _of_family(endpoint, version)
+        if network.internal or not address or (driver.has_next_hop(network) and not gateway):
             continue
-        candidates.append((-container.attachments[network_id].gw_priority, network.name, network_id))
-    return min(candidates)[2] if candidates else ""
+        one_family = not (endpoint.address and endpoint.address6)
+        candidates.append((-container.attachments[network_id].gw_priority, one_family, network.name, network_id))
+    return min(candidates)[-1] if candidates else ""
+
+
+def _of_family(endpoint: Endpoint, version: Literal[4, 6]) -> tuple[str, str]:
+    """(address, gateway) of an endpoint in one family."""
+    return (endpoint.address, endpoint.gateway) if version == 4 else (endpoint.address6, endpoint.gateway6)
+
+
+def has_way_out(state: State, container: Container) -> bool:
+    """Whether the sandbox has a default route, of whichever family."""
+    return bool(gateway_network(state, container) or gateway_network(state, container, 6))
+
+
+def refuses_ipv6(container: Container, link: str) -> bool:
+    """Whether its owner has switched IPv6 off in the sandbox, or on that link of it, with --sysctl."""
+    return any(
+        value.strip() == "1" and name.startswith("net.") and path_of(name) in _ipv6_switches(link)
+        for name, value in (container.host_config.sysctls or {}).items()
+    )
+
+
+def _refuses_ipv6(container: Container, endpoint: Endpoint) -> bool:
+    asked = endpoint_options.sysctls(endpoint).get(f"net/ipv6/conf/{endpoint.link}/disable_ipv6")
+    return refuses_ipv6(container, endpoint.link) if asked is None else asked == "1"
+
+
+def _ipv6_switches(link: str) -> tuple[str, ...]:
+    return tuple(f"net/ipv6/conf/{which}/disable_ipv6" for which in ("all", link))
 
 
 def needs_names(state: State, container: Container) -> bool:
@@ -63,19 +97,24 @@ def render(state: State, container: Container) -> frozenset[Resource]:
         return frozenset(out)
     ns = container.sandbox_id
     out |= {Namespace(ns), LinkUp(ns, "lo")}
-    for name, value in (container.host_config.sysctls or {}).items():
-        if name.startswith("net."):
-            out.add(Sysctl(ns, path_of(name), value))
     if needs_names(state, container):
         out.add(NameService(ns, own_servers=bool(container.host_config.dns)))
-    gateway = gateway_network(state, container)
+    gateway, gateway6 = gateway_network(state, container), gateway_network(state, container, 6)
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]
         is_gateway = network_id == gateway
-        context = EndpointContext(is_gateway, tuple(container.ports))
+        context = EndpointContext(is_gateway, tuple(container.ports), is_gateway6=network_id == gateway6)
         rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
         out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
-    return frozenset(out | links.render(state, container))
+    out |= links.render(state, container)
+    # What the container's owner says of a link comes before what the driver says.
+    return endpoint_options.over(out, {Sysctl(ns, path, value) for path, value in _sysctls(container).items()})
+
+
+def _sysctls(container: Container) -> dict[str, str]:
+    """The network sysctls that were asked for, by path."""
+    given = (container.host_config.sysctls or {}).items()
+    return {path_of(name): value for name, value in given if name.startswith("net.")}
 
 
 def start_order(state: State, container: Container) -> Iterable[str]:
@@ -114,18 +153,13 @@ def build_endpoint(
         host_link=f"veth{identity[:7]}",
     )
     if DRIVERS[network.driver].has_addresses:
-        address = operation.lease(network, identity, wish.ip)
-        endpoint.address = f"{address}/{core.addresses.prefixlen(network.id, address)}"
-        if not network.internal and DRIVERS[network.driver].has_next_hop(network):
-            endpoint.gateway = (network.bridge and network.bridge.container_gateway) or core.addresses.gateway(
-                network.id, address
-            )
         if DRIVERS[network.driver].has_own_mac(network):
             endpoint.mac = wish.mac or random_mac()
         options = endpoint_options.parse(wish.driver_opts)
         endpoint.link = options.link or free_link(container, endpoint_options.link_prefix(network))
         endpoint.sysctls = dict(options.sysctls)
         endpoint.link_local = [_link_local(core.state, network, text) for text in wish.link_local_ips]
+        _give_addresses(core, operation, network, wish, endpoint, ipv6=not _refuses_ipv6(container, endpoint))
     container.endpoints[network.id] = endpoint
     operation.change(lambda: container.endpoints.pop(network.id, None))
     return endpoint
@@ -138,6 +172,33 @@ def _link_local(state: State, network: Network, text: str) -> str:
         if interface in other.endpoints[network.id].link_local:
             raise Forbidden(f"Address already in use ({text} is held by container {other.name} on {network.name})")
     return interface
+
+
+def _give_addresses(
+    core: Core, operation: Operation, network: Network, wish: Attachment, endpoint: Endpoint, *, ipv6: bool
+) -> None:
+    """Lease an address of each family that the network and the sandbox have, and say whom it goes out through."""
+    settings = network.bridge
+    leads_out = not network.internal and DRIVERS[network.driver].has_next_hop(network)
+    if network.enable_ipv4:
+        endpoint.address, gateway = _leased(core, operation, network, endpoint.id, 4, wish.ip)
+        endpoint.gateway = ((settings and settings.container_gateway) or gateway) if leads_out else ""
+    asked = [wish.ip6, *(text for text in wish.link_local_ips if ":" in text)]
+    if any(asked) and not ipv6:
+        raise Invalid(
+            f"cannot use {' '.join(asked).strip()}: a sysctl of the container disables IPv6 on {endpoint.link}"
+        )
+    if network.enable_ipv6 and ipv6:
+        endpoint.address6, gateway = _leased(core, operation, network, endpoint.id, 6, wish.ip6)
+        endpoint.gateway6 = ((settings and settings.container_gateway6) or gateway) if leads_out else ""
+
+
+def _leased(
+    core: Core, operation: Operation, network: Network, owner: str, version: Literal[4, 6], wanted: str
+) -> tuple[str, str]:
+    """An address in CIDR and the gateway of its subnet."""
+    address = operation.lease(network, owner, version, wanted)
+    return f"{address}/{core.addresses.prefixlen(network.id, address)}", core.addresses.gateway(network.id, address)
 
 
 async def settle_ports(core: Core, operation: Operation, container: Container) -> None:
@@ -182,5 +243,5 @@ def drop_endpoint(core: Core, operation: Operation, container: Container, networ
     """Take an endpoint out of the model and give its address back when the operation finishes."""
     endpoint = container.endpoints.pop(network_id)
     operation.change(lambda: container.endpoints.__setitem__(network_id, endpoint))
-    operation.release(network_id, endpoint.ip, endpoint.id)
+    operation.release(network_id, (endpoint.ip, endpoint.ip6), endpoint.id)
     return endpoint

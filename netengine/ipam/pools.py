@@ -6,6 +6,7 @@ is the caller's decision; a default route never does, or no subnet would be left
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,15 @@ DEFAULT_POOLS: tuple[AddressPool, ...] = (
     AddressPool(IPv4Network("172.28.0.0/14"), 16),
     AddressPool(IPv4Network("192.168.0.0/16"), 20),
 )
+
+
+def ula_pool(host_id: str) -> AddressPool:
+    """The unique local addresses (RFC 4193) of a host: a /48, cut into /64s, that stays the same for as long as its id does.
+
+    The 40 bits of the global id are the fourth to eighth octet of the id's SHA-256, as in the Docker Engine.
+    """
+    digest = hashlib.sha256(host_id.encode()).digest()
+    return AddressPool(IPv6Network((bytes([0xFD]) + digest[3:8] + bytes(10), 48)), 64)
 
 
 def choose_subnet(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_interface
 
 from netengine.errors import Invalid
 from netengine.ipam.pools import Network
 
 Address = IPv4Address | IPv6Address
+
+_LINK_LOCAL = IPv6Network("fe80::/64")  # RFC 4291, section 2.5.6
+_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +84,26 @@ def _check(entry: IpamEntry, problems: list[str]) -> IpamConfig | None:
     network, host_bits = subnet
     if host_bits:
         problems.append(f"invalid subnet {_shown(entry.subnet)}: it should be {network}")
-    if network.is_multicast or network.is_loopback:
-        kind = "multicast" if network.is_multicast else "loopback"
-        problems.append(f"invalid subnet {_shown(entry.subnet)}: {kind} addresses cannot be given to endpoints")
+    if reason := _unusable(network):
+        problems.append(f"invalid subnet {_shown(entry.subnet)}: {reason}")
     return IpamConfig(
         subnet=network,
         ip_range=_check_range(entry.ip_range, network, problems),
         gateway=_check_address(entry.gateway, f"gateway {_shown(entry.gateway)}", network, problems),
         aux=dict(_check_aux(entry.aux, network, problems)),
     )
+
+
+def _unusable(subnet: Network) -> str:
+    """Why the addresses of a subnet cannot be given to endpoints, or ""."""
+    if subnet.is_multicast or subnet.is_loopback:
+        return f"{'multicast' if subnet.is_multicast else 'loopback'} addresses cannot be given to endpoints"
+    if isinstance(subnet, IPv6Network):
+        if subnet.overlaps(_LINK_LOCAL) and subnet != _LINK_LOCAL:
+            return f"'{subnet}' clashes with the Link-Local prefix '{_LINK_LOCAL}', of which every link has an address"
+        if int(subnet.network_address) and subnet.overlaps(_MAPPED):
+            return f"'{subnet}' is not a valid IPv6 subnet: {_MAPPED} stands for IPv4 addresses"
+    return ""
 
 
 def _check_aux(aux: Mapping[str, str], subnet: Network, problems: list[str]) -> Iterator[tuple[str, Address]]:

@@ -27,14 +27,15 @@ _BUFFER = 4 << 20
 _DATAGRAMS = 256
 """Datagrams read in one go: a storm of events must not starve what else the loop has to do."""
 
-# RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV4_NETCONF 24; NFNLGRP_NFTABLES 7. Bit n-1 of the group mask.
-_ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 23
+# RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11, _IPV4_NETCONF 24, _IPV6_NETCONF 25;
+# NFNLGRP_NFTABLES 7. Bit n-1 of the group mask.
+_ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 23 | 1 << 24
 _NFTABLES_GROUPS = 1 << 6
 
 _NEWLINK, _DELLINK, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNETCONF = 16, 17, 21, 24, 25, 80  # RTM_*
 _RTA_DST, _RTA_OIF, _RT_TABLE_MAIN, _RTN_UNICAST = 1, 4, 254, 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFA_LOCAL, _IFA_LABEL = 2, 3
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL = 1, 2, 3
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_ALL = 1, 2, -1
 _IFF_UP = 1
 _SUBSYSTEM_NFTABLES, _NEWGEN = 10, 15
@@ -61,7 +62,7 @@ class LinkGone:
 
 @dataclass(frozen=True, slots=True)
 class AddressGone:
-    """An IPv4 address was taken from a link."""
+    """An address was taken from a link. Of an IPv6 address the kernel does not tell the link's name: "" then."""
 
     link: str
     address: str
@@ -82,7 +83,9 @@ class RouteSeen:
 
 @dataclass(frozen=True, slots=True)
 class ForwardingOff:
-    """net.ipv4.ip_forward was set to 0."""
+    """net.ipv4.ip_forward, or net.ipv6.conf.all.forwarding, was set to 0."""
+
+    ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,18 +219,20 @@ def route_notices(data: bytes) -> Iterator[Notice]:
             yield _link(kind, body)
         elif kind == _DELADDR and len(body) >= 8:
             attributes = _attributes(body, 8)
-            local = attributes.get(_IFA_LOCAL, b"")
-            if len(local) == 4:
+            local = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
+            if len(local) == 16:
+                yield AddressGone("", socket.inet_ntop(socket.AF_INET6, local))
+            elif len(local) == 4:
                 yield AddressGone(_text(attributes.get(_IFA_LABEL, b"")).partition(":")[0], socket.inet_ntoa(local))
         elif kind == _DELROUTE and len(body) >= 12 and body[5] == ROUTE_PROTOCOL:
             yield RouteGone()
         elif kind == _NEWROUTE and len(body) >= 12:
             yield from _route(body)
-        elif kind == _NEWNETCONF and len(body) >= 4 and body[0] == socket.AF_INET:
+        elif kind == _NEWNETCONF and len(body) >= 4 and body[0] in (socket.AF_INET, socket.AF_INET6):
             attributes = _attributes(body, 4)
             index, forwarding = attributes.get(_NETCONFA_IFINDEX), attributes.get(_NETCONFA_FORWARDING)
             if index == struct.pack("=i", _NETCONFA_ALL) and forwarding == bytes(4):
-                yield ForwardingOff()
+                yield ForwardingOff(ipv6=body[0] == socket.AF_INET6)
 
 
 def _route(body: bytes) -> Iterator[Notice]:

@@ -48,8 +48,13 @@ log = logging.getLogger(__name__)
 _NAMESPACE_DEFAULTS = (
     # A link without IPv6 neither sends router solicitations nor gets a link-local address. `lo` keeps ::1.
     ("net/ipv6/conf/default/disable_ipv6", "1"),
+    # Where a network has IPv6: no route from whoever in it plays the router (CVE-2020-10749), and a link-local address
+    # that can be used at once.
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
     # A link that comes up with an address announces it.
     ("net/ipv4/conf/default/arp_notify", "1"),
+    ("net/ipv6/conf/default/ndisc_notify", "1"),
     # As Docker: port 80 and ping without privileges, since no other program shares this namespace.
     ("net/ipv4/ip_unprivileged_port_start", "0"),
     ("net/ipv4/ping_group_range", "0 2147483647"),

@@ -36,6 +36,7 @@ _UP = 1  # IFF_UP
 _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_IFA_F_NODAD = 2
 _ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 
@@ -188,6 +189,9 @@ def _address(kind: int, flags: int, index: int, address: Address) -> Message:
     message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     message["prefixlen"] = interface.network.prefixlen
     message["index"] = index
+    if interface.version == 6:
+        # IPAM leases each address once: without duplicate address detection it can be used, and announced, at once.
+        message["flags"] = _IFA_F_NODAD
     attrs = [("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))]
     if interface.version == 4 and interface.network.prefixlen < 31:
         attrs.append(("IFA_BROADCAST", str(interface.network.broadcast_address)))
@@ -220,7 +224,8 @@ def _route(kind: int, flags: int, index: int, route: Route) -> Message:
         prefix = ip_network(route.destination)
         version = prefix.version
         message["dst_len"] = prefix.prefixlen
-        attrs.append(("RTA_DST", str(prefix.network_address)))
+        if prefix.prefixlen:
+            attrs.append(("RTA_DST", str(prefix.network_address)))
     if route.gateway:
         attrs.append(("RTA_GATEWAY", route.gateway))
     message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -251,10 +256,11 @@ def route_get(address: str) -> Message:
 
 
 def routes_dump(protocol: int = 0) -> Message:
-    """The routes of the main table, of one routing protocol or (0) of all. The kernel sorts them out, since our sockets ask for
-    strict checking (NETLINK_GET_STRICT_CHK)."""
+    """The routes of the main table, of both families, of one routing protocol or (0) of all. The kernel sorts them out, since
+    our sockets ask for strict checking (NETLINK_GET_STRICT_CHK)."""
     message = rtmsg()
     message["header"]["type"] = RTM_GETROUTE
+    message["family"] = socket.AF_UNSPEC  # pyroute2's default is IPv4 alone
     message["table"] = _RT_TABLE_MAIN
     message["proto"] = protocol
     return message

@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
 from netengine.kernel import messages, nameservice, namespaces, stacked, sysctl
@@ -45,6 +45,7 @@ MARK_PREFIX = "netengine-"
 Prefix = IPv4Network | IPv6Network
 
 _UP, _LOOPBACK = 1, 8  # IFF_UP, IFF_LOOPBACK
+_RTPROT_RA = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,10 @@ def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
     inner = {ns: _links_in(kernel, ns) for ns in sorted(_namespaces(kernel))}
     by_key: dict[Key, Resource] = {r.key: r for r in want}
     names = _observe_host(kernel, want, inner, out)
+    addresses = {r for r in want if isinstance(r, Address)}
     for ns, links in inner.items():
         out.add(Namespace(ns))
-        _observe_namespace(kernel, ns, links, out)
+        _observe_namespace(kernel, ns, links, addresses, out)
         out |= {s for link in links.values() if (s := stacked.read(link, ns, names, by_key)) is not None}
     for r in want:
         if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
@@ -178,7 +180,7 @@ def _observe_host(
             ours.add(name)
             if link["flags"] & _UP:
                 out.add(LinkUp(HOST, name))
-    _observe_addresses(kernel, HOST, names, ours | wanted_links, want, out)
+    _observe_addresses(kernel, HOST, names, ours | wanted_links, {r for r in want if isinstance(r, Address)}, out)
     _observe_routes(kernel, HOST, names, wanted_routes, out)
     return names
 
@@ -223,26 +225,28 @@ def _links_in(kernel: Kernel, ns: str) -> dict[int, Any]:
     return {link["index"]: link for link in links if link.get_attr("IFLA_GROUP") != GRAVE_GROUP}
 
 
-def _observe_namespace(kernel: Kernel, ns: str, links: dict[int, Any], out: set[Resource]) -> None:
+def _observe_namespace(
+    kernel: Kernel, ns: str, links: dict[int, Any], wanted: set[Address], out: set[Resource]
+) -> None:
     names = {index: link.get_attr("IFLA_IFNAME") for index, link in links.items()}
     for link in links.values():
         if link["flags"] & _UP:
             out.add(LinkUp(ns, link.get_attr("IFLA_IFNAME")))
-    _observe_addresses(kernel, ns, names, set(names.values()) - {"lo"}, [], out)
+    _observe_addresses(kernel, ns, names, set(names.values()) - {"lo"}, wanted, out)
     _observe_routes(kernel, ns, names, set(names.values()), out)
 
 
 def _observe_addresses(
-    kernel: Kernel, ns: str, names: dict[int, str], links: set[str], want: list[Resource], out: set[Resource]
+    kernel: Kernel, ns: str, names: dict[int, str], links: set[str], wanted: set[Address], out: set[Resource]
 ) -> None:
-    wanted = {r for r in want if isinstance(r, Address)}
     for message in kernel.socket_in(ns).dump(messages.addresses_dump()):
         link = names.get(message["index"], "")
-        if link not in links or message["family"] != socket.AF_INET:
+        if link not in links:
             continue
-        address = Address(
-            ns, link, f"{message.get_attr('IFA_LOCAL') or message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
-        )
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        address = Address(ns, link, f"{text}/{message['prefixlen']}")
+        if message["family"] == socket.AF_INET6 and address not in wanted and ip_address(text).is_link_local:
+            continue  # the kernel's own: every link with IPv6 has one
         if ns or address in wanted or any(isinstance(r, Bridge) and r.name == link for r in out):
             out.add(address)
 
@@ -255,7 +259,8 @@ def _observe_routes(kernel: Kernel, ns: str, names: dict[int, str], links: set[s
         if link not in links:
             continue
         destination = message.get_attr("RTA_DST")
-        prefix = f"{destination}/{message['dst_len']}" if destination else "default"
+        default = "default" if message["family"] == socket.AF_INET else "::/0"
+        prefix = f"{destination}/{message['dst_len']}" if destination else default
         out.add(Route(ns, prefix, link, message.get_attr("RTA_GATEWAY") or ""))
 
 
@@ -280,13 +285,28 @@ def host_routes(kernel: Kernel) -> list[Prefix]:
         destination, index = message.get_attr("RTA_DST"), message.get_attr("RTA_OIF") or 0
         if not destination or message.get_attr("RTA_TABLE") != 254:
             continue
+        prefix = ip_network(f"{destination}/{message['dst_len']}", strict=False)
+        if prefix.version == 6 and (prefix.is_link_local or prefix.is_loopback):
+            continue  # of every link, and no destination
         if index not in ours:
             # Asked one by one: a host has few links with routes of their own, and may have a thousand without.
             link = _link(kernel, index=index) if index else None
             ours[index] = link is not None and link.get_attr("IFLA_GROUP") == MARK_GROUP
         if not ours[index]:
-            out.append(ip_network(f"{destination}/{message['dst_len']}", strict=False))
+            out.append(prefix)
     return out
+
+
+def advertised_routers(kernel: Kernel) -> list[str]:
+    """Links on which a default route was learnt from a router advertisement."""
+    sock = kernel.socket_in(HOST)
+    indexes = {
+        route.get_attr("RTA_OIF")
+        for route in sock.dump(messages.routes_dump())
+        if route["family"] == socket.AF_INET6 and route["proto"] == _RTPROT_RA and not route["dst_len"]
+    }
+    links = sock.dump(messages.links_dump()) if indexes else []
+    return sorted(link.get_attr("IFLA_IFNAME") for link in links if link["index"] in indexes)
 
 
 def find_link(kernel: Kernel, name: str) -> Link | None:

@@ -183,7 +183,7 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address on a link, as `address/prefixlen`."""
+    """An address on a link, as `address/prefixlen`. IPv6 must be enabled on the link of an IPv6 address."""
 
     ns: str
     link: str
@@ -196,7 +196,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route in the main table. `destination` is a prefix or "default"; `gateway` is "" for a route on the link itself."""
+    """A route in the main table. `destination` is a prefix, or "default" for IPv4; IPv6's default is "::/0". `gateway` is ""
+    for a route on the link itself."""
 
     ns: str
     destination: str

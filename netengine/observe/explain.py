@@ -66,7 +66,13 @@ def _steps(resource: Resource) -> list[Step]:
                     "no IPv6 on the links of a network without it",
                 ),
                 Step(
-                    f"ip netns exec {_name(name)} sysctl -w net.ipv4.conf.default.arp_notify=1",
+                    f"ip netns exec {_name(name)} sysctl -w net.ipv6.conf.default.accept_ra=0 "
+                    "net.ipv6.conf.default.accept_dad=0",
+                    "with IPv6: nobody on the network can play its router; a link-local address is usable at once",
+                ),
+                Step(
+                    f"ip netns exec {_name(name)} sysctl -w net.ipv4.conf.default.arp_notify=1 "
+                    "net.ipv6.conf.default.ndisc_notify=1",
                     "links announce their address when they come up, so that no neighbour keeps an old MAC",
                 ),
             ]
@@ -135,7 +141,8 @@ def _steps(resource: Resource) -> list[Step]:
             ]
         case Address(ns=ns, link=link, interface=interface):
             why = "the gateway's address" if ns == HOST else "the container's address"
-            return [Step(f"{_ip(ns)} address add {interface} broadcast + dev {link}", why)]
+            how = "nodad" if ":" in interface else "broadcast +"
+            return [Step(f"{_ip(ns)} address add {interface} {how} dev {link}", why)]
         case Route(ns=ns, destination=destination, link=link, gateway=gateway):
             via = f"via {gateway} " if gateway else ""
             return [Step(f"{_ip(ns)} route add {destination} {via}dev {link} proto {ROUTE_PROTOCOL}", "the way out")]
@@ -144,7 +151,7 @@ def _steps(resource: Resource) -> list[Step]:
             return [
                 Step(
                     f"{prefix}sysctl -w {_quoted(f'{_dotted(s.path)}={s.value}')}",
-                    _SYSCTLS.get(s.path.rsplit("/")[-1], "asked for with --sysctl"),
+                    _why(s),
                 )
             ]
         case Table(family=family):
@@ -185,11 +192,21 @@ def _born(link: Macvlan | Ipvlan) -> str:
 
 _SYSCTLS = {
     "route_localnet": "the answer to a connection from 127.0.0.1 to a published port finds its way back",
-    "disable_ipv6": "no IPv6 on the links of a network without it",
+    "disable_ipv6=1": "no IPv6 on the links of a network without it",
+    "disable_ipv6=0": "the network has IPv6",
+    "accept_ra=0": "nobody on the network can play its router: routes come from netengine alone",
     "proxy_arp_pvlan": "with icc off, the host answers ARP in place of a neighbour, to pass on what links allow",
     "proxy_delay": "and does so at once",
     "ip_forward": "the host forwards packets between its networks",
+    "forwarding=1": "the host forwards IPv6 packets between its networks",
 }
+
+
+def _why(s: Sysctl) -> str:
+    name = s.path.rsplit("/", 1)[-1]
+    if "/all/" in s.path and s.ns != HOST:
+        return "asked for with --sysctl"
+    return _SYSCTLS.get(f"{name}={s.value}") or _SYSCTLS.get(name, "asked for with --sysctl")
 
 
 def _dotted(path: str) -> str:

@@ -84,8 +84,6 @@ def test_predefined_names_are_taken(name: str) -> None:
         (Forbidden, {"ingress": True}, checks.NOT_A_MANAGER),
         (NotFound, {"driver": "weave"}, 'plugin "weave" not found: netengine has the network drivers bridge'),
         (Invalid, {"scope": "global"}, "invalid scope 'global': it must be local"),
-        (Invalid, {"enable_ipv6": True}, "IPv6 is not supported"),
-        (Invalid, {"enable_ipv4": False}, "a network without IPv4 is not supported"),
         (Forbidden, {"config_only": True, "internal": True}, "configuration network can only contain network specific"),
         (Forbidden, {"config_only": True, "scope": "local"}, "configuration network can only contain network specific"),
         (
@@ -222,7 +220,13 @@ def test_what_the_default_bridge_does_not_have(settings: EndpointSettings, words
     ("settings", "words"),
     [
         (EndpointSettings(ipam_config=IpamWish(ipv4_address="ten.one")), "invalid IPv4 address: 'ten.one'"),
-        (EndpointSettings(ipam_config=IpamWish(ipv6_address="fd00::2")), "cannot use address fd00::2: IPv6"),
+        (EndpointSettings(ipam_config=IpamWish(ipv6_address="fd00::x")), "invalid IPv6 address: 'fd00::x'"),
+        (EndpointSettings(ipam_config=IpamWish(ipv6_address="10.1.0.2")), "invalid IPv6 address: '10.1.0.2'"),
+        (EndpointSettings(ipam_config=IpamWish(ipv6_address="fd00::2%eth0")), "invalid IPv6 address: 'fd00::2%eth0'"),
+        (
+            EndpointSettings(ipam_config=IpamWish(ipv6_address="fd00::2")),
+            "no configured subnet contains IP address fd00::2",
+        ),
         (
             EndpointSettings(ipam_config=IpamWish(link_local_ips=["10.0.0.1"])),
             "invalid link-local IP address '10.0.0.1'",
@@ -255,7 +259,7 @@ def test_a_mac_that_is_none_is_refused() -> None:
         ({"extra_hosts": ["db"]}, "bad format for add-host: 'db': give name:address"),
         ({"extra_hosts": ["d b:10.0.0.1"]}, "bad format for add-host"),
         ({"extra_hosts": ["db:nowhere"]}, "invalid IP address in add-host: 'nowhere'"),
-        ({"dns": ["dns.example"]}, "invalid DNS server 'dns.example': give an IPv4 address"),
+        ({"dns": ["dns.example"]}, "invalid DNS server 'dns.example': give an IP address"),
         (
             {"restart_policy": RestartPolicy(name="sometimes")},
             "invalid restart policy: unknown policy 'sometimes'; "

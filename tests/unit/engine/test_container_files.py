@@ -28,7 +28,7 @@ def resolv(
 def test_a_container_knows_itself_by_its_addresses() -> None:
     web = container("web", "abcdef0123456789")
     plug(web, network("app"))
-    assert hosts(web, "").splitlines() == [
+    assert hosts(web, []).splitlines() == [
         "127.0.0.1\tlocalhost",
         "::1\tlocalhost ip6-localhost ip6-loopback",
         "10.1.0.2\tabcdef012345",
@@ -38,16 +38,32 @@ def test_a_container_knows_itself_by_its_addresses() -> None:
 def test_the_hostname_and_domain_are_its_names() -> None:
     web = container("web", config={"hostname": "www", "domainname": "example.org"})
     plug(web, network("app"))
-    assert "10.1.0.2\twww.example.org www\n" in hosts(web, "")
+    assert "10.1.0.2\twww.example.org www\n" in hosts(web, [])
 
 
 def test_added_hosts_and_the_gateway_of_the_host() -> None:
     web = container("web", host={"extra_hosts": ["db:10.0.0.9", "host.docker.internal:host-gateway", "x=10.0.0.8"]})
-    assert hosts(web, "172.17.0.1").splitlines()[2:] == [
+    assert hosts(web, ["172.17.0.1", "fd00::1"]).splitlines()[2:] == [
         "10.0.0.9\tdb",
         "172.17.0.1\thost.docker.internal",
+        "fd00::1\thost.docker.internal",
         "10.0.0.8\tx",
     ]
+
+
+def test_a_container_knows_itself_by_both_its_addresses() -> None:
+    web = container("web", host={"extra_hosts": ["db:fd00::9", "log=[fd00::8]"]})
+    plug(web, network("app")).address6 = "fd00::2/64"
+    assert hosts(web, []).splitlines()[2:] == [
+        f"10.1.0.2\t{web.id[:12]}",
+        f"fd00::2\t{web.id[:12]}",
+        "fd00::9\tdb",
+        "fd00::8\tlog",
+    ]
+
+
+def test_without_ipv6_on_its_loopback_localhost_has_one_address() -> None:
+    assert "::1" not in hosts(container("web"), [], ipv6=False)
 
 
 # ---------------------------------------------------------------------- resolv.conf
@@ -149,7 +165,7 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EtcFiles:
 
 def test_the_files_come_and_go_with_the_container(etc: EtcFiles) -> None:
     web = container("web")
-    etc.refresh(web, "172.17.0.1", embedded=False)
+    etc.refresh(web, ["172.17.0.1"], embedded=False, ipv6=True)
     paths = {Path(p) for p in etc.paths(web).values()}
     assert all(p.is_file() for p in paths)
     etc.remove(web)
@@ -158,7 +174,7 @@ def test_the_files_come_and_go_with_the_container(etc: EtcFiles) -> None:
 
 def test_a_removed_container_s_directory_with_more_in_it_is_kept(etc: EtcFiles) -> None:
     web = container("web")
-    etc.refresh(web, "", embedded=False)
+    etc.refresh(web, [], embedded=False, ipv6=True)
     note = Path(etc.paths(web)["/etc/hosts"]).with_name("note")
     note.touch()
     etc.remove(web)
@@ -168,7 +184,7 @@ def test_a_removed_container_s_directory_with_more_in_it_is_kept(etc: EtcFiles) 
 def test_directories_of_forgotten_containers_are_found(etc: EtcFiles) -> None:
     web, gone = container("web"), container("gone")
     for each in (web, gone):
-        etc.refresh(each, "", embedded=False)
+        etc.refresh(each, [], embedded=False, ipv6=True)
     assert [p.name for p in etc.leftovers([web.id])] == [gone.id]
 
 

@@ -1,0 +1,44 @@
+"""What every driver with addresses renders alike: the addresses of an endpoint, its default routes, IPv6 on or off a link.
+
+Pure. Which endpoint is the way out is decided for the sandbox as a whole, by the engine.
+"""
+
+from __future__ import annotations
+
+from netengine.drivers.base import EndpointContext
+from netengine.kernel.resources import Address, Resource, Route, Sysctl
+from netengine.model import Endpoint
+
+ENABLE_IPV4 = "com.docker.network.enable_ipv4"
+ENABLE_IPV6 = "com.docker.network.enable_ipv6"
+FAMILY_OPTIONS = (ENABLE_IPV4, ENABLE_IPV6)
+"""Options of `network create` that every driver with addresses knows: what --ipv4 and --ipv6 say. The engine reads them."""
+
+
+def render_addresses(endpoint: Endpoint, context: EndpointContext, *, next_hop: bool = True) -> set[Resource]:
+    """The addresses of an endpoint's inner link, and the default routes that go through it; without a `next_hop` the link
+    itself is the way.
+
+    A link of a sandbox starts without IPv6 (`kernel.kinds`); here it gets it, but for what would configure it from the
+    network: its addresses and routes are netengine's to say.
+    """
+    ns, link = endpoint.sandbox_id, endpoint.link
+    out: set[Resource] = set()
+    if endpoint.address:
+        out.add(Address(ns, link, endpoint.address))
+        if context.is_gateway and (endpoint.gateway or not next_hop):
+            out.add(Route(ns, "default", link, endpoint.gateway if next_hop else ""))
+    if endpoint.address6:
+        out |= {Address(ns, link, endpoint.address6), *ipv6_sysctls(ns, link, enabled=True)}
+        if context.is_gateway6 and (endpoint.gateway6 or not next_hop):
+            out.add(Route(ns, "::/0", link, endpoint.gateway6 if next_hop else ""))
+    return out
+
+
+def ipv6_sysctls(ns: str, link: str, *, enabled: bool) -> list[Sysctl]:
+    """IPv6 on a link or not. Never router advertisements: with those, any container could make itself the way out of all
+    others, and of the host (CVE-2020-10749)."""
+    conf = f"net/ipv6/conf/{link}"
+    if not enabled:
+        return [Sysctl(ns, f"{conf}/disable_ipv6", "1")]
+    return [Sysctl(ns, f"{conf}/disable_ipv6", "0"), Sysctl(ns, f"{conf}/accept_ra", "0")]
