@@ -1,11 +1,18 @@
 #!/bin/sh
-# usage: provision.sh [DIRECTORY]
+# usage: provision.sh [--test] [DIRECTORY]
 #
 # Make a Debian or Ubuntu machine a host of netengine, from the source in DIRECTORY (default /opt/netengine). Runs as root and can
 # be run again. Knows nothing of Vagrant: any machine, image or chroot will do. Starts the daemon only where systemd runs.
+#
+#   --test  also what the test suite needs
 
 set -eu
 
+kind=
+if [ "${1:-}" = --test ]; then
+    kind=--test
+    shift
+fi
 source_directory="${1:-/opt/netengine}"
 export DEBIAN_FRONTEND=noninteractive
 
@@ -24,7 +31,7 @@ if ! command -v bash >/dev/null || ! command -v curl >/dev/null || [ ! -x /usr/b
     apt-get -qq install -y --no-install-recommends bash ca-certificates curl python3 >/dev/null
 fi
 
-"$source_directory/scripts/install" --system
+"$source_directory/scripts/install" ${kind:+"$kind"} --system
 
 if [ -d /run/systemd/system ]; then
     systemctl start netengine.socket # refused while the service runs, so never restarted
