@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 TESTS = Path(__file__).resolve().parent
@@ -24,6 +25,7 @@ if str(REPO) not in sys.path:
 
 from tests.daemons import Daemon  # noqa: E402
 from tests.hosts import Host, wire  # noqa: E402
+from tests.patience import PATIENCE, SKIPS_FAIL  # noqa: E402
 
 ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults"))
 RAISED = "NETENGINE_TESTS_RAISED"  # set in the environment of the run under sudo, so that it cannot repeat
@@ -36,6 +38,11 @@ NEEDS_ROOT = (
 def pytest_configure(config: pytest.Config) -> None:
     # `timeout` and CI end a run by SIGTERM: end it as Ctrl-C does, with the fixtures' clean-up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if PATIENCE > 1:
+        hypothesis.settings.register_profile(
+            "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+        )
+        hypothesis.settings.load_profile("patient")
     config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
 
 
@@ -48,7 +55,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if capture is not None:
         capture.stop_global_capturing()
     kept = {
-        name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "TERM", "CI") if name in os.environ
+        name: os.environ[name]
+        for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "TERM", "CI", "NETENGINE_TEST_PATIENCE")
+        if name in os.environ
     }
     # Root must not leave files behind in the user's tree.
     scratch = tempfile.mkdtemp(prefix="netengine-tests-")
@@ -104,6 +113,9 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if report.skipped and SKIPS_FAIL and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     if report.failed:
         for daemon in {*_log_marks, *Daemon.alive}:
             if daemon.log.exists():

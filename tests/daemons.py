@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.hosts import REPO, Host, Process, wait_until
+from tests.patience import patient
 
 SOCKET = "/run/netengine/netengine.sock"
 EXEC_ROOT = "/run/netengine"
@@ -146,7 +147,7 @@ class Daemon:
         timeout: float = 30.0,
     ) -> Answer:
         """One API call. `body` is sent as JSON; `raw` is sent as it is."""
-        connection = _UnixConnection(self.socket_path, timeout)
+        connection = _UnixConnection(self.socket_path, patient(timeout))
         sent = dict(headers or {})
         data = raw
         if body is not None:
@@ -163,7 +164,7 @@ class Daemon:
     def connect(self) -> socket.socket:
         """A bare connection to the API socket."""
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(10)
+        sock.settimeout(patient(10))
         sock.connect(self.socket_path)
         return sock
 
@@ -254,7 +255,7 @@ class Terminal:
 
     def expect(self, pattern: str, timeout: float = 15.0) -> str:
         """Read until the regular expression appears; what came after it stays for the next call."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         while (found := re.search(pattern, self.seen)) is None:
             left = deadline - time.monotonic()
             if left <= 0 or not self._read(left):
@@ -275,7 +276,7 @@ class Terminal:
 
     def end(self, timeout: float = 15.0) -> int:
         """Wait for the command to end; its exit status."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         while True:
             if select.select([self.fd], [], [], 0.01)[0]:
                 self._read(0)

@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from tests.patience import patient
+
 T = TypeVar("T")
 Socket = socket.socket
 
@@ -61,13 +63,14 @@ sys.stdin.buffer.read()
 
 def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10.0) -> T:
     """Ask `condition` until its answer is true, and return that. Fails after `timeout` seconds with `what` was awaited."""
+    timeout = patient(timeout)
     deadline = time.monotonic() + timeout
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what if isinstance(what, str) else what()}")
+            raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.01)
 
 
@@ -95,7 +98,7 @@ class Process:
                 pass
 
     def wait(self, timeout: float = 15.0) -> int:
-        return self.popen.wait(timeout)
+        return self.popen.wait(patient(timeout))
 
     def stop(self, number: int = signal.SIGKILL) -> int:
         """Send a signal, wait for the end, close the pipes; the exit status (negative: the signal)."""
@@ -126,7 +129,7 @@ class Namespace:
     def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, timeout: float = 2.0) -> Socket:
         """A socket of the namespace, to be used from any thread: a socket stays in the namespace it was made in."""
         made = self.inside(lambda: socket.socket(family, kind))
-        made.settimeout(timeout)
+        made.settimeout(patient(timeout))
         return made
 
     def connect(self, address: str, port: int, timeout: float = 2.0) -> Socket:
@@ -140,14 +143,14 @@ class Namespace:
         return made
 
     def listen(self, port: int, address: str = "0.0.0.0") -> Socket:
-        """A TCP server of the namespace; accept() waits for 2 seconds."""
+        """A TCP server of the namespace; accept() waits for 2 seconds, on a machine of ordinary speed."""
         made = self.inside(lambda: socket.create_server((address, port)))
-        made.settimeout(2)
+        made.settimeout(patient(2))
         return made
 
     def fetch(self, address: str, port: int, path: str = "/", timeout: float = 2.0) -> str:
         """The body that an HTTP server answers here. Raises OSError when it cannot be reached."""
-        connection = http.client.HTTPConnection(address, port, timeout=timeout)
+        connection = http.client.HTTPConnection(address, port, timeout=patient(timeout))
         connection.sock = self.connect(address, port, timeout)
         try:
             connection.request("GET", path)
@@ -238,7 +241,7 @@ class Host(Namespace):
         else:
             given["stdin"] = stdin
         done = subprocess.run(
-            self.argv(argv), capture_output=True, env={**os.environ, **(env or {})}, timeout=timeout, **given
+            self.argv(argv), capture_output=True, env={**os.environ, **(env or {})}, timeout=patient(timeout), **given
         )
         result = subprocess.CompletedProcess(
             list(map(str, argv)),
@@ -306,7 +309,7 @@ class Host(Namespace):
         assert self._unshare.stdin is not None
         self._unshare.stdin.close()
         try:
-            self._unshare.wait(10)
+            self._unshare.wait(patient(10))
         finally:
             self._unshare.kill()
             for pipe in (self._unshare.stdout, self._unshare.stderr):

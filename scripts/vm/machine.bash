@@ -56,7 +56,7 @@ choose_accelerator() {
     if kvm_works; then KVM=yes CPU=max; fi
 }
 
-default_patience() { if [ "$KVM" = yes ]; then echo 1; else echo 12; fi; }
+default_patience() { if [ "$KVM" = yes ]; then echo 1; else echo 5; fi; }
 
 # Run QEMU for so many seconds at most, with the arguments that follow; its exit status, 124 when it had to be ended.
 # It dies with this script, even when that is killed.

@@ -13,6 +13,7 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 
 from tests.hosts import Namespace
+from tests.patience import patient
 
 ETH_P_ALL = 3
 
@@ -22,7 +23,7 @@ def tcp(client: Namespace, address: str, port: int, server: Namespace, server_po
     with server.listen(server_port or port) as listener, client.connect(address, port) as here:
         there, seen = listener.accept()
         with there:
-            there.settimeout(2)
+            there.settimeout(patient(2))
             here.sendall(b"ping")
             assert there.recv(16) == b"ping"
             there.sendall(b"pong")
@@ -46,7 +47,7 @@ def ping(client: Namespace, address: str, timeout: float = 2) -> str:
     """An ICMP echo request is answered; the address that the answer comes from. Raises TimeoutError."""
     number = int.from_bytes(os.urandom(2), "big")
     with client.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as raw:
-        raw.settimeout(timeout)
+        raw.settimeout(patient(timeout))
         raw.sendto(bytes(ICMP(id=number) / b"payload"), (address, 0))
         while True:
             answer = IP(raw.recv(2048))
@@ -81,6 +82,7 @@ class Ear:
 
     def hear(self, what: Callable[[Any], Any], timeout: float = 2.0) -> Any:
         """The first frame, as scapy shows it, for which `what` answers true. Raises AssertionError."""
+        timeout = patient(timeout)
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             self._sock.settimeout(left)
@@ -90,7 +92,7 @@ class Ear:
                 break
             if what(frame):
                 return frame
-        raise AssertionError(f"no such frame within {timeout} s")
+        raise AssertionError(f"no such frame within {timeout:g} s")
 
 
 @contextmanager
