@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("install", "quickstart", "test", "lint", "format")
+SCRIPTS = ("install", "quickstart", "test", "test-vm", "lint", "format")
+FOR_PYTEST = ("test", "test-vm")  # whose unknown arguments are for pytest to know
 LIBRARY = ROOT / "scripts" / "lib" / "common.bash"
 UNITS = ROOT / "packaging" / "systemd"
 
@@ -36,7 +37,7 @@ def test_every_script_explains_itself(name: str) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "test"])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in FOR_PYTEST])
 def test_an_unknown_argument_is_refused(name: str) -> None:
     done = run(ROOT / "scripts" / name, "--no-such-thing")
     assert done.returncode == 1
@@ -46,6 +47,24 @@ def test_an_unknown_argument_is_refused(name: str) -> None:
 def test_flags_that_need_another_are_refused_without_it() -> None:
     assert "--uninstall goes with --system" in run(ROOT / "scripts" / "install", "--uninstall").stderr
     assert "--all goes with --down" in run(ROOT / "scripts" / "quickstart", "--all").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "said"),
+    [
+        (["--systemd", "tests/unit"], {}, "unknown argument: tests/unit (--systemd takes no arguments for pytest)"),
+        (["--command"], {}, "--command needs the command"),
+        ([], {"TEST_VM_CPUS": "many"}, "TEST_VM_CPUS is many; it must be a whole number above 0"),
+        ([], {"TEST_VM_LIMIT": "0"}, "TEST_VM_LIMIT is 0; it must be a whole number above 0"),
+        ([], {"NETENGINE_TEST_PATIENCE": "-1"}, "NETENGINE_TEST_PATIENCE is -1; it must be a whole number"),
+    ],
+)
+def test_the_virtual_machine_is_refused_what_it_cannot_be(
+    words: list[str], settings: dict[str, str], said: str
+) -> None:
+    done = run(ROOT / "scripts" / "test-vm", *words, **settings)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
 
 
 def test_scripts_work_from_a_path_with_blanks_and_through_a_link(tmp_path: Path) -> None:
@@ -90,9 +109,14 @@ def test_who_may_sudo_is_raised_without_a_word(tmp_path: Path) -> None:
 
 
 def test_scripts_pass_shellcheck_where_it_is_installed() -> None:
-    for path in (*(ROOT / "scripts" / name for name in SCRIPTS), LIBRARY, ROOT / ".ci" / "run"):
+    parts = (*(ROOT / "scripts" / "vm").glob("*.bash"), ROOT / "tests" / "machine" / "run")
+    for path in (*(ROOT / "scripts" / name for name in SCRIPTS), *parts, LIBRARY, ROOT / ".ci" / "run"):
         assert run("bash", "-n", path).returncode == 0
-    assert run("sh", "-n", ROOT / "vagrant" / "provision.sh").returncode == 0
+    for path in (
+        ROOT / "vagrant" / "provision.sh",
+        *(ROOT / "scripts" / "vm" / "guest" / name for name in ("init", "job")),
+    ):
+        assert run("sh", "-n", path).returncode == 0
     if shutil.which("shellcheck"):
         done = run("shellcheck", "-x", "-P", ROOT, *(ROOT / "scripts" / name for name in SCRIPTS), ROOT / ".ci" / "run")
         assert done.returncode == 0, done.stdout
