@@ -192,7 +192,7 @@ def test_a_second_signal_ends_a_daemon_that_hangs(host: Host) -> None:
 
 
 def test_a_second_daemon_on_the_data_directory_is_refused(host: Host, daemon: subprocess.Popen[str]) -> None:
-    second = host.run(f"--pidfile={host.root}/other.pid", "--host=unix:///nowhere/x.sock")
+    second = host.run(f"--pidfile={host.root}/other.pid", f"--host=unix://{host.root}/other/x.sock")
     assert second.returncode == 1
     assert f"a netengined with pid {daemon.pid} is already running" in second.stderr
     assert "netengined.lock" in second.stderr

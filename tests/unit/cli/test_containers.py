@@ -160,12 +160,12 @@ def test_import_streams_the_archive_and_prints_the_id(engine, cli, tmp_path):
     assert request.query == {"fromSrc": ["-"], "repo": ["small"], "tag": ["1"], "changes": ['CMD ["sh"]', "ENV A=1"]}
 
 
-def test_import_from_standard_input_and_an_error_in_the_stream(engine, cli, monkeypatch):
+def test_import_from_standard_input_and_an_error_in_the_stream(engine, cli, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"junk"), isatty=lambda: False))
     engine.on("POST /images/create", {"errorDetail": {"message": "invalid tar header"}, "error": "x"})
     result = cli("import", "-", "bad")
     assert (result.status, result.err) == (1, "netengine: invalid tar header\n")
-    assert "cannot read /nowhere: No such file" in cli("import", "/nowhere").err
+    assert f"cannot read {tmp_path}/none: No such file" in cli("import", f"{tmp_path}/none").err
     assert "fetch it first" in cli("import", "http://x/y.tar").err
 
 
