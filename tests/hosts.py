@@ -110,6 +110,10 @@ class Process:
         return status
 
 
+def family_of(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class Namespace:
     """A network namespace seen from outside: sockets made in it, used from here."""
 
@@ -134,7 +138,7 @@ class Namespace:
 
     def connect(self, address: str, port: int, timeout: float = 2.0) -> Socket:
         """A TCP connection from here. Raises OSError."""
-        made = self.socket(timeout=timeout)
+        made = self.socket(family=family_of(address), timeout=timeout)
         try:
             made.connect((address, port))
         except OSError:
@@ -144,7 +148,7 @@ class Namespace:
 
     def listen(self, port: int, address: str = "0.0.0.0") -> Socket:
         """A TCP server of the namespace; accept() waits for 2 seconds, on a machine of ordinary speed."""
-        made = self.inside(lambda: socket.create_server((address, port)))
+        made = self.inside(lambda: socket.create_server((address, port), family=family_of(address)))
         made.settimeout(patient(2))
         return made
 
@@ -160,7 +164,7 @@ class Namespace:
 
     def ask(self, address: str, port: int, words: bytes = b"ping", timeout: float = 2.0) -> str:
         """Send one UDP datagram and return the answer. Raises OSError when none comes."""
-        with self.socket(socket.SOCK_DGRAM, timeout=timeout) as sock:
+        with self.socket(socket.SOCK_DGRAM, family_of(address), timeout) as sock:
             sock.connect((address, port))
             sock.send(words)
             return sock.recv(4096).decode()
@@ -317,12 +321,20 @@ class Host(Namespace):
                     pipe.close()
 
 
-def wire(one: Host, other: Host, link: str = "up0", network: str = "192.0.2") -> None:
-    """Connect two hosts by a cable: link `link` on both, addresses `network`.1/24 and .2/24 (TEST-NET-1, RFC 5737)."""
+def wire(one: Host, other: Host, link: str = "up0", network: str = "192.0.2", network6: str = "2001:db8::") -> None:
+    """Connect two hosts by a cable: link `link` on both, addresses `network`.1/24 and .2/24 (TEST-NET-1, RFC 5737),
+    `network6`1/64 and 2/64 (RFC 3849)."""
     there = f"/proc/{other.pid}/ns/net"
     words = ["link", "add", link, "type", "veth", "peer", "name", link, "netns", str(other.pid)]
     enter = ["nsenter", f"--net=/proc/{one.pid}/ns/net", "ip"]
     subprocess.run([*enter, *words], check=True)
+    for host in (one, other):
+        # Without a link-local address that it may use, a host cannot ask for the neighbour of a packet that it forwards.
+        host.sysctl(f"net.ipv6.conf.{link}.accept_dad", "0")
     for namespace, number in ((f"/proc/{one.pid}/ns/net", 1), (there, 2)):
-        for words in (["addr", "add", f"{network}.{number}/24", "dev", link], ["link", "set", link, "up"]):
+        for words in (
+            ["addr", "add", f"{network}.{number}/24", "dev", link],
+            ["addr", "add", f"{network6}{number}/64", "dev", link, "nodad"],
+            ["link", "set", link, "up"],
+        ):
             subprocess.run(["nsenter", f"--net={namespace}", "ip", *words], check=True)

@@ -36,9 +36,15 @@ def render_addresses(endpoint: Endpoint, context: EndpointContext, *, next_hop: 
 
 
 def ipv6_sysctls(ns: str, link: str, *, enabled: bool) -> list[Sysctl]:
-    """IPv6 on a link or not. Never router advertisements: with those, any container could make itself the way out of all
-    others, and of the host (CVE-2020-10749)."""
+    """IPv6 on a link or not.
+
+    Never router advertisements: with those, any container could make itself the way out of all others, and of the host
+    (CVE-2020-10749). And no duplicate address detection for the bridge's link-local address, without which the kernel cannot
+    ask for a neighbour on behalf of a packet that it forwards: published ports would be dead for a second or two. The links
+    of a sandbox are born so.
+    """
     conf = f"net/ipv6/conf/{link}"
     if not enabled:
         return [Sysctl(ns, f"{conf}/disable_ipv6", "1")]
-    return [Sysctl(ns, f"{conf}/disable_ipv6", "0"), Sysctl(ns, f"{conf}/accept_ra", "0")]
+    out = [Sysctl(ns, f"{conf}/disable_ipv6", "0"), Sysctl(ns, f"{conf}/accept_ra", "0")]
+    return out if ns else [*out, Sysctl(ns, f"{conf}/accept_dad", "0")]

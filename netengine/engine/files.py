@@ -21,6 +21,7 @@ RESOLVED_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 """systemd-resolved's list of real servers, for when /etc/resolv.conf names only its stub on 127.0.0.53."""
 
 _FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+_FALLBACK_SERVERS_V6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
 _MOST_LINKS = 40
 """Links after which the kernel, too, gives up a path."""
 
@@ -56,7 +57,9 @@ def resolv_conf(container: Container, config: Config, host_text: str, embedded: 
     """
     asked = container.host_config
     servers, search, options = _parse(host_text)
-    servers = list(asked.dns or config.dns) or [s for s in servers if not _is_loopback(s)] or list(_FALLBACK_SERVERS)
+    has_ipv6 = any(e.address6 for e in container.endpoints.values())
+    fallback = [*_FALLBACK_SERVERS, *(_FALLBACK_SERVERS_V6 if has_ipv6 else ())]
+    servers = list(asked.dns or config.dns) or [s for s in servers if not _is_loopback(s)] or fallback
     search = list(asked.dns_search or config.dns_search) or search
     options = list(asked.dns_options or config.dns_opts) or options
     if embedded:

@@ -98,7 +98,9 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     ns = container.sandbox_id
     out |= {Namespace(ns), LinkUp(ns, "lo")}
     if needs_names(state, container):
-        out.add(NameService(ns, own_servers=bool(container.host_config.dns)))
+        servers = container.host_config.dns or []
+        families: set[Literal[4, 6]] = {6 if ":" in server else 4 for server in servers}
+        out.add(NameService(ns, own_servers=tuple(sorted(families))))
     gateway, gateway6 = gateway_network(state, container), gateway_network(state, container, 6)
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Any
 
 from nftables import Nftables
@@ -40,17 +42,17 @@ table ip {TABLE} {{
 """
 
 
-def open_sockets(own_servers: bool) -> list[socket.socket]:
-    """A UDP and a listening TCP socket for the name server and, if the sandbox has servers of its own, sockets to ask them
-    from. Loads the rules. The calling thread is in the sandbox."""
+def open_sockets(own_servers: Sequence[int]) -> list[socket.socket]:
+    """A UDP and a listening TCP socket for the name server and, if the sandbox has servers of its own (4, 6: their families),
+    sockets to ask them from. Loads the rules. The calling thread is in the sandbox."""
     out: list[socket.socket] = []
     try:
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
             out.append(_socket(kind))
             out[-1].bind((ADDRESS, 0))
         out[1].listen(_BACKLOG)
-        if own_servers:
-            out += [_socket(socket.SOCK_DGRAM) for _ in range(_UPSTREAM_SOCKETS)]
+        for version in islice(cycle(sorted(own_servers)), _UPSTREAM_SOCKETS if own_servers else 0):
+            out.append(_socket(socket.SOCK_DGRAM, socket.AF_INET if version == 4 else socket.AF_INET6))
         rules = _rules(out[0].getsockname()[1], out[1].getsockname()[1])
         code, _, error = Nftables().cmd(rules)
         if code != 0:
@@ -65,8 +67,8 @@ def open_sockets(own_servers: bool) -> list[socket.socket]:
     return out
 
 
-def _socket(kind: int) -> socket.socket:
-    with socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as low:
+def _socket(kind: int, family: int = socket.AF_INET) -> socket.socket:
+    with socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as low:
         return socket.socket(fileno=move_up(low.detach()))
 
 

@@ -226,11 +226,11 @@ class Sysctl:
 class NameService:
     """The name server's sockets on 127.0.0.11 inside a namespace, and the rules that lead port 53 to them.
 
-    own_servers: also sockets from which the namespace's own upstream servers are asked.
+    own_servers: the families of upstream servers that are asked from inside the namespace, from sockets of their own.
     """
 
     ns: str
-    own_servers: bool = False
+    own_servers: tuple[Literal[4, 6], ...] = ()
 
     @property
     def key(self) -> Key:

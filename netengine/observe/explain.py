@@ -195,6 +195,7 @@ _SYSCTLS = {
     "disable_ipv6=1": "no IPv6 on the links of a network without it",
     "disable_ipv6=0": "the network has IPv6",
     "accept_ra=0": "nobody on the network can play its router: routes come from netengine alone",
+    "accept_dad=0": "its link-local address, which forwarding needs, can be used at once",
     "proxy_arp_pvlan": "with icc off, the host answers ARP in place of a neighbour, to pass on what links allow",
     "proxy_delay": "and does so at once",
     "ip_forward": "the host forwards packets between its networks",

@@ -17,8 +17,8 @@ from typing import Any
 from tests.daemons import Client, Daemon, docker_cli, netengine_cli
 from tests.hosts import Host, Namespace, wait_until, wire
 
-HERE = "192.0.2.1"
-OUTSIDE = "192.0.2.2"
+HERE, HERE6 = "192.0.2.1", "2001:db8::1"
+OUTSIDE, OUTSIDE6 = "192.0.2.2", "2001:db8::2"
 
 # What runs in containers: answers `NAME sees PEER` over HTTP on each tcp:PORT and to each datagram on udp:PORT.
 # Starts in some 15 ms, where http.server takes 100; ends on SIGTERM, which PID 1 would otherwise ignore.

@@ -66,6 +66,9 @@ def rewrite(page: Path, changes: list[tuple[Session, list[str]]]) -> None:
 _ID = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{64}|[0-9a-f]{12})(?![0-9a-f])")
 _VETH = re.compile(r"\bveth([0-9a-f]{7})\b")
 _MAC = re.compile(r"\b(?!ff:ff:ff:ff:ff:ff|00:00:00:00:00:00)(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
+# The prefix of a host's unique local addresses, and link-local addresses made of MACs.
+_ULA = re.compile(r"\bfd(?!00)[0-9a-f]{2}:[0-9a-f]{1,4}:[0-9a-f]{1,4}(?=:)")
+_LINK_LOCAL = re.compile(r"\bfe80::[0-9a-f]+:[0-9a-f:]+")
 _PEER = re.compile(r"@if(\d+)")
 _NAME_PORT = re.compile(r"(?<=127\.0\.0\.11:)\d+|(?<=dport set )\d+|(?<=sport )\d+(?= notrack)")
 _ELEMENTS = re.compile(r"elements = \{ ([^}]*) \}")
@@ -89,6 +92,10 @@ class Stable:
         text = _ID.sub(lambda m: self._value("id", m[0][:12])[: len(m[0])], text)
         text = _VETH.sub(lambda m: f"veth{self._value('endpoint', m[1])[:7]}", text)
         text = _MAC.sub(lambda m: _as_mac(self._value("mac", m[0])), text)
+        text = _ULA.sub(
+            lambda m: "fd{}:{}:{}".format(*re.findall("(..)(....)(....)", self._value("ula", m[0]))[0]), text
+        )
+        text = _LINK_LOCAL.sub(lambda m: f"fe80::{int(self._value('link-local', m[0])[:4], 16):x}:1", text)
         text = _PEER.sub(lambda m: f"@if{self._number('peer', m[1]) + 3}", text)
         text = _NAME_PORT.sub(lambda m: str(40001 + self._number("name port", m[0])), text)
         text = _AGE.sub("2 seconds", text)

@@ -15,7 +15,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ T = TypeVar("T")
 RUN_DIR = Path("/run/netengine/netns")
 ALIAS_DIR = Path("/run/netns")
 FORWARDING: frozenset[Resource] = frozenset({Table("ip"), Sysctl(HOST, "net/ipv4/ip_forward", "1")})
+FORWARDING6: frozenset[Resource] = frozenset({Table("ip6"), Sysctl(HOST, "net/ipv6/conf/all/forwarding", "1")})
 STRANGERS_STAY_OUT = Element("ip", "strangers", ("ip",), ("drop",))
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
@@ -154,10 +155,12 @@ class Machine(Namespace):
             ]
             if kind != "veth":  # the outer end of a pair gets a random one
                 links[k["ifname"]].append(k["address"])
-        routes = self.run("ip", "route", "show", "table", "all").replace(" linkdown", "")
+        routes = self.run("ip", "-4", "route", "show", "table", "all") + self.run("ip", "-6", "route", "show")
+        routes = routes.replace(" linkdown", "")
         return {
             "links": links,
             "addresses": self.run("ip", "-o", "-4", "address"),
+            "addresses of IPv6": self.run("ip", "-o", "-6", "address", "show", "scope", "global"),
             "routes": sorted(line.strip() for line in routes.splitlines()),
             "rules": self.run("nft", "--stateless", "list", "ruleset"),
             "mounts": sorted(
@@ -201,11 +204,16 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     return "\n".join(f"{k}: {before[k]}\n   -> {after[k]}" for k in before if before[k] != after[k])
 
 
-def cable(one: Machine, other: Machine, network: str = "192.0.2", link: str = "up0") -> None:
-    """Connect two machines: link up0 on both, addresses `network`.1/24 and .2/24."""
+def cable(
+    one: Machine, other: Machine, network: str = "192.0.2", link: str = "up0", network6: str = "2001:db8::"
+) -> None:
+    """Connect two machines: link up0 on both, addresses `network`.1/24 and .2/24, `network6`1/64 and 2/64."""
     one.run("ip", "link", "add", link, "type", "veth", "peer", "name", link, "netns", str(other.tid))
     for machine, number in ((one, 1), (other, 2)):
+        # Without a link-local address that it may use, a machine cannot ask for the neighbour of a packet that it forwards.
+        machine.run("sysctl", "-qw", f"net.ipv6.conf.{link}.accept_dad=0", f"net.ipv6.conf.{link}.disable_ipv6=0")
         machine.run("ip", "address", "add", f"{network}.{number}/24", "dev", link)
+        machine.run("ip", "address", "add", f"{network6}{number}/64", "dev", link, "nodad")
         machine.run("ip", "link", "set", link, "up")
     for machine in (one, other):
         wait_until(lambda m=machine: _has_carrier(m, link), f"{link} of {machine.name} up", 2)
@@ -221,24 +229,31 @@ class Lan:
 
     driver = BridgeDriver()
 
-    def __init__(self, machine: Machine, name: str = "br0", subnet: str = "10.1.0.0/24", **fields: Any) -> None:
+    def __init__(
+        self, machine: Machine, name: str = "br0", subnet: str = "10.1.0.0/24", subnet6: str = "", **fields: Any
+    ) -> None:
         options = {"com.docker.network.bridge.name": name, **fields.pop("options", {})}
         self.machine = machine
         self.link = name
         self.subnet = ip_network(subnet)
         self.gateway = str(self.subnet[1])
+        self.subnet6 = IPv6Network(subnet6) if subnet6 else None
+        self.gateway6 = str(self.subnet6[1]) if self.subnet6 else ""
+        fields.setdefault("enable_ipv6", bool(subnet6))
         self.network = Network(
             id=name.ljust(64, "0"), name=name, driver="bridge", created="", options=options, **fields
         )
         self.driver.settle(self.network, [], 1500)
         self.network.subnets = [Subnet(subnet=subnet, gateway=self.gateway)]
+        if subnet6:
+            self.network.subnets.append(Subnet(subnet=subnet6, gateway=self.gateway6))
 
     @property
     def resources(self) -> frozenset[Resource]:
         return self.driver.render_network(self.network)
 
     def build(self) -> Lan:
-        self.machine.build(FORWARDING | self.resources)
+        self.machine.build(FORWARDING | (FORWARDING6 if self.subnet6 else set()) | self.resources)
         return self
 
     def plug(
@@ -252,11 +267,15 @@ class Lan:
             sandbox_id=ns,
             address=f"{self.subnet[number]}/{self.subnet.prefixlen}",
             gateway="" if self.network.internal else self.gateway,
+            address6=f"{self.subnet6[number]}/{self.subnet6.prefixlen}" if self.subnet6 else "",
+            gateway6="" if self.network.internal else self.gateway6,
             mac=mac or f"02:00:00:00:{len(self.link):02x}:{number:02x}",
             link=link,
             host_link=f"v{ns}{self.link}"[:15],
         )
-        return self.driver.render_endpoint(self.network, endpoint, EndpointContext(is_gateway, ports))
+        return self.driver.render_endpoint(
+            self.network, endpoint, EndpointContext(is_gateway, ports, is_gateway6=is_gateway)
+        )
 
     def sandbox(self, ns: str, number: int, *ports: PublishedPort, mac: str = "") -> Namespace:
         """A sandbox on this network, built."""

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6EchoRequest
 from scapy.layers.l2 import Ether
 
-from tests.hosts import Namespace
+from tests.hosts import Namespace, family_of
 from tests.patience import patient
 
 ETH_P_ALL = 3
@@ -20,7 +21,8 @@ ETH_P_ALL = 3
 
 def tcp(client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None) -> str:
     """Words go there and back over TCP; the client's address as the server sees it."""
-    with server.listen(server_port or port) as listener, client.connect(address, port) as here:
+    anywhere = "::" if ":" in address else "0.0.0.0"
+    with server.listen(server_port or port, anywhere) as listener, client.connect(address, port) as here:
         there, seen = listener.accept()
         with there:
             there.settimeout(patient(2))
@@ -33,8 +35,9 @@ def tcp(client: Namespace, address: str, port: int, server: Namespace, server_po
 
 def udp(client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None) -> str:
     """A datagram goes there and one comes back to a connected socket; the client's address as the server sees it."""
-    with server.socket(socket.SOCK_DGRAM) as there, client.socket(socket.SOCK_DGRAM) as here:
-        there.bind(("0.0.0.0", server_port or port))
+    family, anywhere = family_of(address), "::" if ":" in address else "0.0.0.0"
+    with server.socket(socket.SOCK_DGRAM, family) as there, client.socket(socket.SOCK_DGRAM, family) as here:
+        there.bind((anywhere, server_port or port))
         here.connect((address, port))
         here.send(b"ping")
         words, seen = there.recvfrom(16)
@@ -46,6 +49,8 @@ def udp(client: Namespace, address: str, port: int, server: Namespace, server_po
 def ping(client: Namespace, address: str, timeout: float = 2) -> str:
     """An ICMP echo request is answered; the address that the answer comes from. Raises TimeoutError."""
     number = int.from_bytes(os.urandom(2), "big")
+    if ":" in address:
+        return _ping6(client, address, number, timeout)
     with client.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as raw:
         raw.settimeout(patient(timeout))
         raw.sendto(bytes(ICMP(id=number) / b"payload"), (address, 0))
@@ -55,9 +60,21 @@ def ping(client: Namespace, address: str, timeout: float = 2) -> str:
                 return str(answer.src)
 
 
+def _ping6(client: Namespace, address: str, number: int, timeout: float) -> str:
+    made = client.inside(lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.getprotobyname("ipv6-icmp")))
+    with made as raw:
+        raw.settimeout(patient(timeout))
+        raw.connect((address, 0))
+        raw.send(bytes(ICMPv6EchoRequest(id=number, data=b"payload")))  # the kernel writes the checksum
+        while True:
+            data, sender = raw.recvfrom(2048)
+            if data[0] == 129 and int.from_bytes(data[4:6], "big") == number:
+                return str(sender[0])
+
+
 def knock(client: Namespace, address: str, port: int, kind: int = socket.SOCK_DGRAM) -> None:
     """Send one datagram, or a SYN, and wait for nothing."""
-    with client.socket(kind) as sock:
+    with client.socket(kind, family_of(address)) as sock:
         sock.setblocking(False)
         try:
             sock.connect((address, port))

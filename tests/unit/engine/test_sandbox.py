@@ -142,4 +142,4 @@ def test_only_the_way_out_has_the_default_route_and_the_ports() -> None:
 def test_servers_of_its_own_are_asked_from_inside() -> None:
     web = running(container("web", host={"dns": ["10.0.0.1"]}))
     plug(web, APP)
-    assert NameService(web.id, own_servers=True) in render(state(*EVERYTHING, web), web)
+    assert NameService(web.id, own_servers=(4,)) in render(state(*EVERYTHING, web), web)
