@@ -140,6 +140,9 @@ class Endpoint(msgspec.Struct, kw_only=True):
     """Further addresses from the link-local ranges, in CIDR."""
     sysctls: dict[str, str] = field(default_factory=dict)
     """Values that were asked for, by path, with IFNAME in place of the link's name."""
+    rate_in: int = 0
+    """Bits per second to the container; 0 for no limit. `rate_out`: from it."""
+    rate_out: int = 0
 
     @property
     def ip(self) -> str:

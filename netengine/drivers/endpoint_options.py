@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from netengine.errors import Invalid
-from netengine.kernel.resources import Address, Resource, Sysctl
+from netengine.kernel.resources import HOST, Address, Resource, Sysctl, TokenBucket
 from netengine.model import Endpoint, Network
 
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 IFNAME = "com.docker.network.endpoint.ifname"
-_KNOWN = (SYSCTLS, IFNAME)
+RATE, RATE_IN, RATE_OUT = "rate", "rate_in", "rate_out"
+_KNOWN = (SYSCTLS, IFNAME, RATE, RATE_IN, RATE_OUT)
 
 PREFIX = "com.docker.network.container_iface_prefix"
 ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
@@ -30,6 +31,8 @@ _PLACEHOLDER = "IFNAME"
 _LINK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _LINK_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,11}")
 _SYSCTL_PART = re.compile(r"[A-Za-z0-9_]{1,40}")
+_RATE = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,6})?)((?P<prefix>[kmgt])(?P<binary>i)?)?(?P<unit>bit|bps)?")
+_RATES = (8_000, 10**12)
 _RANGES = {ANNOUNCEMENTS: (0, 3, 3), INTERVAL: (100, 2000, 1000)}
 """Least, most, default: how often an address is announced, and the milliseconds in between."""
 
@@ -43,6 +46,9 @@ class EndpointOptions:
 
     sysctls: Mapping[str, str] = field(default_factory=dict)
     link: str = ""
+    rate_in: int = 0
+    rate_out: int = 0
+    """Bits per second to and from the container; 0 for no limit."""
 
 
 def parse(options: Mapping[str, str]) -> EndpointOptions:
@@ -56,7 +62,30 @@ def parse(options: Mapping[str, str]) -> EndpointOptions:
             f"invalid value {link[:40]!r} for {IFNAME}: an interface name has 1 to 15 letters, digits, '-', '_' or '.', "
             "and is not lo, all or default"
         )
-    return EndpointOptions(dict(_sysctls(options.get(SYSCTLS, ""))), link)
+    both = _rate(options, RATE)
+    rate_in, rate_out = _rate(options, RATE_IN) or both, _rate(options, RATE_OUT) or both
+    return EndpointOptions(dict(_sysctls(options.get(SYSCTLS, ""))), link, rate_in, rate_out)
+
+
+def _rate(options: Mapping[str, str], key: str) -> int:
+    """A rate with tc's units, as bits per second: bit, kbit, mbit, gbit, tbit; the same with bps for bytes; ki, mi, ... for
+    powers of 1,024; a bare number is bits."""
+    if key not in options:
+        return 0
+    text = options[key]
+    match = _RATE.fullmatch(text.strip().lower())
+    if match is None:
+        raise Invalid(
+            f"invalid value {text[:40]!r} for {key}: write a rate as tc does: 10mbit, 1.5gbit, or 500kbps for bytes"
+        )
+    exponent = " kmgt".index(match["prefix"] or " ")
+    bits = (
+        float(match["number"]) * (1024 if match["binary"] else 1000) ** exponent * (8 if match["unit"] == "bps" else 1)
+    )
+    low, high = _RATES
+    if not low <= bits <= high:
+        raise Invalid(f"invalid value {text[:40]!r} for {key}: it must be from 8kbit to 1tbit")
+    return int(bits) // 8 * 8
 
 
 def _sysctls(text: str) -> Iterable[tuple[str, str]]:
@@ -123,6 +152,10 @@ def render(network: Network, endpoint: Endpoint) -> frozenset[Resource]:
         out.add(Sysctl(ns, f"net/ipv4/conf/{link}/arp_notify", "0"))
         if endpoint.address6:
             out.add(Sysctl(ns, f"net/ipv6/conf/{link}/ndisc_notify", "0"))
+    if endpoint.rate_in and endpoint.host_link:
+        out.add(TokenBucket(HOST, endpoint.host_link, endpoint.rate_in))
+    if endpoint.rate_out:
+        out.add(TokenBucket(ns, link, endpoint.rate_out))
     return over(out, {Sysctl(ns, path, value) for path, value in sysctls(endpoint).items()})
 
 

@@ -151,7 +151,13 @@ def _driver_options(network: Network, options: dict[str, str]) -> None:
         raise Invalid(
             f"network {network.name} has no interface that endpoint option {next(iter(options))!r} could be for"
         )
-    for path in endpoint_options.parse(options).sysctls:
+    asked = endpoint_options.parse(options)
+    if asked.rate_in and network.bridge is None:
+        raise Invalid(
+            f"cannot limit the rate to a container on network {network.name}: its driver {network.driver} has no end of the "
+            f"link on the host; limit what comes from it with {endpoint_options.RATE_OUT}"
+        )
+    for path in asked.sysctls:
         # Every link is born with the values of `default`: what is not there will not be in a sandbox either.
         model = path.replace("/IFNAME/", "/default/")
         if path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")) and sysctl.read(model) is None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 from netengine.drivers import DRIVERS
 from netengine.engine import forwarding, reconcile, sandbox, surroundings
@@ -147,6 +149,8 @@ class Healing:
                     and any(s.gateway == address for s in n.subnets)
                     for n in networks
                 )
+            case events.RateTouched(index=index):
+                return self._has_rate(index)
             case events.ForwardingOff(ipv6=ipv6):
                 family = forwarding.IPV6 if ipv6 else forwarding.IPV4
                 return any(isinstance(r, Sysctl) and r.path == family.path for r in self._core.base)
@@ -165,6 +169,13 @@ class Healing:
         if port is None:
             return False
         return not seen.up or not seen.port or port.bridge is None or seen.mtu != port.bridge.mtu
+
+    def _has_rate(self, index: int) -> bool:
+        with suppress(OSError):
+            link = socket.if_indextoname(index)
+            containers = self._core.state.containers.values()
+            return any(e.host_link == link and e.rate_in for c in containers for e in c.endpoints.values())
+        return False
 
     def _network_of_bridge(self, link: str) -> Network | None:
         return next((n for n in self._core.state.networks.values() if n.bridge and n.bridge.link == link), None)
@@ -251,4 +262,6 @@ def _subject(notice: events.Notice) -> tuple[str, str]:
             return address, link
         case events.ForwardingOff(ipv6=ipv6):
             return "forwarding", str(ipv6)
+        case events.RateTouched(index=index):
+            return "rate", str(index)
     return type(notice).__name__, ""

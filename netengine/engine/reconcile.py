@@ -26,6 +26,7 @@ from netengine.kernel.resources import (
     Resource,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
 )
 from netengine.model import Container
@@ -74,11 +75,14 @@ async def host_difference(core: Core) -> Difference:
     """As `difference`, for links, addresses and sysctls of the host alone: its time hardly grows with the sandboxes. A cable
     that is gone is left to `difference`, which knows what else belongs to it."""
     want = frozenset(
-        r for r in wanted(core) if isinstance(r, Bridge | Veth) or (isinstance(r, Address | Sysctl) and r.ns == HOST)
+        r
+        for r in wanted(core)
+        if isinstance(r, Bridge | Veth) or (isinstance(r, Address | Sysctl | TokenBucket) and r.ns == HOST)
     )
     have = comparable(want, await core.on_kernel(observe_host, core.kernel, want))
     there = {r.key for r in have}
-    want = frozenset(r for r in want if not isinstance(r, Veth) or r.key in there)
+    gone = {r.name for r in want if isinstance(r, Veth) and r.key not in there}
+    want = frozenset(r for r in want if not {getattr(r, "name", ""), getattr(r, "link", "")} & gone)
     return Difference(want, have, plan(want, have))
 
 

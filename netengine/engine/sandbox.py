@@ -160,6 +160,7 @@ def build_endpoint(
         options = endpoint_options.parse(wish.driver_opts)
         endpoint.link = options.link or free_link(container, endpoint_options.link_prefix(network))
         endpoint.sysctls = dict(options.sysctls)
+        endpoint.rate_in, endpoint.rate_out = options.rate_in, options.rate_out
         endpoint.link_local = [_link_local(core.state, network, text) for text in wish.link_local_ips]
         _give_addresses(core, operation, network, wish, endpoint, ipv6=not _refuses_ipv6(container, endpoint))
     container.endpoints[network.id] = endpoint

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import ROUTE_PROTOCOL
 from netengine.kernel.ruleset import TABLE
+from netengine.kernel.shaping import HANDLE
 
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 _SOL_NETLINK, _SO_RCVBUFFORCE = 270, 33
@@ -27,12 +28,13 @@ _BUFFER = 4 << 20
 _DATAGRAMS = 256
 """Datagrams read in one go: a storm of events must not starve what else the loop has to do."""
 
-# RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11, _IPV4_NETCONF 24, _IPV6_NETCONF 25;
+# RTNLGRP_LINK 1, _TC 4, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11, _IPV4_NETCONF 24, _IPV6_NETCONF 25;
 # NFNLGRP_NFTABLES 7. Bit n-1 of the group mask.
-_ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 23 | 1 << 24
+_ROUTE_GROUPS = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 23 | 1 << 24
 _NFTABLES_GROUPS = 1 << 6
 
 _NEWLINK, _DELLINK, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNETCONF = 16, 17, 21, 24, 25, 80  # RTM_*
+_NEWQDISC, _DELQDISC, _TC_H_ROOT = 36, 37, 0xFFFFFFFF
 _RTA_DST, _RTA_OIF, _RT_TABLE_MAIN, _RTN_UNICAST = 1, 4, 254, 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL = 1, 2, 3
@@ -89,6 +91,13 @@ class ForwardingOff:
 
 
 @dataclass(frozen=True, slots=True)
+class RateTouched:
+    """The queueing discipline of an interface is another one than ours, or ours is gone."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class RulesTouched:
     """Another process changed our nftables table. `by` is its name, where the kernel told."""
 
@@ -106,7 +115,16 @@ class Overrun:
 
 
 Notice = (
-    LinkSeen | LinkGone | AddressGone | RouteGone | RouteSeen | ForwardingOff | RulesTouched | MountsChanged | Overrun
+    LinkSeen
+    | LinkGone
+    | AddressGone
+    | RouteGone
+    | RouteSeen
+    | ForwardingOff
+    | RateTouched
+    | RulesTouched
+    | MountsChanged
+    | Overrun
 )
 
 
@@ -228,6 +246,10 @@ def route_notices(data: bytes) -> Iterator[Notice]:
             yield RouteGone()
         elif kind == _NEWROUTE and len(body) >= 12:
             yield from _route(body)
+        elif kind in (_NEWQDISC, _DELQDISC) and len(body) >= 20:
+            index, handle, parent = struct.unpack_from("=iII", body, 4)  # of struct tcmsg
+            if parent == _TC_H_ROOT and (kind == _DELQDISC) == (handle == HANDLE):
+                yield RateTouched(index)
         elif kind == _NEWNETCONF and len(body) >= 4 and body[0] in (socket.AF_INET, socket.AF_INET6):
             attributes = _attributes(body, 4)
             index, forwarding = attributes.get(_NETCONFA_IFINDEX), attributes.get(_NETCONFA_FORWARDING)

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
-from netengine.kernel import aliases, messages, nameservice, namespaces, stacked, sysctl
+from netengine.kernel import aliases, messages, nameservice, namespaces, shaping, stacked, sysctl
 from netengine.kernel.announce import announce
 from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
@@ -36,6 +36,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -235,6 +236,8 @@ def change(kernel: Kernel, step: Change) -> None:
         case Route() as old, Route() as new:
             _delete_routes(kernel, [old])
             _create_routes(kernel, [new], [])
+        case TokenBucket(), TokenBucket() as new:
+            shaping.create(kernel, [new], [])
         case Sysctl(), Sysctl() as new:
             _write_sysctl(kernel, new)
         case Element() as old, Element() as new:
@@ -359,6 +362,7 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Vlan: stacked.create,
     Macvlan: stacked.create,
     Ipvlan: stacked.create,
+    TokenBucket: shaping.create,
     LinkUp: _create_ups,
     NameService: _create_name_services,
     Sysctl: _create_sysctls,
@@ -377,6 +381,7 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Vlan: stacked.remove,
     Macvlan: stacked.remove,
     Ipvlan: stacked.remove,
+    TokenBucket: shaping.remove,
     LinkUp: _keep,
     NameService: _delete_name_services,
     Sysctl: _keep,

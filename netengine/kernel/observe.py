@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
-from netengine.kernel import messages, nameservice, namespaces, stacked, sysctl
+from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl
 from netengine.kernel.host import Kernel
 from netengine.kernel.nftables import is_intact, read_elements
 from netengine.kernel.resources import (
@@ -33,6 +33,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
 )
 from netengine.kernel.ruleset import FAMILIES
@@ -121,7 +122,7 @@ def observe_host(kernel: Kernel, want: Iterable[Resource]) -> set[Resource]:
                 )
             )
     out |= {r for r in want if isinstance(r, Sysctl) and r.ns == HOST and _sysctl(kernel, r) == r.value}
-    return {r for r in out if isinstance(r, Bridge | Veth | Address | Sysctl)}
+    return {r for r in out if isinstance(r, Bridge | Veth | Address | Sysctl | TokenBucket)}
 
 
 def _namespaces(kernel: Kernel) -> set[str]:
@@ -182,7 +183,16 @@ def _observe_host(
                 out.add(LinkUp(HOST, name))
     _observe_addresses(kernel, HOST, names, ours | wanted_links, {r for r in want if isinstance(r, Address)}, out)
     _observe_routes(kernel, HOST, names, wanted_routes, out)
+    _observe_rates(kernel, HOST, [link for link in links if link.get_attr("IFLA_GROUP") == MARK_GROUP], out)
     return names
+
+
+def _observe_rates(kernel: Kernel, ns: str, links: Iterable[Any], out: set[Resource]) -> None:
+    shaped = {
+        link["index"]: link.get_attr("IFLA_IFNAME") for link in links if link.get_attr("IFLA_QDISC") == shaping.KIND
+    }
+    if shaped:
+        out.update(shaping.observe(kernel, ns, shaped))
 
 
 def _kind(link: Any) -> str:
@@ -234,6 +244,7 @@ def _observe_namespace(
             out.add(LinkUp(ns, link.get_attr("IFLA_IFNAME")))
     _observe_addresses(kernel, ns, names, set(names.values()) - {"lo"}, wanted, out)
     _observe_routes(kernel, ns, names, set(names.values()), out)
+    _observe_rates(kernel, ns, links.values(), out)
 
 
 def _observe_addresses(

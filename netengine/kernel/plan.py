@@ -22,6 +22,7 @@ from netengine.kernel.resources import (
     Resource,
     Route,
     Sysctl,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -67,7 +68,12 @@ def must_be_remade(old: Resource, new: Resource) -> bool:
 def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, str]]) -> bool:
     """Whether the kernel removes `resource` by itself when those namespaces and links (ns, name) go."""
     match resource:
-        case Address(ns=ns, link=link) | Route(ns=ns, link=link) | LinkUp(ns=ns, link=link):
+        case (
+            Address(ns=ns, link=link)
+            | Route(ns=ns, link=link)
+            | LinkUp(ns=ns, link=link)
+            | TokenBucket(ns=ns, link=link)
+        ):
             return ns in namespaces or (ns, link) in links
         case Vlan(parent=parent) | Macvlan(parent=parent) | Ipvlan(parent=parent):
             return (HOST, parent) in links

@@ -166,6 +166,19 @@ class Ipvlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenBucket:
+    """What leaves by a link is no faster than `rate`, in bits per second: a tbf queueing discipline at its root."""
+
+    ns: str
+    link: str
+    rate: int
+
+    @property
+    def key(self) -> Key:
+        return ("rate", self.ns, self.link)
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUp:
     """A link is up that has an order to keep: one inside a namespace, or one that is stacked on a parent.
 
@@ -274,6 +287,7 @@ Resource = (
     | Vlan
     | Macvlan
     | Ipvlan
+    | TokenBucket
     | LinkUp
     | NameService
     | Address
@@ -292,6 +306,7 @@ CREATION_ORDER: tuple[type, ...] = (
     Vlan,
     Macvlan,
     Ipvlan,
+    TokenBucket,
     Sysctl,
     Address,
     LinkUp,

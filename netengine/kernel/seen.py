@@ -65,6 +65,7 @@ _SHAPES: Mapping[type, _Shape] = {
             "IFLA_IFNAME": (3, _text),
             "IFLA_MTU": (4, _number),
             "IFLA_LINK": (5, _number),
+            "IFLA_QDISC": (6, _text),
             "IFLA_MASTER": (10, _number),
             "IFLA_GROUP": (27, _number),
         },

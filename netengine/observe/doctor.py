@@ -28,6 +28,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -107,6 +108,8 @@ def _removal(resource: Resource) -> tuple[str, ...]:
             return (f"{_ip(ns)} address delete {interface} dev {link}",)
         case Route(ns=ns, destination=destination, link=link):
             return (f"{_ip(ns)} route delete {destination} dev {link}",)
+        case TokenBucket(ns=ns, link=link):
+            return (f"tc{'' if ns == HOST else f' -n {ns[:12]}'} qdisc delete dev {link} root",)
         case LinkUp(ns=ns, link=link):
             return (f"{_ip(ns)} link set {link} down",)
         case Table(family=family):

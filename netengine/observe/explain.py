@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from netengine.kernel import ruleset
+from netengine.kernel import ruleset, shaping
 from netengine.kernel.nftables import element_text
 from netengine.kernel.plan import plan
 from netengine.kernel.resources import (
@@ -29,6 +29,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -137,6 +138,16 @@ def _steps(resource: Resource) -> list[Step]:
                     f": # the name server has sockets on 127.0.0.11 inside {_name(ns)}; see: "
                     f"ip netns exec {_name(ns)} nft list table ip netengine-dns",
                     "names: port 53 of 127.0.0.11 leads to the name server, by stateless rules",
+                )
+            ]
+        case TokenBucket(ns=ns, link=link, rate=rate):
+            tc = "tc" if ns == HOST else f"tc -n {_name(ns)}"
+            way = "to" if ns == HOST else "from"
+            burst, queue = shaping.sizes(rate)
+            return [
+                Step(
+                    f"{tc} qdisc replace dev {link} root handle {MARK_GROUP:x}: tbf rate {rate}bit burst {burst} limit {queue}",
+                    f"no more goes {way} the container than it may",
                 )
             ]
         case Address(ns=ns, link=link, interface=interface):

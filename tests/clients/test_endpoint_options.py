@@ -209,3 +209,43 @@ def test_a_new_address_is_announced(lab: Lab, docker: Client, count: int):
             assert count == 1 or last - first > 0.25 * (count - 1)
         with pytest.raises(AssertionError, match="no such frame"):
             announced(ear, "10.9.0.9", 0.7)
+
+
+# ---------------------------------------------------------------------- rates
+
+
+def buckets(lab: Lab, *namespace: str) -> list[int]:
+    """The rates of the token buckets of a namespace, in bits per second."""
+    shown = json.loads(lab.here.run(["tc", *namespace, "-j", "qdisc", "show"], check=True).stdout)
+    return [q["options"]["rate"] * 8 for q in shown if q["kind"] == "tbf"]
+
+
+def test_a_rate_limits_both_directions_and_is_put_back(lab: Lab, docker: Client, netengine: Client):
+    docker("network", "create", "blue")
+    docker("run", "-d", "--name", "web", "--network", "name=blue,driver-opt=rate=10mbit", "sandbox")
+    assert (buckets(lab), buckets(lab, "-n", "web")) == ([10_000_000], [10_000_000])
+    assert docker.inspect("web")["NetworkSettings"]["Networks"]["blue"]["DriverOpts"] == {"rate": "10mbit"}
+    explained = netengine("explain", "web")
+    assert explained.count("root handle 6e65: tbf rate 10000000bit") == 2
+    # Events of the host are heard; what happens in the sandbox is found by the doctor.
+    (port,) = [link for link in lab.here.links() if link.startswith("veth")]
+    lab.here.run(["tc", "qdisc", "delete", "dev", port, "root"], check=True)
+    wait_until(lambda: buckets(lab) == [10_000_000], "the bucket is put back", 5)
+    lab.here.run(["tc", "-n", "web", "qdisc", "delete", "dev", "eth0", "root"], check=True)
+    assert "rate" in netengine.run("doctor").stdout
+    netengine("doctor", "--fix")
+    assert buckets(lab, "-n", "web") == [10_000_000]
+    docker("restart", "web")
+    lab.daemon.restart()
+    assert (buckets(lab), buckets(lab, "-n", "web")) == ([10_000_000], [10_000_000])
+    docker("network", "connect", "--driver-opt", "rate_out=1mbit", "bridge", "web")
+    assert (buckets(lab), sorted(buckets(lab, "-n", "web"))) == ([10_000_000], [1_000_000, 10_000_000])
+    docker("network", "disconnect", "blue", "web")
+    # A link that was taken out of use is deleted a moment later.
+    wait_until(lambda: (buckets(lab), buckets(lab, "-n", "web")) == ([], [1_000_000]), "the others gone", 5)
+
+
+def test_a_rate_that_cannot_be(docker: Client):
+    docker("network", "create", "blue")
+    refused = docker.refused("create", "--network", "name=blue,driver-opt=rate=10mb", "sandbox").text
+    assert "invalid value '10mb' for rate: write a rate as tc does: 10mbit" in refused

@@ -27,6 +27,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -113,7 +114,7 @@ class FakeKernel:
                 self._need((HOST, parent) in self._links(), f"{r}: no parent {parent}")
                 self._need(ns == HOST or ("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
                 self._need((ns, name) not in self._links(), f"{r}: {name} exists in {ns!r}")
-            case Address(ns=ns, link=link) | LinkUp(ns=ns, link=link):
+            case Address(ns=ns, link=link) | LinkUp(ns=ns, link=link) | TokenBucket(ns=ns, link=link):
                 self._need((ns, link) in self._links(), f"{r}: no link {link} in {ns!r}")
             case Route(ns=ns, link=link, gateway=gateway):
                 self._need((ns, link) in self._links(), f"{r}: no link {link} in {ns!r}")
@@ -174,7 +175,12 @@ class FakeKernel:
         links = self._links()
         for key, r in list(self._objects.items()):
             match r:
-                case Address(ns=ns, link=link) | Route(ns=ns, link=link) | LinkUp(ns=ns, link=link):
+                case (
+                    Address(ns=ns, link=link)
+                    | Route(ns=ns, link=link)
+                    | LinkUp(ns=ns, link=link)
+                    | TokenBucket(ns=ns, link=link)
+                ):
                     lost = (ns, link) not in links
                 case Sysctl(ns=ns, path=path):
                     parts = path.split("/")

@@ -19,6 +19,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -82,6 +83,9 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
     }
     if draw(st.booleans()):
         out.add(Route(sandbox, "default", peer, draw(st.sampled_from(["10.0.0.1", "10.0.0.254"]))))
+    for ns, link in ((HOST, f"veth{sandbox}"), (sandbox, peer)):
+        if draw(st.booleans()):
+            out.add(TokenBucket(ns, link, draw(st.sampled_from([8000, 10_000_000]))))
     if draw(st.booleans()):
         # A port of the host belongs to one sandbox only.
         port = host_port + 100 * int(sandbox[1:])

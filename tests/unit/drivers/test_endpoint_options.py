@@ -20,7 +20,7 @@ from netengine.drivers.endpoint_options import (
     render,
 )
 from netengine.errors import Invalid
-from netengine.kernel.resources import Address, Sysctl
+from netengine.kernel.resources import HOST, Address, Sysctl, TokenBucket
 from netengine.model import Endpoint
 from tests.unit.engine.model import network
 
@@ -44,7 +44,7 @@ def test_an_interface_name() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"x": "y"}, f"unknown endpoint option 'x'; known are {SYSCTLS}, {IFNAME}"),
+        ({"x": "y"}, f"unknown endpoint option 'x'; known are {SYSCTLS}, {IFNAME}, rate, rate_in, rate_out"),
         ({IFNAME: ""}, f"invalid value '' for {IFNAME}: an interface name has 1 to 15"),
         ({IFNAME: "lo"}, f"invalid value 'lo' for {IFNAME}"),
         ({IFNAME: "all"}, f"invalid value 'all' for {IFNAME}"),
@@ -113,6 +113,37 @@ def test_a_network_without_announcements_keeps_the_kernel_quiet_too() -> None:
     assert render(quiet, endpoint()) == {Sysctl("s", "net/ipv4/conf/wan/arp_notify", "0")}
     asked = endpoint(sysctls={"net/ipv4/conf/IFNAME/arp_notify": "1"})
     assert render(quiet, asked) == {Sysctl("s", "net/ipv4/conf/wan/arp_notify", "1")}
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("10mbit", 10_000_000),
+        ("10MBit", 10_000_000),
+        ("1.5gbit", 1_500_000_000),
+        ("64kibit", 65_536),
+        ("500kbps", 4_000_000),
+        ("1mibps", 8 * 1024 * 1024),
+        ("8001", 8000),
+        ("1tbit", 10**12),
+    ],
+)
+def test_rates_are_written_as_for_tc(text: str, bits: int) -> None:
+    assert (parse({"rate": text}).rate_in, parse({"rate": text}).rate_out) == (bits, bits)
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-1mbit", "10 mbit s", "10mb", "1e6", "0", "7kbit", "2tbit", "9" * 400])
+def test_rates_that_cannot_be(text: str) -> None:
+    with pytest.raises(Invalid, match="for rate: "):
+        parse({"rate": text})
+
+
+def test_each_direction_may_have_its_own_rate() -> None:
+    asked = parse({"rate": "10mbit", "rate_out": "1mbit"})
+    assert (asked.rate_in, asked.rate_out) == (10_000_000, 1_000_000)
+    made = render(network("blue"), endpoint(host_link="veth0", rate_in=asked.rate_in, rate_out=asked.rate_out))
+    assert made == {TokenBucket(HOST, "veth0", 10_000_000), TokenBucket("s", "wan", 1_000_000)}
+    assert parse({"rate_in": "1mbit"}).rate_out == 0
 
 
 def test_what_a_user_asked_for_stands_above_the_driver_s() -> None:

@@ -11,11 +11,14 @@ from netengine.kernel.events import (
     LinkGone,
     LinkSeen,
     Notice,
+    RateTouched,
     RouteGone,
+    RouteSeen,
     route_notices,
     table_changes,
 )
 from netengine.kernel.resources import ROUTE_PROTOCOL
+from netengine.kernel.shaping import HANDLE
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -62,6 +65,18 @@ def test_only_routes_of_ours() -> None:
     assert heard(message(25, theirs), message(25, ours)) == [RouteGone()]
 
 
+def test_routes_of_others_to_somewhere() -> None:
+    def route(
+        length: int = 24, table: int = 254, protocol: int = 4, kind: int = 1, family: int = socket.AF_INET
+    ) -> bytes:
+        body = struct.pack("=BBBBBBBBI", family, length, 0, 0, table, protocol, 0, kind, 0)
+        address = socket.inet_pton(family, "10.9.0.0" if family == socket.AF_INET else "fd00::")
+        return message(24, body + attribute(1, address) + attribute(4, struct.pack("=I", 7)))
+
+    assert heard(route(), route(8, family=socket.AF_INET6)) == [RouteSeen("10.9.0.0/24", 7), RouteSeen("fd00::/8", 7)]
+    assert heard(route(0), route(table=255), route(protocol=ROUTE_PROTOCOL), route(kind=2)) == []
+
+
 def test_forwarding_of_the_whole_host_only() -> None:
     def netconf(index: int, value: int) -> bytes:
         body = struct.pack("=Bxxx", socket.AF_INET)
@@ -69,6 +84,14 @@ def test_forwarding_of_the_whole_host_only() -> None:
 
     assert heard(netconf(-1, 1), netconf(3, 0)) == []
     assert heard(netconf(-1, 0)) == [ForwardingOff()]
+
+
+def test_another_queueing_discipline_than_ours() -> None:
+    def qdisc(kind: int, index: int, handle: int, parent: int = 0xFFFFFFFF) -> bytes:
+        return message(kind, struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, handle, parent, 0))
+
+    assert heard(qdisc(36, 3, HANDLE), qdisc(37, 3, 0x80010000), qdisc(36, 3, 0x80010000, HANDLE)) == []
+    assert heard(qdisc(37, 3, HANDLE), qdisc(36, 4, 0x80010000)) == [RateTouched(3), RateTouched(4)]
 
 
 def test_changes_of_our_table_and_who_made_them() -> None:

@@ -25,6 +25,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TokenBucket,
     Veth,
     Vlan,
 )
@@ -42,6 +43,7 @@ EVERYTHING: tuple[Resource, ...] = (
     Macvlan(SANDBOX, "eth1", "eth0", "bridge", "02:00:00:00:00:02"),
     Ipvlan(SANDBOX, "eth2", "eth3", "l3", "private", 1400),
     Sysctl(HOST, "net/ipv4/conf/br0/route_localnet", "1"),
+    TokenBucket(HOST, "veth0", 10_000_000),
     Address(SANDBOX, "eth0", "10.0.0.2/24"),
     LinkUp(SANDBOX, "eth0"),
     NameService(SANDBOX),
@@ -74,6 +76,10 @@ def commands(*resources: Resource) -> list[str]:
         (
             Element("ip", "pairs", ("br0", "br0"), ("accept",)),
             """nft 'add element ip netengine pairs { "br0" . "br0" : accept }'""",
+        ),
+        (
+            TokenBucket(SANDBOX, "eth0", 10_000_000),
+            "tc -n 0123456789ab qdisc replace dev eth0 root handle 6e65: tbf rate 10000000bit burst 65536 limit 315536",
         ),
         (Vlan("eth0.50", "eth0", 50), "ip link add link eth0 name eth0.50 group 28261 type vlan id 50"),
         (
