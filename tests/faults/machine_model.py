@@ -1,7 +1,7 @@
 """What the API must do, in a page: networks, sandboxes, addresses, published ports and names as plain dictionaries.
 
 The state machine (state_machine.py) does everything twice, once here and once with the daemon. Only what is simple is modelled:
-which status a request gets, who is on which network, which ports are held, which names are found; not how the kernel gets there.
+which status a request gets, who is on which network, which ports are held, which names are found; not how the kernel is told.
 """
 
 from __future__ import annotations
