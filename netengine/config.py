@@ -39,6 +39,10 @@ FLAGS: Mapping[str, str] = {
     "hosts": "--host",
     "log-level": "--log-level",
     "pidfile": "--pidfile",
+    "tlscacert": "--tlscacert",
+    "tlscert": "--tlscert",
+    "tlskey": "--tlskey",
+    "tlsverify": "--tlsverify",
 }
 
 
@@ -53,6 +57,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     group: str = "netengine"
     log_level: str = "info"
     labels: tuple[str, ...] = ()
+    tlsverify: bool = False
+    tlscacert: Path | None = None
+    tlscert: Path | None = None
+    tlskey: Path | None = None
 
     # the default network
     bridge: str = ""  # an existing bridge to use; "none": no default network; "": netengine's own
@@ -167,10 +175,26 @@ def _contradictions(config: Config) -> list[str]:
         found += _outside_v6(config, config.bip6)
     if config.ipv6 and 0 < config.mtu < IPV6_MTU:
         found.append(f"ipv6, mtu: IPv6 needs an MTU of {IPV6_MTU} bytes, and it is {config.mtu}")
+    found += _tls(config)
     if config.data_root == config.exec_root:
         found.append(f"data-root, exec-root: both are {config.data_root}; one is kept over a reboot, the other is not")
     elif config.exec_root in config.data_root.parents:
         found.append(f"data-root: {config.data_root} lies inside exec-root {config.exec_root}, which a reboot empties")
+    return found
+
+
+def _tls(config: Config) -> list[str]:
+    """Whoever reaches a TCP socket and is let in is root here: without certificates on both sides there is none."""
+    files = {"tlscacert": config.tlscacert, "tlscert": config.tlscert, "tlskey": config.tlskey}
+    if config.tlsverify:
+        missing = [name for name, path in files.items() if path is None]
+        return [f"tlsverify: needs {', '.join(missing)} too"] if missing else []
+    found = [f"{name}: is of no use without tlsverify" for name, path in files.items() if path is not None]
+    for host in config.hosts:
+        if host.startswith("tcp://"):
+            found.append(
+                f"hosts: {host} would hand root to everyone who can connect; add tlsverify, tlscacert, tlscert and tlskey"
+            )
     return found
 
 

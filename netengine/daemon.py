@@ -22,7 +22,7 @@ from netengine.config import DEFAULT_CONFIG_FILE, DEFAULT_HOST, Config, load
 from netengine.detach import Outcome, detach
 from netengine.directives import LOG_LEVELS
 from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
-from netengine.listeners import Inherited, open_listeners
+from netengine.listeners import Inherited, open_listeners, shown
 from netengine.notify import Notifier
 from netengine.pidfile import LockFile
 
@@ -54,8 +54,17 @@ def parser() -> argparse.ArgumentParser:
         dest="hosts",
         action="append",
         metavar="unix://PATH",
-        help=f"socket to listen on; may be given several times; fd:// for systemd's (default {DEFAULT_HOST})",
+        help=f"socket to listen on; may be given several times; fd:// for systemd's, tcp://ADDRESS:PORT with --tlsverify "
+        f"(default {DEFAULT_HOST})",
     )
+    flags.add_argument(
+        "--tlsverify", action="store_true", help="speak TLS on tcp:// sockets, and let in who shows a certificate"
+    )
+    flags.add_argument(
+        "--tlscacert", metavar="FILE", help="authority that signed the certificates of those who may (PEM)"
+    )
+    flags.add_argument("--tlscert", metavar="FILE", help="the daemon's own certificate (PEM)")
+    flags.add_argument("--tlskey", metavar="FILE", help="and its key")
     flags.add_argument("--data-root", metavar="DIR", help="what is kept over a reboot (default /var/lib/netengine)")
     flags.add_argument("--exec-root", metavar="DIR", help="what is not (default /run/netengine)")
     flags.add_argument(
@@ -100,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _directives(given: dict[str, object]) -> dict[str, object]:
     """Flags by their directive's name. A relative path is one from the working directory, as in any command."""
     directives = {name.replace("_", "-"): value for name, value in given.items()}
-    for name in ("data-root", "exec-root", "pidfile"):
+    for name in ("data-root", "exec-root", "pidfile", "tlscacert", "tlscert", "tlskey"):
         if isinstance(path := directives.get(name), str):
             directives[name] = os.path.abspath(path) if path else path
     return directives
@@ -161,7 +170,7 @@ def _run(config: Config, inherited: Inherited, notifier: Notifier, outcome: Outc
             _handle_signals(stop, notifier)
 
             def on_ready() -> None:
-                names = ", ".join(str(listener.getsockname()) for listener in listeners)
+                names = ", ".join(shown(listener) for listener in listeners)
                 log.info("netengine %s serves on %s", __version__, names)
                 notifier.ready(f"serving on {names}")
                 outcome.ready()

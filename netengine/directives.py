@@ -27,6 +27,8 @@ MTU_MINIMUM, MTU_MAXIMUM = 68, 65535  # RFC 791: every internet module forwards 
 SOCKET_PATH_BYTES = 107  # sizeof(sockaddr_un.sun_path) less the closing zero, unix(7)
 INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the closing zero, linux/if.h
 
+TLS_PORT = 2376  # Docker's port for TLS, IANA "docker-s"
+
 RESERVED_LABELS = ("com.docker.", "io.docker.", "org.dockerproject.")
 
 # Directories that netengine would fill, or empty on --cleanup, and that belong to the whole system.
@@ -129,15 +131,35 @@ def _host(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "fd":
         return text
+    if separator and scheme == "tcp":
+        return _tcp(text, rest)
     if not separator or scheme != "unix":
         raise Invalid(
-            f"{quote(text)} cannot be listened on; it must be unix:///absolute/path, or fd:// for a socket of systemd"
-            + ("; TCP would hand root to everyone who can connect" if scheme in ("tcp", "http", "https") else "")
+            f"{quote(text)} cannot be listened on; it must be unix:///absolute/path, fd:// for a socket of systemd, or, with"
+            " tlsverify, tcp://address:port"
         )
     path = _absolute(rest)
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
         raise Invalid(f"{quote(text)} is too long; the path of a unix socket has at most {SOCKET_PATH_BYTES} bytes")
     return f"unix://{path}"
+
+
+def _tcp(text: str, rest: str) -> str:
+    """`tcp://address:port` whole: no address means all of the host's, no port Docker's for TLS."""
+    address, colon, port = rest.rpartition(":") if not rest.endswith("]") else (rest, "", "")
+    if not colon:
+        address, port = rest, str(TLS_PORT)
+    try:
+        ip = ip_address(address.removeprefix("[").removesuffix("]") or "0.0.0.0")
+        number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
+        if not 0 < number < 65536 or (ip.version == 6) != address.startswith("["):
+            raise ValueError(port)
+    except ValueError:
+        raise Invalid(
+            f"{quote(text)} is not tcp://address:port with an IP address of the host, such as tcp://192.0.2.1:{TLS_PORT} or"
+            f" tcp://[2001:db8::1]:{TLS_PORT}"
+        ) from None
+    return f"tcp://[{ip}]:{number}" if ip.version == 6 else f"tcp://{ip}:{number}"
 
 
 def _hosts(value: object) -> tuple[str, ...]:
@@ -205,6 +227,10 @@ DIRECTIVES: Mapping[str, Directive] = {
     "log-level": Directive("log_level", _log_level),
     "mtu": Directive("mtu", _mtu),
     "pidfile": Directive("pidfile", _absolute),
+    "tlscacert": Directive("tlscacert", _absolute),
+    "tlscert": Directive("tlscert", _absolute),
+    "tlskey": Directive("tlskey", _absolute),
+    "tlsverify": Directive("tlsverify", boolean),
 }
 
 # Docker's other keys: told apart from typing errors, since a file written for Docker may well hold them.
@@ -214,6 +240,6 @@ DOCKER_ONLY = frozenset(
     exec-opts experimental features firewall-backend host-gateway-ip insecure-registries
     ip-forward-no-drop iptables live-restore log-driver log-opts min-api-version
     network-control-plane-mtu registry-mirrors resolv-conf runtimes storage-driver storage-opts
-    swarm-default-advertise-addr tls tlscacert tlscert tlskey tlsverify userland-proxy userland-proxy-path
+    swarm-default-advertise-addr tls userland-proxy userland-proxy-path
     """.split()  # noqa: SIM905 (a list of words reads as such)
 )

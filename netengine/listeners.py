@@ -5,6 +5,7 @@ Who may connect is decided here (mode, group) since whoever may, is root in effe
 
 from __future__ import annotations
 
+import errno
 import grp
 import logging
 import os
@@ -80,10 +81,39 @@ def open_listeners(config: Config, inherited: Inherited, stack: ExitStack) -> li
             opened = inherited.select(rest)
             for sock in opened:
                 stack.callback(sock.close)
+        elif scheme == "tcp":
+            opened = [_bind_tcp(rest, stack)]
         else:
             opened = [_bind(Path(rest), config.group, stack)]
         sockets += opened
     return sockets
+
+
+def shown(listener: socket.socket) -> str:
+    """Where a socket listens, for people."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return str(name)
+    return f"tcp://[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"tcp://{name[0]}:{name[1]}"
+
+
+def _bind_tcp(where: str, stack: ExitStack) -> socket.socket:
+    """`address:port` as config.py has checked it; the TLS that is spoken on it lives in api/tls.py."""
+    address, _, port = where.rpartition(":")
+    family = socket.AF_INET6 if address.startswith("[") else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    stack.callback(sock.close)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        sock.bind((address.strip("[]"), int(port)))
+    except OSError as error:
+        kind = Conflict if error.errno == errno.EADDRINUSE else Invalid
+        raise kind(f"cannot listen on tcp://{where}: {error.strerror}") from error
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
 
 
 def _bind(path: Path, group: str, stack: ExitStack) -> socket.socket:

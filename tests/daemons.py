@@ -69,6 +69,7 @@ class Daemon:
     def __init__(self, host: Host, *flags: str, config: dict[str, Any] | None = None) -> None:
         self.host = host
         self.flags = list(flags)
+        self.hosts: tuple[str, ...] = (f"unix://{SOCKET}",)
         self.data_root = host.disk / "netengine"  # a path of the host
         self.config_file = host.directory / f"{host.name}-daemon.json"
         self.config_file.write_text(json.dumps(config or {}))
@@ -80,7 +81,7 @@ class Daemon:
 
     @property
     def argv(self) -> list[str]:
-        argv = [sys.executable, "-m", "netengine.daemon", "--host", f"unix://{SOCKET}"]
+        argv = [sys.executable, "-m", "netengine.daemon", *(f"--host={host}" for host in self.hosts)]
         argv += ["--data-root", str(self.data_root), "--exec-root", EXEC_ROOT, "--config-file", str(self.config_file)]
         return [*argv, *self.flags]
 

@@ -29,6 +29,9 @@ ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 BODY_LIMIT = 4 << 20
 """Bytes of a JSON body; images are streamed and not bounded by it."""
 
+BODY: Any = web.RequestKey("body", dict) if hasattr(web, "RequestKey") else "netengine.body"
+"""Under this key a request keeps its decoded body, for the audit trail."""
+
 S = TypeVar("S")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -197,7 +200,8 @@ async def body_object(request: web.Request, optional: bool = False) -> dict[str,
         return {}
     if not isinstance(value, dict):
         raise Invalid(f"invalid JSON: an object is expected, got {type(value).__name__}")
-    return _without_nulls(value)
+    request[BODY] = asked = _without_nulls(value)
+    return asked
 
 
 def _without_nulls(value: dict[str, Any], keep: bool = False) -> dict[str, Any]:

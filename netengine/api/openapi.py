@@ -118,6 +118,9 @@ DESCRIBED: dict[tuple[str, str], Described] = {
     ("GET", "/netengine/dns/query"): Described(
         "What a container is answered, and why", "name:text from:text type:text"
     ),
+    ("GET", "/netengine/audit"): Described(
+        "Who asked for which change, past and live", "since:moment until:moment", streams=True
+    ),
     ("GET", PATH): Described("This description"),
 }
 

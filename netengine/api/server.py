@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from netengine import engine as engines
-from netengine.api import containers, execs, http, images, networks, openapi, publishing, streams, system
+from netengine.api import audit, containers, execs, http, images, networks, openapi, publishing, streams, system, tls
 from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
@@ -66,6 +66,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/netengine/doctor", system.doctor_fix),
     ("GET", "/netengine/dns/stats", system.dns_stats),
     ("GET", "/netengine/dns/query", system.dns_query),
+    ("GET", "/netengine/audit", system.audit),
     ("GET", openapi.PATH, openapi.document),
 )
 _VERSION = r"/v{version:[0-9]+\.[0-9]+}"
@@ -85,8 +86,9 @@ class _Quiet(logging.Filter):
 
 def build(engine: Engine) -> web.Application:
     """The application: every route bare and under /v1.NN."""
-    app = web.Application(middlewares=[docker_semantics], client_max_size=1 << 40)
+    app = web.Application(middlewares=[audit.audited, docker_semantics], client_max_size=1 << 40)
     app[ENGINE] = engine
+    app[audit.REMOTES] = {}
     app[openapi.DOCUMENT] = openapi.describe((method, path) for method, path, _ in _ROUTES)
     app.on_response_prepare.append(common_headers)
     streams.setup(app)
@@ -101,24 +103,35 @@ async def serve(
     config: Config, listeners: list[socket.socket], on_ready: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Run the daemon on sockets that listen already, until `stop`; networks and containers run on afterwards."""
+    secured = tls.context(config)
     engine = Engine(config)
     quiet = _Quiet()
     logging.getLogger("aiohttp.server").addFilter(quiet)
     try:
         await engine.start()
+        app = build(engine)
         runner = web.AppRunner(
-            build(engine),
+            app,
             access_log=None,
             handle_signals=False,
             handler_cancellation=True,  # api/http.py says what a hang-up ends, and what it does not
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
         await runner.setup()
+        remote = []
         for listener in listeners:
-            await web.SockSite(runner, listener).start()
+            if listener.family == socket.AF_UNIX:
+                await web.SockSite(runner, listener).start()
+                continue
+            if secured is None:
+                raise ValueError(f"{listener.getsockname()} is not local, and nothing secures it")
+            remote.append(tls.TlsSite(runner, listener, secured, app[audit.REMOTES]))
+            remote[-1].start()
         on_ready()
         await stop.wait()
         engine.events.close()
+        engine.audit.close()
+        await asyncio.gather(*(site.close() for site in remote))
         await runner.cleanup()
     finally:
         logging.getLogger("aiohttp.server").removeFilter(quiet)

@@ -169,6 +169,20 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@streaming
+async def audit(request: web.Request) -> web.StreamResponse:
+    """GET /netengine/audit: who asked for which change, past and live, in the form of events."""
+    engine = engine_of(request)
+    since, until = moment(request, "since"), moment(request, "until")
+    response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+    await response.prepare(request)
+    async with aclosing(engine.audit.listen(since, until)) as stream:  # type: ignore[type-var]  # an async generator
+        async for event in stream:
+            await response.write(msgspec.json.encode(event.as_wire(False)) + b"\n")
+    await response.write_eof()
+    return response
+
+
 def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
     for name, values in wanted.items():
         match name:

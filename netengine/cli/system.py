@@ -5,8 +5,8 @@ from __future__ import annotations
 from netengine.cli import phrases
 from netengine.cli.console import complain, warn
 from netengine.cli.engine import API, filters
-from netengine.cli.flags import Command, Invocation, many, text
-from netengine.errors import NetengineError
+from netengine.cli.flags import Command, Invocation, many, switch, text
+from netengine.errors import Invalid, NetengineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,12 @@ def _events(call: Invocation) -> int:
         template = Template(form.replace("\\t", "\t").replace("\\n", "\n"))
     import json
 
-    for event in call.engine.events("/events", query):
+    path = "/events"
+    if options.switch("audit"):
+        if query.pop("filters"):
+            raise Invalid("--filter does not go together with --audit: use --format json and a tool such as jq")
+        path = "/netengine/audit"
+    for event in call.engine.events(path, query):
         if template:
             line = template.render(event)
         elif form == "json":
@@ -188,6 +193,7 @@ EVENTS = Command(
     "Get real time events from the daemon",
     _events,
     flags=(
+        switch("audit", "Show who asked for which change instead: all that is kept, then what comes"),
         many("f filter", "KEY=VALUE", "Filter: type, event, container, network, image, label, scope"),
         text("format", "FORMAT", "Format output: json, or a Go template"),
         text("since", "TIME", "Show all events created since a time or a while ago (42m)"),
@@ -196,5 +202,6 @@ EVENTS = Command(
     examples=(
         ("netengine events --filter type=network", "networks as they come and go"),
         ("netengine events --since 1h --until 0s --format json", "the last hour, for a program"),
+        ("netengine events --audit --until 0s", "who changed what"),
     ),
 )

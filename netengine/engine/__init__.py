@@ -7,10 +7,12 @@
     recovery.py    the start of the daemon                    checks.py      what a request must satisfy
     healing.py     what others take away is put back          checkup.py     behind `netengine doctor`
     reconcile.py   kernel and model compared and mended, for all three
+    audit.py       who asked for which change
 
 Nothing here speaks HTTP or netlink: wire names come in as `requests.py`, the kernel is `netengine.kernel`.
 """
 
+from netengine.engine.audit import Audit
 from netengine.engine.engine import Engine, cleanup
 
-__all__ = ["Engine", "cleanup"]
+__all__ = ["Audit", "Engine", "cleanup"]

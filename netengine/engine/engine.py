@@ -11,6 +11,7 @@ from pathlib import Path
 from netengine.config import Config
 from netengine.drivers import DRIVERS
 from netengine.engine import checkup, forwarding
+from netengine.engine.audit import Audit
 from netengine.engine.checkup import Diagnosis
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core
@@ -46,6 +47,7 @@ class Engine:
             runtime=Runtime(config.data_root, config.exec_root, images=images),
             images=images,
         )
+        self.audit = Audit(config.data_root)
         files = EtcFiles(config.data_root / "etc", config)
         self.images = images
         self.names = Names(self._core, config.exec_root, config.data_root / "netengine-dns.log")
@@ -83,6 +85,7 @@ class Engine:
     async def close(self) -> None:
         """Stop; networks and containers run on."""
         self._core.events.close()
+        self.audit.close()
         self._healing.close()
         await self.names.close()
         await self._core.close()

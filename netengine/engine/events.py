@@ -46,12 +46,13 @@ class Events:
     def __init__(self) -> None:
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._queues: set[asyncio.Queue[Event | None]] = set()
-        self._last_ns = 0
+        self.last: Event | None = None
+        """The newest, if there is one."""
 
     def publish(self, kind: str, action: str, identity: str, **attributes: str) -> None:
         # Strictly increasing, so that `since` with the last seen time neither repeats nor loses one.
-        self._last_ns = max(time.time_ns(), self._last_ns + 1)
-        event = Event(kind, action, identity, attributes, self._last_ns)
+        at = time.time_ns() if self.last is None else max(time.time_ns(), self.last.time_ns + 1)
+        self.last = event = Event(kind, action, identity, attributes, at)
         self._kept.append(event)
         for queue in list(self._queues):
             if queue.qsize() >= _QUEUE_LIMIT:

@@ -58,7 +58,11 @@ def test_every_directive_arrives_typed(tmp_path: Path) -> None:
         "ip-forward": False,
         "ip-masq": False,
         "labels": ["rack=7", "note=a=b"],
-        "hosts": ["unix:///run/a.sock", "fd://"],
+        "hosts": ["unix:///run/a.sock", "fd://", "tcp://:2376"],
+        "tlsverify": True,
+        "tlscacert": "/etc/netengine/ca.pem",
+        "tlscert": "/etc/netengine/cert.pem",
+        "tlskey": "/etc/netengine/key.pem",
         "data-root": "/srv/netengine",
         "exec-root": "/run/ne",
         "pidfile": "/run/ne.pid",
@@ -89,7 +93,11 @@ def test_every_directive_arrives_typed(tmp_path: Path) -> None:
         ip_forward=False,
         ip_masq=False,
         labels=("rack=7", "note=a=b"),
-        hosts=("unix:///run/a.sock", "fd://"),
+        hosts=("unix:///run/a.sock", "fd://", "tcp://0.0.0.0:2376"),
+        tlsverify=True,
+        tlscacert=Path("/etc/netengine/ca.pem"),
+        tlscert=Path("/etc/netengine/cert.pem"),
+        tlskey=Path("/etc/netengine/key.pem"),
         data_root=Path("/srv/netengine"),
         exec_root=Path("/run/ne"),
         pidfile=Path("/run/ne.pid"),
@@ -180,7 +188,23 @@ def test_every_directive_is_an_attribute_and_no_attribute_is_unreachable() -> No
         ("labels", ["=7"], "is not a label"),
         ("labels", ["rack=7", "rack=8"], 'the labels "rack=7" and "rack=8" conflict'),
         ("labels", ["com.docker.x=1"], "are reserved"),
-        ("hosts", ["tcp://0.0.0.0:2375"], "TCP would hand root to everyone who can connect"),
+        (
+            "hosts",
+            ["tcp://0.0.0.0:2375"],
+            "tcp://0.0.0.0:2375 would hand root to everyone who can connect; add tlsverify",
+        ),
+        ("hosts", ["tcp://"], "tcp://0.0.0.0:2376 would hand root"),
+        ("hosts", ["tcp://[::1]"], "tcp://[::1]:2376 would hand root"),
+        ("hosts", ["tcp://localhost:2376"], "is not tcp://address:port with an IP address of the host"),
+        ("hosts", ["tcp://::1:2376"], "is not tcp://address:port"),
+        ("hosts", ["tcp://192.0.2.1:0"], "is not tcp://address:port"),
+        ("hosts", ["tcp://192.0.2.1:99999"], "is not tcp://address:port"),
+        ("hosts", ["tcp://192.0.2.1:²"], "is not tcp://address:port"),
+        ("hosts", ["http://192.0.2.1"], "cannot be listened on"),
+        ("tlsverify", True, "tlsverify: needs tlscacert, tlscert, tlskey too"),
+        ("tlsverify", "yes", "it must be true or false"),
+        ("tlscert", "/etc/cert.pem", "tlscert: is of no use without tlsverify"),
+        ("tlskey", "key.pem", '"key.pem" is not an absolute path'),
         ("hosts", ["unix://relative.sock"], '"relative.sock" is not an absolute path'),
         ("hosts", ["/run/x.sock"], "it must be unix:///absolute/path"),
         ("hosts", ["unix:///" + 107 * "x"], "at most 107 bytes"),
@@ -240,7 +264,7 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_flag_is_said_under_the_flag_s_name(tmp_path: Path) -> None:
-    message = refusal(tmp_path, {}, hosts=["tcp://:1"], log_level="loud")
+    message = refusal(tmp_path, {}, hosts=["tcp://x"], log_level="loud")
     assert "\n  --host: " in message
     assert "\n  --log-level: " in message
 
