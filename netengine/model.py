@@ -82,6 +82,8 @@ class ParentSettings(msgspec.Struct, kw_only=True):
     vid: int = 0
     own: bool = False
     """No parent was given: the parent is a wire of ours that leads nowhere."""
+    host_link: str = ""
+    """The host's own link on the network, by which it and its containers reach each other; "" for none."""
 
 
 class Network(msgspec.Struct, kw_only=True):

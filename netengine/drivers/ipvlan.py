@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import parents
-from netengine.drivers.addresses import render_addresses
 from netengine.drivers.base import EndpointContext
-from netengine.kernel.resources import Ipvlan, LinkUp, Resource
+from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, ParentSettings
 
 MODE, FLAG = "ipvlan_mode", "ipvlan_flag"
 MODES, FLAGS = ("l2", "l3", "l3s"), ("bridge", "private", "vepa")
-_KNOWN = (parents.PARENT, MODE, FLAG, parents.MTU)
+_KNOWN = (parents.PARENT, MODE, FLAG, parents.MTU, parents.HOST_ACCESS)
 
 
 class IpvlanDriver:
@@ -36,7 +35,17 @@ class IpvlanDriver:
                 why = f"its mode is {theirs.mode} {theirs.flag}, and a parent has one mode for all; {mode} {flag} was asked for"
                 raise parents.clash(network, link, other, why)
         network.internal = network.internal or own
-        network.parent = ParentSettings(link=link, mode=mode, flag=flag, mtu=parents.mtu_of(options), own=own)
+        refusal = (
+            "" if flag == "bridge" else f"with {FLAG} {flag} nothing on the host reaches a container; it needs bridge"
+        )
+        network.parent = ParentSettings(
+            link=link,
+            mode=mode,
+            flag=flag,
+            mtu=parents.mtu_of(options),
+            own=own,
+            host_link=parents.host_link_of(network, options, refusal),
+        )
 
     def has_next_hop(self, network: Network) -> bool:
         return parents.settings_of(network).mode == "l2"
@@ -48,10 +57,4 @@ class IpvlanDriver:
         return parents.render_parent(network)
 
     def render_endpoint(self, network: Network, endpoint: Endpoint, context: EndpointContext) -> frozenset[Resource]:
-        settings = parents.settings_of(network)
-        out: set[Resource] = {
-            Ipvlan(endpoint.sandbox_id, endpoint.link, settings.link, settings.mode, settings.flag, settings.mtu),
-            LinkUp(endpoint.sandbox_id, endpoint.link),
-            *render_addresses(endpoint, context, next_hop=self.has_next_hop(network)),
-        }
-        return frozenset(out)
+        return parents.render_endpoint(network, endpoint, context, next_hop=self.has_next_hop(network))

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import parents
-from netengine.drivers.addresses import render_addresses
 from netengine.drivers.base import EndpointContext
-from netengine.kernel.resources import LinkUp, Macvlan, Resource
+from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, ParentSettings
 
 MODE = "macvlan_mode"
 MODES = ("bridge", "private", "vepa", "passthru")
-_KNOWN = (parents.PARENT, MODE, parents.MTU)
+_KNOWN = (parents.PARENT, MODE, parents.MTU, parents.HOST_ACCESS)
 
 
 class MacvlanDriver:
@@ -35,7 +34,18 @@ class MacvlanDriver:
                 why = "in mode passthru a parent has one network"
                 raise parents.clash(network, link, other, f"{why} ({other.name} is in mode {theirs})")
         network.internal = network.internal or own
-        network.parent = ParentSettings(link=link, mode=mode, mtu=parents.mtu_of(options), own=own)
+        refusal = (
+            ""
+            if mode == "bridge"
+            else f"in {MODE} {mode} nothing on the host reaches a container; it needs mode bridge"
+        )
+        network.parent = ParentSettings(
+            link=link,
+            mode=mode,
+            mtu=parents.mtu_of(options),
+            own=own,
+            host_link=parents.host_link_of(network, options, refusal),
+        )
 
     def has_next_hop(self, network: Network) -> bool:
         return True
@@ -47,11 +57,4 @@ class MacvlanDriver:
         return parents.render_parent(network)
 
     def render_endpoint(self, network: Network, endpoint: Endpoint, context: EndpointContext) -> frozenset[Resource]:
-        settings = parents.settings_of(network)
-        mac = "" if settings.mode == "passthru" else endpoint.mac
-        out: set[Resource] = {
-            Macvlan(endpoint.sandbox_id, endpoint.link, settings.link, settings.mode, mac, settings.mtu),
-            LinkUp(endpoint.sandbox_id, endpoint.link),
-            *render_addresses(endpoint, context),
-        }
-        return frozenset(out)
+        return parents.render_endpoint(network, endpoint, context)

@@ -9,6 +9,7 @@ from typing import Literal
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge_options import reserves_gateway
 from netengine.drivers.bridge_rules import family_of
+from netengine.drivers.parents import HOST_AUX
 from netengine.errors import Forbidden, Invalid
 from netengine.ipam import Pool
 from netengine.model import Network
@@ -43,6 +44,17 @@ class Addresses:
         self._pools[network.id] = pools
         if shares:
             self._sharing.add(network.id)
+            self._reserve_host(network)
+
+    def _reserve_host(self, network: Network) -> None:
+        """The host's own address on a network that it has a link on: the auxiliary one of that name, or the next one."""
+        if network.parent is None or not network.parent.host_link or not network.subnets:
+            return
+        subnet, pool = network.subnets[0], self._pools[network.id][0]
+        if HOST_AUX not in subnet.aux:
+            purpose = f"auxiliary address {HOST_AUX}"
+            taken = pool.reserve(purpose, taken=lambda address: self._holder(network.id, address) is not None)
+            subnet.aux[HOST_AUX] = str(taken)
 
     def remove(self, network_id: str) -> None:
         self._sharing.discard(network_id)

@@ -80,6 +80,13 @@ class Pool:
             self._cursor = number + 1
         return self._address(number)
 
+    def reserve(self, purpose: str, *, taken: Callable[[Address], bool] | None = None) -> Address:
+        """Keep the next free address for `purpose`: it is never handed out. Raises `Unavailable` when none is left."""
+        number = self._next(taken)
+        self._take(number, purpose)
+        self._fixed.add(number)
+        return self._address(number)
+
     def release(self, address: Address) -> None:
         """Take a lease back. No effect on an address that is not leased, or that is reserved."""
         number = int(address)

@@ -152,6 +152,8 @@ def _steps(resource: Resource) -> list[Step]:
             ]
         case Address(ns=ns, link=link, interface=interface):
             why = "the gateway's address" if ns == HOST else "the container's address"
+            if ns == HOST and interface.endswith(("/32", "/128")):
+                why = "the host's own address on the network"
             how = "nodad" if ":" in interface else "broadcast +"
             return [Step(f"{_ip(ns)} address add {interface} {how} dev {link}", why)]
         case Route(ns=ns, destination=destination, link=link, gateway=gateway):
