@@ -14,11 +14,12 @@ CONFIG = {"ipvlan": "CONFIG_IPVLAN", "vlan": "CONFIG_VLAN_8021Q", "macvlan": "CO
 def require(place: Namespace, *kinds: str) -> None:
     """Skip the test unless the kernel can make links of these kinds. Asked in a namespace of the test's."""
     for kind in kinds:
-        if not _has(place, kind):
+        if not has(place, kind):
             pytest.skip(f"this kernel lacks {kind} links ({CONFIG[kind]}); scripts/test-vm runs this test")
 
 
-def _has(place: Namespace, kind: str) -> bool:
+def has(place: Namespace, kind: str) -> bool:
+    """Whether the kernel can make links of a kind."""
     # Without a parent none is made; a kernel that knows the kind says that something else is wrong.
     argv = ["ip", "link", "add", "probe0", "type", kind]
     done = place.inside(lambda: subprocess.run(argv, capture_output=True, text=True))

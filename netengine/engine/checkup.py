@@ -41,6 +41,7 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
         found = await reconcile.difference(core)
         findings = [Finding("missing", f"file of the namespace of {name} (put back)") for name in found.unmounted]
         already = list(findings)
+        findings += [Finding("missing", f"parent interface {name}") for name in sorted(found.missing_parents)]
         findings += diagnose(found.steps) + _stored(core)
         if fix:
             problems += await reconcile.mend(core, found)

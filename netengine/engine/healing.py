@@ -20,6 +20,7 @@ from netengine.drivers import DRIVERS
 from netengine.engine import forwarding, reconcile, sandbox, surroundings
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
+from netengine.engine.stranded import Parents
 from netengine.errors import NetengineError
 from netengine.kernel import events
 from netengine.kernel.plan import Plan
@@ -50,6 +51,7 @@ class Healing:
         self._first = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._parents = Parents(core)
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
 
@@ -115,16 +117,20 @@ class Healing:
     async def _look(self) -> None:
         async with self._core.lock:
             pending, self._pending = list(self._pending.values()), {}
-            if not any(map(self._is_suspicious, pending)):
+            suspicious = [n for n in pending if self._is_suspicious(n)]
+            more = await self._parents.suspect(pending)
+            if not suspicious and not more:
                 return
             by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
             try:
                 if any(isinstance(n, events.RulesTouched | events.Overrun) for n in pending):
                     await self._mend(await reconcile.rules_difference(self._core), by)
                 mended: tuple[Resource, ...] = ()
-                if not all(isinstance(n, events.RulesTouched) for n in pending if self._is_suspicious(n)):
+                if more or not all(isinstance(n, events.RulesTouched) for n in suspicious):
                     await self._mend(await reconcile.host_difference(self._core), "")
-                    mended = await self._mend(await reconcile.difference(self._core, names=False), "")
+                    found = await reconcile.difference(self._core, names=False)
+                    self._parents.tell(found)
+                    mended = await self._mend(found, "")
             except NetengineError as e:
                 log.error("cannot see what is wrong in the kernel: %s", e)
                 return
@@ -195,7 +201,7 @@ class Healing:
         """Put right what differs; answer what did."""
         core = self._core
         for name in found.unmounted:
-            log.warning("put back the file of container %s's namespace: it was unmounted", name)
+            log.warning("put back the file of the namespace of %s: it was unmounted", name)
         touched = touched_by(found.steps)
         if not touched or self._is_fought_over(touched, by):
             return ()

@@ -13,14 +13,16 @@ from netengine.drivers import DRIVERS
 from netengine.engine import sandbox
 from netengine.engine.core import Core
 from netengine.errors import NetengineError
-from netengine.kernel.observe import observe, observe_host, observe_rules
-from netengine.kernel.plan import Plan, plan
+from netengine.kernel.observe import links_up, observe, observe_host, observe_rules
+from netengine.kernel.plan import Plan, plan, stranded
 from netengine.kernel.resources import (
     HOST,
     Address,
     Bridge,
     Element,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     NameService,
     Namespace,
     Resource,
@@ -28,8 +30,8 @@ from netengine.kernel.resources import (
     Table,
     TokenBucket,
     Veth,
+    Vlan,
 )
-from netengine.model import Container
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,19 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What should be, what is, and what turns the one into the other; `unmounted` are namespaces that had lost their file,
-    and have it back."""
+    and have it back; `stranded` is what cannot be now, because a parent of the user's is missing."""
 
     want: frozenset[Resource]
     have: frozenset[Resource]
     steps: Plan
     unmounted: tuple[str, ...] = ()
+    stranded: frozenset[Resource] = frozenset()
+
+    @property
+    def missing_parents(self) -> frozenset[str]:
+        """The parents that are not there."""
+        ours = {r.name for r in self.stranded if isinstance(r, Vlan)}
+        return frozenset(r.parent for r in self.stranded if isinstance(r, Vlan | Macvlan | Ipvlan)) - ours
 
 
 def wanted(core: Core) -> frozenset[Resource]:
@@ -83,7 +92,22 @@ async def host_difference(core: Core) -> Difference:
     there = {r.key for r in have}
     gone = {r.name for r in want if isinstance(r, Veth) and r.key not in there}
     want = frozenset(r for r in want if not {getattr(r, "name", ""), getattr(r, "link", "")} & gone)
+    stacked = {
+        r.name for r in wanted(core) if isinstance(r, Vlan) or (isinstance(r, Macvlan | Ipvlan) and r.ns == HOST)
+    }
+    stacked |= {n.parent.link for n in core.state.networks.values() if n.parent and n.parent.own}
+    want = frozenset(r for r in want if not _is_on(r, stacked))
+    have = frozenset(r for r in have if not _is_on(r, stacked))
     return Difference(want, have, plan(want, have))
+
+
+def _is_on(r: Resource, links: set[str]) -> bool:
+    match r:
+        case Address(link=link):
+            return link in links
+        case Sysctl(path=path):
+            return path.split("/")[3:4] != [] and path.split("/")[3] in links
+    return False
 
 
 async def difference(core: Core, *, starting: bool = False, names: bool = True) -> Difference:
@@ -92,24 +116,30 @@ async def difference(core: Core, *, starting: bool = False, names: bool = True) 
     Without `names` the rules of name services inside sandboxes are taken for granted: reading them is a third of the time.
     """
     want = wanted(core)
-    unmounted = [c.name for c in _with_sandbox(core) if await core.on_kernel(core.kernel.keep_namespace, *_held_by(c))]
+    unmounted = [n for n, ns, pid in _namespaces(core) if await core.on_kernel(core.kernel.keep_namespace, ns, pid)]
+    lost: frozenset[Resource] = frozenset()
+    if any(isinstance(r, Vlan | Macvlan | Ipvlan) for r in want):
+        lost = stranded(want, await core.on_kernel(links_up, core.kernel))
+        want -= lost
     granted = {r for r in want if not names and isinstance(r, NameService) and core.kernel.has_namespace(r.ns)}
     seen = await core.on_kernel(observe, core.kernel, want - granted)
     have = comparable(want, seen | granted, starting=starting)
-    return Difference(want, have, plan(want, have), tuple(unmounted))
+    return Difference(want, have, plan(want, have), tuple(unmounted), lost)
 
 
-def lost_namespaces(core: Core) -> list[Container]:
-    """Containers whose namespace has no file any more. Cheap: no netlink."""
-    return [c for c in _with_sandbox(core) if not core.kernel.has_namespace(c.sandbox_id)]
+def lost_namespaces(core: Core) -> list[str]:
+    """Whose namespace has no file any more. Cheap: no netlink."""
+    return [name for name, ns, _ in _namespaces(core) if not core.kernel.has_namespace(ns)]
 
 
-def _with_sandbox(core: Core) -> list[Container]:
-    return [c for c in core.state.containers.values() if c.sandbox_id and sandbox.owns_sandbox(c)]
-
-
-def _held_by(container: Container) -> tuple[str, int]:
-    return container.sandbox_id, container.state.pid
+def _namespaces(core: Core) -> list[tuple[str, str, int]]:
+    """(name of container or network, its namespace, a process in it) of all namespaces that should be."""
+    out = [
+        (c.name, c.sandbox_id, c.state.pid)
+        for c in core.state.containers.values()
+        if c.sandbox_id and sandbox.owns_sandbox(c)
+    ]
+    return out + [(n.name, n.id, 0) for n in core.state.networks.values() if n.parent and n.parent.own]
 
 
 async def mend(core: Core, found: Difference) -> list[str]:
@@ -121,11 +151,11 @@ async def mend(core: Core, found: Difference) -> list[str]:
         await core.on_kernel(core.kernel.apply, found.want, found.have)
     except NetengineError as e:
         log.error("the kernel could not be made as wanted in one go (%s); doing it piece by piece", e)
-        return await _piecewise(core)
+        return await _piecewise(core, found.stranded)
     return []
 
 
-async def _piecewise(core: Core) -> list[str]:
+async def _piecewise(core: Core, lost: frozenset[Resource]) -> list[str]:
     pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
     pieces += [(n.name, DRIVERS[n.driver].render_network(n)) for n in core.state.networks.values()]
     pieces += [(c.name, sandbox.render(core.state, c)) for c in core.state.containers.values()]
@@ -135,7 +165,7 @@ async def _piecewise(core: Core) -> list[str]:
     for name, resources in pieces:
         keys = {r.key for r in resources}
         try:
-            await core.on_kernel(core.kernel.apply, resources, {r for r in have if r.key in keys})
+            await core.on_kernel(core.kernel.apply, resources - lost, {r for r in have if r.key in keys})
         except NetengineError as e:
             problems.append(f"{name} is not as it should be: {e}")
             log.error("%s", problems[-1])

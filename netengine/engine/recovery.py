@@ -253,6 +253,8 @@ class Recovery:
                 len(steps.create),
                 len(steps.change),
             )
+        for parent in sorted(found.missing_parents):
+            log.error("parent interface %s is gone: containers on it have no link there until it is back", parent)
         await reconcile.mend(core, found)
         for container in settled:
             await self._after_end(container)

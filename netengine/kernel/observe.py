@@ -355,6 +355,25 @@ def _link(kernel: Kernel, **which: Any) -> Any:
         raise
 
 
+def links_up(kernel: Kernel) -> dict[str, bool]:
+    """All links of the host, whoever owns them: whether each is up."""
+    links = kernel.socket_in(HOST).dump(messages.links_dump())
+    return {link.get_attr("IFLA_IFNAME"): bool(link["flags"] & _UP) for link in links}
+
+
+def missing_links(kernel: Kernel, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Of links in namespaces (ns, name), those that are not there."""
+    out = []
+    for ns, name in wanted:
+        try:
+            kernel.socket_in(ns).ask("look at a link", messages.link_get(name=name))
+        except OSError as e:
+            if e.errno != errno.ENODEV:
+                continue  # a namespace that is gone is another matter
+            out.append((ns, name))
+    return out
+
+
 def link_names(kernel: Kernel) -> list[str]:
     """The names of the host's links that are not ours, the loopback interface aside."""
     links = kernel.socket_in(HOST).dump(messages.links_dump())

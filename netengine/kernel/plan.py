@@ -5,7 +5,7 @@ create = plan(want, nothing)    delete = plan(nothing, have)    heal = plan(want
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from netengine.kernel.resources import (
@@ -107,6 +107,26 @@ def _stacked_on(links: set[tuple[str, str]], present: Iterable[Resource]) -> lis
                 out.append(r)
                 gone |= _ends(r)
     return out
+
+
+def stranded(want: Iterable[Resource], links: Mapping[str, bool]) -> frozenset[Resource]:
+    """Of `want`, what cannot be while a parent is missing or, for a VLAN, down. `links` are those of the host: whether each is
+    up. It can be again when the parent is back."""
+    want = list(want)
+    there = set(links) | {r.name for r in want if isinstance(r, Bridge | Veth)}
+    out: set[Resource] = set()
+    for kind in (Vlan, Macvlan, Ipvlan):
+        for r in want:
+            if isinstance(r, kind) and r.parent not in there:
+                out.add(r)
+            elif isinstance(r, Vlan) and isinstance(r, kind):
+                there.add(r.name)
+    gone = {link for r in out for link in _ends(r)}
+    down = {r.name for r in want if isinstance(r, Vlan) and not links.get(r.parent, True)}
+    out |= {
+        r for r in want if _goes_with(r, set(), gone) or (isinstance(r, LinkUp) and r.ns == HOST and r.link in down)
+    }
+    return frozenset(out)
 
 
 def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:

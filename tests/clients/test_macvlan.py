@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
-from tests.clients.lab import OUTSIDE, Lab
+from tests.clients.lab import HERE, OUTSIDE, Lab, eventually
 from tests.daemons import Client
+from tests.kernels import has, require
 
 # The wire is 192.0.2.0/24; the host is .1 on it, `outside` .2.
 WIRE = ("--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25", "-o", "parent=up0")
@@ -133,3 +136,139 @@ def test_it_outlives_the_daemon(lab: Lab, docker: Client):
     lab.daemon.start()
     assert lab.outside.fetch("192.0.2.128", 80) == "web sees 192.0.2.2"
     assert "healthy" in lab.netengine("doctor")
+
+
+@pytest.fixture
+def spare(lab: Lab) -> Iterator[Callable[[], None]]:
+    """A parent that tests may delete: call it to have it made (again)."""
+
+    def make() -> None:
+        lab.here.ip("link", "add", "spare0", "type", "veth", "peer", "name", "spare1")
+        lab.here.ip("link", "set", "spare1", "up")
+        lab.here.ip("link", "set", "spare0", "up")
+
+    make()
+    yield make
+    lab.here.run(["ip", "link", "delete", "spare0"])
+
+
+def on_spare(lab: Lab, docker: Client) -> None:
+    create(docker, "mv", wire=("--subnet", "10.7.0.0/24", "-o", "parent=spare0"))
+    for name in ("web", "db"):
+        lab.serve(name, "--network", "mv")
+
+
+def test_a_parent_that_goes_is_told_and_what_was_on_it_comes_back_with_it(
+    lab: Lab, docker: Client, spare: Callable[[], None]
+):
+    on_spare(lab, docker)
+    since = lab.daemon.log.stat().st_size
+    lab.here.ip("link", "delete", "spare0")
+    eventually(lambda: "parent interface spare0 is gone: the containers of mv" in lab.daemon.tail(since))
+    told = lab.netengine.refused("doctor").out
+    assert "missing: parent interface spare0" in told
+    spare()
+    eventually(lambda: lab.sandbox("web").fetch("10.7.0.2", 80) == "db sees 10.7.0.1")
+    assert "parent interface spare0 is back" in lab.daemon.tail(since)
+    assert "healthy" in lab.netengine("doctor")
+    stream = ["events", "--since", "1m", "--until", "0s", "--filter", "event=degrade", "--filter", "event=heal"]
+    told = lab.netengine(*stream, "--format", "{{.Action}}: {{.Actor.Attributes.what}}").splitlines()
+    assert told[0] == "degrade: parent interface spare0 is gone"
+    assert told[1].startswith("heal: macvlan ")
+
+
+def test_a_parent_may_be_missing_when_the_daemon_starts(lab: Lab, docker: Client, spare: Callable[[], None]):
+    on_spare(lab, docker)
+    lab.daemon.kill9()
+    lab.here.ip("link", "delete", "spare0")
+    since = lab.daemon.log.stat().st_size
+    lab.daemon.start()
+    assert "parent interface spare0 is gone" in lab.daemon.tail(since)
+    assert "is not as it should be" not in lab.daemon.tail(since)
+    refused = docker.refused("run", "--rm", "--network", "mv", "host", "true").text
+    assert "there is no link spare0 in the host" in refused
+    spare()
+    eventually(lambda: lab.sandbox("web").fetch("10.7.0.2", 80) == "db sees 10.7.0.1")
+
+
+def test_a_link_that_is_deleted_in_a_sandbox_is_put_back(lab: Lab, docker: Client, spare: Callable[[], None]):
+    on_spare(lab, docker)
+    lab.here.run(["ip", "netns", "exec", "web", "ip", "link", "delete", "eth0"], check=True)
+    eventually(lambda: lab.sandbox("web").fetch("10.7.0.2", 80) == "db sees 10.7.0.1")
+
+
+@pytest.mark.parametrize("what", ["mh-{}", "dm-{}"])
+def test_links_of_ours_on_the_host_are_put_back(lab: Lab, docker: Client, what: str):
+    docker("network", "create", "-d", "macvlan", "--subnet", "10.7.0.0/24", "-o", "host_access=true", "mv")
+    lab.serve("web", "--network", "mv")
+    host = docker.inspect("mv")["IPAM"]["Config"][0]["AuxiliaryAddresses"]["host"]
+    lab.here.ip("link", "delete", what.format(docker.inspect("mv")["Id"][:12]))
+    eventually(lambda: lab.here.fetch("10.7.0.2", 80) == f"web sees {host}")
+    assert "healthy" in lab.netengine("doctor")
+
+
+def test_the_host_and_its_containers_reach_each_other_if_asked(lab: Lab, docker: Client):
+    create(docker, "mv", "-o", "host_access=true", "--aux-address", "host=192.0.2.250")
+    lab.serve("web", "--network", "mv")
+    assert lab.here.fetch("192.0.2.128", 80) == "web sees 192.0.2.250"
+    listener = lab.here.listen(8000)
+    for address in ("192.0.2.250", HERE):
+        lab.sandbox("web").connect(address, 8000).close()
+        assert listener.accept()[1][0] == "192.0.2.128"
+    lab.outside.connect(HERE, 8000).close()
+    listener.close()
+    # The wire still finds the host by the MAC of the parent.
+    mac = lab.here.path("/sys/class/net/up0/address").read_text().strip()
+    assert mac in lab.outside.ip("neighbour", "show", HERE)
+    docker("rm", "-f", "web")
+    assert "192.0.2.128" not in lab.here.ip("route")
+
+
+def test_a_vlan_of_a_parent_is_made_and_goes_with_its_last_network(lab: Lab, docker: Client):
+    require(lab.here, "vlan")
+    tagged = ("-o", "parent=up0.50")
+    create(docker, "one", "--subnet", "10.50.0.0/24", wire=tagged)
+    create(docker, "two", "--subnet", "10.51.0.0/24", wire=tagged)
+    assert "up0.50" in lab.here.links()
+    lab.outside.ip("link", "add", "link", "up0", "name", "up0.50", "type", "vlan", "id", "50")
+    try:
+        lab.outside.ip("address", "add", "10.50.0.200/24", "dev", "up0.50")
+        lab.outside.ip("link", "set", "up0.50", "up")
+        lab.serve("web", "--network", "one")
+        assert lab.outside.fetch("10.50.0.1", 80) == "web sees 10.50.0.200"
+        lab.here.ip("link", "delete", "up0.50")
+        eventually(lambda: lab.outside.fetch("10.50.0.1", 80) == "web sees 10.50.0.200")
+    finally:
+        lab.outside.ip("link", "delete", "up0.50")
+    docker("rm", "-f", "web")
+    docker("network", "rm", "one")
+    assert "up0.50" in lab.here.links()
+    docker("network", "rm", "two")
+    assert "up0.50" not in lab.here.links()
+
+
+def test_a_vlan_that_is_there_already_is_the_user_s(lab: Lab, docker: Client):
+    require(lab.here, "vlan")
+    lab.here.ip("link", "add", "link", "up0", "name", "up0.60", "type", "vlan", "id", "60")
+    try:
+        create(docker, "mv", wire=("-o", "parent=up0.60"))
+        docker("network", "rm", "mv")
+        assert "up0.60" in lab.here.links()
+    finally:
+        lab.here.ip("link", "delete", "up0.60")
+
+
+def test_a_kernel_without_it_is_told_before_anything_is_made(lab: Lab, docker: Client):
+    for kind, driver, parent, words in (
+        (
+            "vlan",
+            "macvlan",
+            "up0.50",
+            "this kernel has no 802.1Q sub-interfaces: it was built without CONFIG_VLAN_8021Q",
+        ),
+        ("ipvlan", "ipvlan", "up0", "this kernel has no ipvlan: it was built without CONFIG_IPVLAN"),
+    ):
+        if not has(lab.here, kind):
+            refused = docker.refused("network", "create", "-d", driver, "-o", f"parent={parent}", "bad")
+            assert words in refused.text
+    assert lab.untouched()

@@ -156,7 +156,6 @@ def test_who_reaches_whom(make_machine: Callable[[str], Machine], row: Row) -> N
         beta.run("ip", "link", "add", "link", "up0", "name", "up0.50", "type", "vlan", "id", "50")
         beta.run("ip", "address", "add", "10.50.0.2/24", "dev", "up0.50")
         beta.run("ip", "link", "set", "up0.50", "up")
-    beta.keep_this()
     try:
         seen = Site(alpha, beta, row).look()
     finally:

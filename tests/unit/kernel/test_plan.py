@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netengine.kernel.plan import Change, Plan, plan
+from netengine.kernel.plan import Change, Plan, plan, stranded
 from netengine.kernel.resources import (
     CREATION_ORDER,
     HOST,
@@ -14,7 +14,9 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     HostPort,
+    Ipvlan,
     LinkUp,
+    Macvlan,
     Namespace,
     NamespaceAlias,
     Resource,
@@ -22,6 +24,7 @@ from netengine.kernel.resources import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 from tests.unit.fake_kernel import FakeKernel
 from tests.unit.resources_strategies import worlds
@@ -193,3 +196,32 @@ def test_one_key_with_two_contents_is_a_bug_of_the_caller() -> None:
 def test_an_empty_plan_is_false() -> None:
     assert not Plan((), (), ())
     assert Plan((BRIDGE,), (), ())
+
+
+# ---------------------------------------------------------------------- parents that are missing
+
+VLAN = Vlan("up0.5", "up0", 5)
+ON_VLAN: set[Resource] = {
+    Macvlan("s0", "eth0", "up0.5", "bridge"),
+    Address("s0", "eth0", "10.0.0.2/24"),
+    LinkUp("s0", "eth0"),
+}
+ON_UP0: set[Resource] = {Ipvlan("s1", "eth0", "up0", "l2", "bridge"), Route("s1", "default", "eth0")}
+APART: set[Resource] = {Namespace("s0"), LinkUp("s0", "lo"), Address("s0", "eth1", "10.1.0.2/24")}
+
+
+def test_what_stands_on_a_missing_parent_cannot_be() -> None:
+    assert stranded({VLAN, LinkUp(HOST, "up0.5"), *ON_VLAN, *ON_UP0, *APART}, {"lo": True}) == {
+        VLAN,
+        LinkUp(HOST, "up0.5"),
+        *ON_VLAN,
+        *ON_UP0,
+    }
+
+
+def test_what_stands_on_a_parent_that_is_there_or_will_be_made_can_be() -> None:
+    assert stranded({VLAN, LinkUp(HOST, "up0.5"), *ON_VLAN, *ON_UP0, *APART}, {"up0": True}) == frozenset()
+
+
+def test_a_vlan_of_a_parent_that_is_down_cannot_be_up() -> None:
+    assert stranded({VLAN, LinkUp(HOST, "up0.5"), *ON_VLAN}, {"up0": False}) == {LinkUp(HOST, "up0.5")}
