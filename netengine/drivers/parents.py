@@ -21,11 +21,12 @@ from netengine.kernel.resources import (
     Macvlan,
     Namespace,
     Resource,
+    Route,
     Sysctl,
     Veth,
     Vlan,
 )
-from netengine.model import Network, ParentSettings
+from netengine.model import Endpoint, Network, ParentSettings
 
 PARENT = "parent"
 MTU = "com.docker.network.driver.mtu"

@@ -9,7 +9,7 @@ from typing import Literal
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge_options import reserves_gateway
 from netengine.drivers.bridge_rules import family_of
-from netengine.drivers.parents import HOST_AUX
+from netengine.drivers.parents import host_aux
 from netengine.errors import Forbidden, Invalid
 from netengine.ipam import Pool
 from netengine.model import Network
@@ -47,14 +47,18 @@ class Addresses:
             self._reserve_host(network)
 
     def _reserve_host(self, network: Network) -> None:
-        """The host's own address on a network that it has a link on: the auxiliary one of that name, or the next one."""
-        if network.parent is None or not network.parent.host_link or not network.subnets:
+        """The host's own addresses on a network that it has a link on: auxiliary ones by their names, or the next."""
+        if network.parent is None or not network.parent.host_link:
             return
-        subnet, pool = network.subnets[0], self._pools[network.id][0]
-        if HOST_AUX not in subnet.aux:
-            purpose = f"auxiliary address {HOST_AUX}"
-            taken = pool.reserve(purpose, taken=lambda address: self._holder(network.id, address) is not None)
-            subnet.aux[HOST_AUX] = str(taken)
+        done: set[str] = set()
+        for subnet, pool in zip(network.subnets, self._pools[network.id], strict=True):
+            name = host_aux(subnet.subnet)
+            if name not in subnet.aux and name not in done:
+                taken = pool.reserve(
+                    f"auxiliary address {name}", taken=lambda address: self._holder(network.id, address) is not None
+                )
+                subnet.aux[name] = str(taken)
+            done.add(name)
 
     def remove(self, network_id: str) -> None:
         self._sharing.discard(network_id)

@@ -117,7 +117,6 @@ def test_a_passthru_parent_has_one_container_with_the_mac_of_the_parent(lab: Lab
         (["parent=lo"], "the loopback interface is not a valid macvlan parent"),
         (["parent=nowhere0"], "'nowhere0' for parent: there is no such interface on this host (there is up0"),
         (["parent=up0.5000"], "the VLAN after the dot must be a number from 1 to 4094"),
-        (["parent=docker0"], "docker0 is netengine's own"),
         (["parent=up0", "macvlan_mode=source"], "it must be one of bridge, private, vepa, passthru"),
         (["parent=up0", "color=red"], "unknown option 'color' of driver macvlan"),
     ],
@@ -126,6 +125,12 @@ def test_bad_input_is_refused_before_anything_is_made(lab: Lab, docker: Client, 
     flags = [word for option in options for word in ("-o", option)]
     assert words in docker.refused("network", "create", "-d", "macvlan", *flags, "bad").text
     assert lab.untouched()
+
+
+def test_a_link_of_netengine_s_own_is_no_parent(lab: Lab, docker: Client):
+    bridge = docker.inspect("bridge")["Options"]["com.docker.network.bridge.name"]
+    refused = docker.refused("network", "create", "-d", "macvlan", "-o", f"parent={bridge}", "bad")
+    assert f"{bridge} is netengine's own and cannot be a parent" in refused.text
 
 
 def test_it_outlives_the_daemon(lab: Lab, docker: Client):
