@@ -1,4 +1,4 @@
-"""A contender at work inside its host: reads `prepare N`, `attach N` and `detach N`, answers with milliseconds, a line each."""
+"""A contender at work inside its host: reads verbs with numbers (`attach 3`), answers with milliseconds, a line each."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import sys
 import time
 
 from benchmarks import contenders
+from benchmarks.contenders.base import run
 
 
 def main() -> None:
-    contender: contenders.Contender = getattr(contenders, sys.argv[1])()
+    contender = next(c for c in contenders.ALL if c.__name__ == sys.argv[1])()
     for line in sys.stdin:
-        verb, number = line.split()
+        verb, *numbers = line.split()
         # All hosts share one kernel and its RTNL lock: wait for what the contender before has left it to do.
-        contenders.run(["ip", "link", "set", "lo", "up"])
+        run(["ip", "link", "set", "lo", "up"])
         began = time.perf_counter()
-        getattr(contender, verb)(int(number))
-        print(f"{(time.perf_counter() - began) * 1000:.3f}", flush=True)
+        own = getattr(contender, verb)(*map(int, numbers))
+        taken = (time.perf_counter() - began) * 1000
+        print(f"{taken if own is None else own:.3f}", flush=True)
 
 
 main()
