@@ -33,7 +33,9 @@ class ByHand(Contender):
     def port(self, n: int) -> None:
         self._connect(n)
         ip = address(n, "10.7")
-        lines = f"add element ip t subnets {{ {ip} }}\nadd element ip t ports {{ tcp . {FIRST_PORT + n} : {ip} . 80 }}\n"
+        lines = (
+            f"add element ip t subnets {{ {ip} }}\nadd element ip t ports {{ tcp . {FIRST_PORT + n} : {ip} . 80 }}\n"
+        )
         run(["nft", "-f", "-"], stdin=lines.encode())
 
     def detach(self, n: int) -> None:

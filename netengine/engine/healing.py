@@ -66,7 +66,7 @@ class Healing:
             self.listen()
         loop = asyncio.get_running_loop()
         for descriptor in self._watch.descriptors() if self._watch else ():
-            loop.add_reader(descriptor, self._hear, descriptor)
+            loop.add_reader(descriptor, self._heard, descriptor)
 
     def close(self) -> None:
         for timer in (self._timer, self._later):
@@ -80,6 +80,21 @@ class Healing:
             self._watch = None
 
     # -- hearing ------------------------------------------------------------------------------------------------------
+
+    def _heard(self, descriptor: int) -> None:
+        """Something is to be read. While an operation is under way it waits: most of it will be that operation's own, and
+        reading it would take the interpreter from the kernel thread."""
+        if not self._core.lock.locked():
+            self._hear(descriptor)
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(descriptor)
+        loop.call_later(_QUIET, self._hear_at_last, descriptor)
+
+    def _hear_at_last(self, descriptor: int) -> None:
+        if self._watch is not None:
+            asyncio.get_running_loop().add_reader(descriptor, self._heard, descriptor)
+            self._hear(descriptor)
 
     def _hear(self, descriptor: int) -> None:
         if self._watch is None:

@@ -1,4 +1,4 @@
-"""rtnetlink messages for each kind of resource, built with pyroute2's message classes. No sockets here.
+"""rtnetlink messages for each kind of resource, by the names of pyroute2's message classes. No sockets here.
 
 Source: include/uapi/linux/{if_link,if_addr,rtnetlink}.h.
 """
@@ -27,9 +27,11 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from netengine.kernel.request import Request
 from netengine.kernel.resources import GRAVE_GROUP, MARK_GROUP, ROUTE_PROTOCOL, Address, Bridge, Route, Veth
 
 Message = Any
+"""A Request, or one of pyroute2's messages, which carry no types."""
 Batch = list[tuple[str, Message]]
 """Messages with a few words each on what they do, for the error."""
 _UP = 1  # IFF_UP
@@ -44,7 +46,7 @@ _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 def _link(
     kind: int, flags: int = 0, index: int = 0, name: str = "", attrs: list[tuple[str, Any]] | None = None
 ) -> Message:
-    message = ifinfmsg()
+    message = Request(ifinfmsg)
     message["header"]["type"] = kind
     message["header"]["flags"] = flags
     message["index"] = index
@@ -183,7 +185,7 @@ def links_dump() -> Message:
 
 def _address(kind: int, flags: int, index: int, address: Address) -> Message:
     interface = ip_interface(address.interface)
-    message = ifaddrmsg()
+    message = Request(ifaddrmsg)
     message["header"]["type"] = kind
     message["header"]["flags"] = flags
     message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
@@ -208,13 +210,13 @@ def address_delete(index: int, address: Address) -> Message:
 
 
 def addresses_dump() -> Message:
-    message = ifaddrmsg()
+    message = Request(ifaddrmsg)
     message["header"]["type"] = RTM_GETADDR
     return message
 
 
 def _route(kind: int, flags: int, index: int, route: Route) -> Message:
-    message = rtmsg()
+    message = Request(rtmsg)
     message["header"]["type"] = kind
     message["header"]["flags"] = flags
     attrs: list[tuple[str, Any]] = [("RTA_TABLE", _RT_TABLE_MAIN), ("RTA_OIF", index)]
@@ -247,7 +249,7 @@ def route_delete(index: int, route: Route) -> Message:
 
 def route_get(address: str) -> Message:
     """Which route a packet to an address would take."""
-    message = rtmsg()
+    message = Request(rtmsg)
     message["header"]["type"] = RTM_GETROUTE
     message["family"] = socket.AF_INET
     message["dst_len"] = 32
@@ -258,9 +260,9 @@ def route_get(address: str) -> Message:
 def routes_dump(protocol: int = 0) -> Message:
     """The routes of the main table, of both families, of one routing protocol or (0) of all. The kernel sorts them out, since
     our sockets ask for strict checking (NETLINK_GET_STRICT_CHK)."""
-    message = rtmsg()
+    message = Request(rtmsg)
     message["header"]["type"] = RTM_GETROUTE
-    message["family"] = socket.AF_UNSPEC  # pyroute2's default is IPv4 alone
+    message["family"] = socket.AF_UNSPEC
     message["table"] = _RT_TABLE_MAIN
     message["proto"] = protocol
     return message

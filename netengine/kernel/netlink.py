@@ -1,8 +1,8 @@
 """An rtnetlink socket: batches that are read to their last answer, dumps that are redone when the kernel says they broke.
 
-pyroute2's message classes encode and decode; its sockets are not used, because each belongs to a thread and an event loop, a
-failed batch leaves answers unread, an interrupted dump goes unnoticed and EBUSY is retried for seconds. A socket stays in the
-network namespace that it was created in. Not thread-safe: only the kernel thread uses these.
+pyroute2's message classes say what messages look like (request.py, seen.py); its sockets are not used, because each belongs to
+a thread and an event loop, a failed batch leaves answers unread, an interrupted dump goes unnoticed and EBUSY is retried for
+seconds. A socket stays in the network namespace that it was created in. Not thread-safe: only the kernel thread uses these.
 
 Source: include/uapi/linux/netlink.h, RFC 3549.
 """
@@ -21,6 +21,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
 
 from netengine.errors import KernelRefused
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.request import Request, encode_by_pyroute2
 from netengine.kernel.seen import Seen
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
@@ -32,7 +33,7 @@ _ATTR_MSG = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 1 << 20
 
 Message = Any
-"""A pyroute2 message: nlmsg and its subclasses carry no types."""
+"""A Request, or one of pyroute2's messages: nlmsg and its subclasses carry no types."""
 
 
 class NetlinkError(OSError):
@@ -87,8 +88,8 @@ class NetlinkSocket:
                     outcome[index] = NetlinkError(number, messages[index][0], _words(body, flags))
         return outcome
 
-    def ask(self, what: str, message: Message) -> Message:
-        """The one object that the kernel answers with, decoded as the class of `message`. Raises NetlinkError."""
+    def ask(self, what: str, message: Message) -> Seen:
+        """The one object that the kernel answers with, read as the class of `message`. Raises NetlinkError."""
         chunk = bytearray()
         sequence = self._encode(message, NLM_F_REQUEST, chunk)
         self._socket.send(chunk)
@@ -99,9 +100,7 @@ class NetlinkSocket:
                 if kind == _ERROR:
                     number = -struct.unpack_from("=i", body, _HEADER.size)[0]
                     raise NetlinkError(number, what, _words(body[_HEADER.size :], flags))
-                decoded = type(message)(body)
-                decoded.decode()
-                return decoded
+                return Seen(_kind(message), body)
 
     def dump(self, message: Message) -> list[Seen]:
         """All objects that the kernel lists in answer to `message`, each read as the class of `message`.
@@ -126,20 +125,19 @@ class NetlinkSocket:
                         number = -struct.unpack_from("=i", body, 16)[0]
                         raise NetlinkError(number, "dump", _words(body[16:], flags))
                     else:
-                        out.append(Seen(type(message), body))
+                        out.append(Seen(_kind(message), body))
             if not interrupted:
                 return out
         raise KernelRefused("the kernel's state changed during each of 20 attempts to list it; is something in a loop?")
 
     def _encode(self, message: Message, flags: int, into: bytearray) -> int:
         self._sequence += 1
-        header = message["header"]
-        header["flags"] = header.get("flags", 0) | flags
-        header["sequence_number"] = self._sequence
-        message.reset()
-        message.encode()
-        into += message.data
-        into += b"\0" * (-len(message.data) % 4)
+        if isinstance(message, Request):
+            data = message.encode(flags, self._sequence)
+        else:
+            data = encode_by_pyroute2(message, dict(message["header"]), flags, self._sequence)
+        into += data
+        into += bytes(-len(data) % 4)
         return self._sequence
 
     def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]]:
@@ -157,6 +155,11 @@ class NetlinkSocket:
             out.append((kind, sequence, message_flags, data[start : offset + length]))
             offset += (length + 3) & ~3
         return out
+
+
+def _kind(message: Message) -> type:
+    """The pyroute2 class that reads the answers to a message."""
+    return message.kind if isinstance(message, Request) else type(message)
 
 
 def _words(body: bytes, flags: int) -> str:
