@@ -1,5 +1,5 @@
-"""netengined with a stop-watch in it: `python -m benchmarks.traced FILE DAEMON-ARGUMENT...` serves as the daemon does, and writes
-the milliseconds of each stage of each request to FILE, a JSON list a line. For benchmarks/stages.py only.
+"""netengined with a stop-watch in it: `python -m benchmarks.traced FILE DAEMON-ARGUMENT...` serves as the daemon does, and
+writes the milliseconds of each stage of each request to FILE, a JSON list a line. For benchmarks/stages.py only.
 """
 
 from __future__ import annotations

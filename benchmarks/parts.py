@@ -1,0 +1,87 @@
+"""The parts of a run: each measures one thing and answers with Markdown, its data, and who is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import growth, operations, plots, stages, startup, tables, traffic
+
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "growth.png"
+
+
+@dataclass
+class Section:
+    """What one part has to say. `data` are the samples, as JSON has them."""
+
+    lines: list[str]
+    data: Any
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Part:
+    title: str
+    measure: Callable[[bool], Section]
+    """Called with whether only to show that it works."""
+
+
+def _operations(quick: bool) -> Section:
+    samples, missing = operations.measure(3 if quick else 60)
+    words = [
+        "netengine's and Docker's figures are whole API calls (for `run`: the `docker` command), connection and answer included.",
+        "The others are the processes that their users run; the floor is a C program that sends as few messages as it can.",
+        "A link that netengine detaches is out of use when the call answers; the kernel deletes it later, with others.",
+        "",
+    ]
+    return Section(words + tables.ratios(samples, "ms"), samples, missing)
+
+
+def _stages(quick: bool) -> Section:
+    found = stages.measure(20 if quick else 400)
+    words = ["One client, one call at a time, on an otherwise idle daemon with a stop-watch in it.", ""]
+    return Section(words + stages.table(found), found)
+
+
+def _growth(quick: bool) -> Section:
+    by_endpoints = growth.endpoints(20, 10) if quick else growth.endpoints(900, 100)
+    by_ports = growth.ports(400, 200, 3) if quick else growth.ports(5000, 1000, 15)
+    many, none = growth.two_hundred_ports(2 if quick else 9)
+    lines = plots.text(by_endpoints, by_ports)
+    if not quick:
+        problem = plots.picture(by_endpoints, by_ports, PICTURE)
+        lines = [problem or "![growth](growth.png)", "", *lines]
+    lines += ["", *tables.endpoints(by_endpoints), "", *tables.ports(by_ports), ""]
+    lines += [f"A sandbox with 200 published ports starts in {many:.1f} ms, one with none in {none:.1f} ms."]
+    return Section(lines, [dataclasses.asdict(by_endpoints), dataclasses.asdict(by_ports), many, none])
+
+
+def _restart(quick: bool) -> Section:
+    found = growth.restart(10, 30, 1) if quick else growth.restart(300, 1000, 5)
+    return Section(tables.restart(found), dataclasses.asdict(found))
+
+
+def _traffic(quick: bool) -> Section:
+    latency = traffic.latency(1, 20) if quick else traffic.latency(7, 400)
+    speed, missing = traffic.throughput(1, 1) if quick else traffic.throughput(5, 3)
+    lines = ["A TCP connect, from the SYN to the answer:", "", *tables.ratios(latency, "µs"), ""]
+    lines += ["One TCP stream (iperf3):", "", *(tables.ratios(speed, "Gbit/s") if speed else missing)]
+    return Section(lines, {"connect": latency, "throughput": speed}, missing)
+
+
+def _startup(quick: bool) -> Section:
+    found = startup.measure(3 if quick else 31)
+    return Section(startup.table(found), found)
+
+
+PARTS: dict[str, Part] = {
+    "operations": Part("One operation", _operations),
+    "stages": Part("Where each millisecond of a connect goes", _stages),
+    "growth": Part("Does it stay flat?", _growth),
+    "restart": Part("After kill -9", _restart),
+    "traffic": Part("What packets feel", _traffic),
+    "startup": Part("A command, cold", _startup),
+}
