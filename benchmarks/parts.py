@@ -32,7 +32,7 @@ class Part:
 def _operations(quick: bool) -> Section:
     samples, missing = operations.measure(3 if quick else 60)
     words = [
-        "netengine's and Docker's figures are whole API calls (for `run`: the `docker` command), connection and answer included.",
+        "netengine's and Docker's figures are whole API calls (of `run`: the `docker` command), connection and answer too.",
         "The others are the processes that their users run; the floor is a C program that sends as few messages as it can.",
         "A link that netengine detaches is out of use when the call answers; the kernel deletes it later, with others.",
         "",
