@@ -18,6 +18,7 @@ from netengine.dns.explain import explain
 from netengine.dns.loop import READ, WRITE, Loop
 from netengine.dns.protocol import Answer
 from netengine.dns.server import Server
+from netengine.dns.tcp import PAUSE
 from netengine.errors import Conflict, Invalid, NetengineError
 
 _CHUNK = 1 << 18
@@ -55,12 +56,20 @@ class Control:
         self.loop, self.server = loop, server
         self._sock = sock
         self.connections: set[_Connection] = set()
-        loop.watch(sock.fileno(), self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        self.loop.watch(self._sock.fileno(), self._accept)
 
     def _accept(self, _events: int) -> None:
         try:
             sock, _ = self._sock.accept()
-        except OSError:
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            print(f"a control connection cannot be accepted: {error}", file=sys.stderr, flush=True)
+            self.loop.forget(self._sock.fileno())
+            self.loop.later(PAUSE, self._listen)
             return
         _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if uid not in (0, os.geteuid()):

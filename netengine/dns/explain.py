@@ -54,7 +54,7 @@ def explain(server: Server, request: Explain, done: Answer, later: Callable[[Ans
     if found is not None:
         lines.append(f"network {found.network.name}: found as {found.how}")
         for endpoint, _ in found.holders.members if found.holders else ():
-            lines.append(f"endpoint {endpoint}: {', '.join(found.network.entries[endpoint].names)}")
+            lines.append(f"endpoint {endpoint[:12]}: {', '.join(found.network.entries[endpoint].names)}")
         if not found.records:
             lines.append("known, but without a record of this type: answered empty, no server is asked")
         teller.answer(wire.reply(query, wire.NOERROR, found.records))

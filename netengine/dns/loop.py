@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import select
 from collections.abc import Callable
 from time import monotonic
@@ -11,7 +13,7 @@ READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
 class Timed(Protocol):
-    """Something with deadlines."""
+    """Something with many deadlines of its own. Each costs every turn of the loop: there are a few, whatever the load."""
 
     def due(self) -> float | None:
         """The next deadline by time.monotonic(), None if there is none."""
@@ -21,7 +23,7 @@ class Timed(Protocol):
 
 
 class Loop:
-    """Calls back for descriptors that are ready, and asks each of `timed` when it wants to be woken.
+    """Calls back for descriptors that are ready and at set times, and asks each of `timed` when it wants to be woken.
 
     Level-triggered: a socket that was served a bounded batch and has more waits its turn behind the others.
     """
@@ -29,6 +31,8 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._calls: dict[int, Callable[[int], None]] = {}
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
         self.timed: list[Timed] = []
         self.running = True
 
@@ -46,6 +50,10 @@ class Loop:
         if self._calls.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call once, in so many seconds. For what is rare: it cannot be taken back."""
+        heapq.heappush(self._later, (monotonic() + seconds, next(self._numbers), call))
+
     def run(self) -> None:
         """Until `running` is false."""
         while self.running:
@@ -54,16 +62,30 @@ class Loop:
     def turn(self, longest: float = -1.0) -> None:
         """Wait, at most `longest` seconds unless that is negative, and serve everything that is ready once."""
         wait = longest
-        for timed in self.timed:
-            due = timed.due()
-            if due is not None:
-                left = max(due - monotonic(), 0.0)
-                wait = left if wait < 0 else min(wait, left)
+        due = self._due()
+        if due is not None:
+            left = max(due - monotonic(), 0.0)
+            wait = left if wait < 0 else min(wait, left)
         for fd, ready in self._epoll.poll(wait):
             call = self._calls.get(fd)
             if call is not None:
                 call(ready)
+        due = self._due()
+        if due is not None and due <= monotonic():
+            self._expire(monotonic())
+
+    def _due(self) -> float | None:
+        earliest = self._later[0][0] if self._later else None
         for timed in self.timed:
             due = timed.due()
-            if due is not None and due <= monotonic():
-                timed.expire(monotonic())
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
+
+    def _expire(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            heapq.heappop(self._later)[2]()
+        for timed in self.timed:
+            due = timed.due()
+            if due is not None and due <= now:
+                timed.expire(now)

@@ -11,18 +11,22 @@ import struct
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 LENGTH = struct.Struct("!I")
 LARGEST_FRAME = 64 << 20  # bytes; a model of 100,000 names is about 20 MB
-MOST_DESCRIPTORS = 5  # UDP, TCP, and up to three to ask the sandbox's own servers from
+MOST_DESCRIPTORS = 10  # UDP, TCP, and up to eight to ask the sandbox's own servers from
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An endpoint's names (the first is what its addresses resolve back to) and addresses, without prefix length."""
+    """An endpoint's names (the first is what its addresses resolve back to) and addresses, without prefix length.
+
+    services  port by service, `_http._tcp` say: SRV records of `_http._tcp.NAME`
+    """
 
     names: tuple[str, ...] = ()
     ipv4: tuple[str, ...] = ()
     ipv6: tuple[str, ...] = ()
+    services: dict[str, int] = {}
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -121,10 +125,11 @@ Request = Hello | Add | Remove | Sync | Update | Stats | Explain | Stop
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """The ports of a sandbox's two sockets."""
+    """The ports of a sandbox's two sockets, and how many it brought to ask its own servers from."""
 
     udp: int
     tcp: int
+    own: int = 0
 
 
 class Latency(msgspec.Struct, frozen=True):

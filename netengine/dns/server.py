@@ -13,13 +13,13 @@ from netengine.dns import wire
 from netengine.dns.datagrams import Datagrams
 from netengine.dns.forwarder import PORT, Asker, Forwarder
 from netengine.dns.loop import Loop
-from netengine.dns.protocol import Counters, NetworkChange, Ports, Settings, Sync, Update, is_address
+from netengine.dns.protocol import MOST_DESCRIPTORS, Counters, NetworkChange, Ports, Settings, Sync, Update, is_address
 from netengine.dns.stats import Tally
-from netengine.dns.tcp import Listener
+from netengine.dns.tcp import Idle, Listener
 from netengine.dns.zones import View, Zones
 from netengine.errors import Invalid, NotFound
 
-SANDBOX_SOCKETS = 3  # sockets that a sandbox may bring to ask its own servers from
+SANDBOX_SOCKETS = MOST_DESCRIPTORS - 2  # sockets that a sandbox may bring to ask its own servers from
 
 
 class Sandbox:
@@ -28,7 +28,7 @@ class Sandbox:
     def __init__(self, ident: str, udp: socket.socket, tcp: socket.socket, own: list[socket.socket]) -> None:
         self.ident = ident
         self.udp, self.tcp, self.own = udp, tcp, own
-        self.ports = Ports(udp.getsockname()[1], tcp.getsockname()[1])
+        self.ports = Ports(udp.getsockname()[1], tcp.getsockname()[1], len(own))
         self.tally = Tally()
         self.pending = 0  # questions that other servers have not answered yet
         self.settings: Settings | None = None
@@ -59,6 +59,7 @@ class Server:
         self.settings: dict[str, Settings] = {}
         self.forwarder = Forwarder(loop, server_port)
         self._datagrams = Datagrams()
+        self._idle = Idle(loop)
         self._listeners: dict[str, Listener] = {}
 
     # Packets
@@ -136,12 +137,12 @@ class Server:
         kinds = [one.type for one in sockets]
         stream, datagram = socket.SOCK_STREAM, socket.SOCK_DGRAM
         extra = len(sockets) - 2
-        if kinds[:2] != [datagram, stream] or extra > SANDBOX_SOCKETS or any(k != datagram for k in kinds[2:]):
+        if kinds[:2] != [datagram, stream] or extra > SANDBOX_SOCKETS or set(kinds) > {datagram, stream}:
             for one in sockets:
                 one.close()
             raise Invalid(
                 f"sandbox {ident} came with {len(sockets)} sockets of types {[k.name for k in map(socket.SocketKind, kinds)]}; "
-                f"pass a bound UDP socket, a listening TCP socket and at most {SANDBOX_SOCKETS} more UDP sockets"
+                f"pass a bound UDP socket, a listening TCP socket and at most {SANDBOX_SOCKETS} more sockets of both kinds"
             )
         for one in sockets:
             one.setblocking(False)
@@ -153,7 +154,7 @@ class Server:
         self.sandboxes[ident] = sandbox
         self._look(sandbox)
         self.loop.watch(sandbox.udp.fileno(), lambda _events: self._serve(sandbox))
-        self._listeners[ident] = Listener(self.loop, sandbox, self.resolve)
+        self._listeners[ident] = Listener(self.loop, sandbox, self.resolve, self._idle)
         self.forwarder.adopt(sandbox)
 
     def remove(self, ident: str) -> None:

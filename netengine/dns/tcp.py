@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 64  # per sandbox; one more closes the one idle for longest
 MOST_PENDING = 128  # questions of one connection that are under way; then it is not read
 IDLE_SECONDS = 15.0
+PAUSE = 0.5  # seconds for which nobody is let in after accept(2) failed: the socket would be ready again at once
 MOST_UNSENT = 1 << 18  # bytes; a client that does not read its answers is not read either
 BATCH = 32  # questions of one connection that are answered at a time
 _CHUNK = 1 << 16
@@ -124,24 +125,53 @@ class _Connection:
         if not self.closed:
             self.closed = True
             self._listener.loop.forget(self._sock.fileno())
-            self._listener.connections.pop(self, None)
+            self._listener.forget(self)
             self._sock.close()
+
+
+class Idle:
+    """The connections of all sandboxes in the order in which their idle time ends. One for the loop to look at."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.connections: OrderedDict[_Connection, float] = OrderedDict()
+        loop.timed.append(self)
+
+    def touch(self, connection: _Connection) -> None:
+        """Its idle time begins anew."""
+        self.connections[connection] = monotonic() + IDLE_SECONDS
+        self.connections.move_to_end(connection)
+
+    def due(self) -> float | None:
+        return next(iter(self.connections.values()), None)
+
+    def expire(self, now: float) -> None:
+        while self.connections and next(iter(self.connections.values())) <= now:
+            next(iter(self.connections)).close()
 
 
 class Listener:
     """A sandbox's listening socket and its connections, the one idle for longest in front."""
 
-    def __init__(self, loop: Loop, sandbox: Sandbox, resolve: Resolve) -> None:
-        self.loop, self.sandbox, self.resolve = loop, sandbox, resolve
-        self.connections: OrderedDict[_Connection, float] = OrderedDict()
-        loop.watch(sandbox.tcp.fileno(), self._accept)
-        loop.timed.append(self)
+    def __init__(self, loop: Loop, sandbox: Sandbox, resolve: Resolve, idle: Idle) -> None:
+        self.loop, self.sandbox, self.resolve, self._idle = loop, sandbox, resolve, idle
+        self.connections: OrderedDict[_Connection, None] = OrderedDict()
+        self._closed = False
+        self._listen()
+
+    def _listen(self) -> None:
+        if not self._closed:
+            self.loop.watch(self.sandbox.tcp.fileno(), self._accept)
 
     def _accept(self, _events: int) -> None:
         try:
             sock, _ = self.sandbox.tcp.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # it has gone already
         except OSError:
-            self._make_room(0)  # out of descriptors, or it has gone already
+            # Out of descriptors or memory, and whoever knocks stays at the door: not to be looked at for a while.
+            self._make_room(0)
+            self.loop.forget(self.sandbox.tcp.fileno())
+            self.loop.later(PAUSE, self._listen)
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -155,18 +185,16 @@ class Listener:
     def touch(self, connection: _Connection) -> None:
         """Something happened on a connection: its idle time begins anew."""
         if not connection.closed:
-            self.connections[connection] = monotonic() + IDLE_SECONDS
+            self.connections[connection] = None
             self.connections.move_to_end(connection)
+            self._idle.touch(connection)
 
-    def due(self) -> float | None:
-        return next(iter(self.connections.values()), None)
-
-    def expire(self, now: float) -> None:
-        while self.connections and next(iter(self.connections.values())) <= now:
-            next(iter(self.connections)).close()
+    def forget(self, connection: _Connection) -> None:
+        self.connections.pop(connection, None)
+        self._idle.connections.pop(connection, None)
 
     def close(self) -> None:
         """Close all; the listening socket itself is the sandbox's."""
-        self.loop.timed.remove(self)
+        self._closed = True
         self.loop.forget(self.sandbox.tcp.fileno())
         self._make_room(0)

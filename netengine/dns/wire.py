@@ -136,6 +136,12 @@ def answers_to(response: bytes, query: Query) -> bool:
     )
 
 
+def is_negative(response: bytes) -> bool:
+    """Whether a response says that there is no such name, or no such record (RFC 2308)."""
+    code = response[3] & 15
+    return code == NXDOMAIN or (code == NOERROR and response[6:8] == b"\0\0" and not response[2] & (TC >> 8))
+
+
 def is_refusal_without_question(response: bytes) -> bool:
     """Whether a response is an error that leaves the question out, as some servers send FORMERR, SERVFAIL and REFUSED."""
     return len(response) == HEADER and response[2] & 0x80 != 0 and response[3] & 15 in (FORMERR, SERVFAIL, REFUSED)
@@ -151,6 +157,20 @@ def address_record(address: str) -> bytes:
 def pointer_record(name: bytes) -> bytes:
     """The PTR record to a name in wire form."""
     return _RR.pack(_TO_QUESTION, PTR, IN, TTL, len(name)) + name
+
+
+def service_record(port: int, target: bytes) -> bytes:
+    """The SRV record (RFC 2782) of a port of a name in wire form; no priority, no weight."""
+    return _RR.pack(_TO_QUESTION, SRV, IN, TTL, 6 + len(target)) + struct.pack("!HHH", 0, 0, port) + target
+
+
+def split_service(name: bytes) -> tuple[bytes, bytes] | None:
+    """(`_http._tcp`, `web`) of `_http._tcp.web`, in wire form; None for a name that does not begin like that."""
+    first = name[0] + 1
+    second = first + name[first] + 1 if first < len(name) else 0
+    if not 0 < second < len(name) - 1 or name[1:2] != b"_" or name[first + 1 : first + 2] != b"_":
+        return None
+    return name[:second], name[second:]
 
 
 def reverse_name(address: str) -> bytes:

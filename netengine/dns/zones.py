@@ -24,12 +24,13 @@ Answer = bytes | deque[bytes]  # an answer without its first two bytes (the id);
 
 
 class Records(NamedTuple):
-    """What one endpoint contributes: its address records, and the keys under which they are found."""
+    """What one endpoint contributes: its address records, the keys under which they are found, and SRV records by service."""
 
     v4: tuple[bytes, ...]
     v6: tuple[bytes, ...]
     keys: tuple[bytes, ...]
     reverse: tuple[bytes, ...]
+    services: dict[bytes, bytes]
 
 
 class Holders:
@@ -57,6 +58,10 @@ class Holders:
                 found.update(dict.fromkeys(records.v6))
         return list(found)
 
+    def of_service(self, service: bytes) -> list[bytes]:
+        """The SRV records of a service, `_http._tcp` in wire form without its end."""
+        return [record for _, r in self.members if (record := r.services.get(service)) is not None]
+
 
 class Network:
     """One network's names: `name`, `name.network` and the addresses back to names."""
@@ -78,11 +83,13 @@ class Network:
             return False
         encoded = [n for n in map(wire.encode_name, entry.names) if n is not None]
         keys = tuple(dict.fromkeys(name.lower() for name in encoded))
+        target = self._qualify(encoded[0]) if encoded else None
         records = Records(
             tuple(map(wire.address_record, entry.ipv4)),
             tuple(map(wire.address_record, entry.ipv6)),
             keys,
             tuple(wire.reverse_name(address) for address in (*entry.ipv4, *entry.ipv6)),
+            _services(entry, target) if target is not None else {},
         )
         old = self.records.get(endpoint)
         if old is not None and old.keys != keys:
@@ -93,7 +100,6 @@ class Network:
             self._holders(key).put(endpoint, records)
         for key in old.reverse if old else ():
             self._forget_address(endpoint, key)
-        target = self._qualify(encoded[0]) if encoded else None
         if target is not None:
             for key in records.reverse:
                 self.reverse[key] = (endpoint, wire.pointer_record(target))
@@ -142,6 +148,12 @@ class Network:
             view.hot.clear()
 
 
+def _services(entry: Entry, target: bytes) -> dict[bytes, bytes]:
+    """SRV records by service in wire form, without the zero at its end."""
+    encoded = ((wire.encode_name(service), port) for service, port in entry.services.items())
+    return {name[:-1].lower(): wire.service_record(port, target) for name, port in encoded if name is not None}
+
+
 class Found(NamedTuple):
     """A known name: its records of the asked type (maybe none), and where it was found, for `explain`."""
 
@@ -176,6 +188,11 @@ class View:
                 back = network.reverse.get(name)
                 if back is not None:
                     return Found([back[1]], None, network, f"address of endpoint {back[0]}")
+        if qtype == wire.SRV and (split := wire.split_service(name)) is not None:
+            found = self.find(split[1], wire.ANY)
+            if found is not None and found.holders is not None:
+                service = f"service of {wire.decode_name(split[1])}, {found.how}"
+                return Found(found.holders.of_service(split[0]), found.holders, found.network, service)
         link = self._link(name)
         if link is not None:
             found = self._first(link[1], qtype, link[2], f"link to {link[0]}", "names")

@@ -203,9 +203,7 @@ def container_request(config: ContainerConfig, host: HostConfig) -> None:
             raise Invalid(f"invalid value {_shown(str(value))} of sysctl {name}")
     for entry in host.extra_hosts or []:
         _extra_host(entry)
-    for server in host.dns or []:
-        if not _is_address(server):
-            raise Invalid(f"invalid DNS server {_shown(server)}: give an IP address")
+    name_servers(host.dns or [])
     for variable in config.env or []:
         if not variable.partition("=")[0] or "\0" in variable:
             raise Invalid(f"invalid environment variable: {_shown(variable)}")
@@ -223,6 +221,20 @@ def container_request(config: ContainerConfig, host: HostConfig) -> None:
     if policy.maximum_retry_count and policy.name != "on-failure":
         raise Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     _network_mode(config, host)
+
+
+def name_servers(asked: list[str]) -> list[str]:
+    """The addresses of `--dns` in canonical form."""
+    out = []
+    for server in asked:
+        try:
+            address = ip_address(server)
+        except ValueError:
+            raise Invalid(f"invalid DNS server {_shown(server)}: give an IPv4 or IPv6 address") from None
+        if address.version == 6 and address.scope_id:
+            raise Invalid(f"invalid DNS server {_shown(server)}: give an address without %{address.scope_id}")
+        out.append(str(address))
+    return out
 
 
 def _extra_host(entry: str) -> None:

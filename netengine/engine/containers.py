@@ -74,6 +74,7 @@ class Containers:
             name = name.removeprefix("/")
             checks.container_name(name)
         checks.container_request(config, host)
+        host.dns = checks.name_servers(host.dns) if host.dns else host.dns
         spec.check_modes(host)
         spec.binds(host)
         image = core.images.find(config.image)

@@ -48,6 +48,7 @@ class Engine:
             images=images,
         )
         self.audit = Audit(config.data_root)
+        self._core.state.name_servers = tuple(map(str, config.dns))
         files = EtcFiles(config.data_root / "etc", config)
         self.images = images
         self.names = Names(self._core, config.exec_root, config.data_root / "netengine-dns.log")

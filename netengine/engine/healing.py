@@ -2,8 +2,9 @@
 
 Events only raise a suspicion, cheaply and from the model alone: is a link, an address, a rule that we want now gone or changed
 by somebody else? Changes of our own raise none, so that the paths of every day pay next to nothing. A suspicion is followed
-by a look at the whole, under the writer lock, and by mending what differs. Events are not heard from inside sandboxes, nor for
-sysctls other than forwarding: those differences are found by `doctor`, by the next suspicion and at start.
+by a look at the whole, under the writer lock, and by mending what differs. From inside sandboxes nothing is heard but that
+the way to the name server was deleted, and of sysctls only forwarding: other differences are found by `doctor`, by the next
+suspicion and at start.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Healing:
         self._parents = Parents(core)
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
+        self._names_deleted = 0
+        """How often others have deleted rules of name services inside sandboxes, as far as that was looked into."""
 
     def listen(self) -> None:
         """Listen, in the network namespace of the calling thread. Before the start looks at the kernel: then nothing can change
@@ -141,11 +144,15 @@ class Healing:
                 if any(isinstance(n, events.RulesTouched | events.Overrun) for n in pending):
                     await self._mend(await reconcile.rules_difference(self._core), by)
                 mended: tuple[Resource, ...] = ()
-                if more or not all(isinstance(n, events.RulesTouched) for n in suspicious):
+                deleted = max((n.times for n in suspicious if isinstance(n, events.NamesTouched)), default=0)
+                if deleted:
+                    self._names_deleted = deleted - self._core.kernel.names_removed
+                    mended += await self._mend(await reconcile.names_difference(self._core), "")
+                if more or not all(isinstance(n, events.RulesTouched | events.NamesTouched) for n in suspicious):
                     await self._mend(await reconcile.host_difference(self._core), "")
                     found = await reconcile.difference(self._core, names=False)
                     self._parents.tell(found)
-                    mended = await self._mend(found, "")
+                    mended += await self._mend(found, "")
             except NetengineError as e:
                 log.error("cannot see what is wrong in the kernel: %s", e)
                 return
@@ -175,6 +182,8 @@ class Healing:
             case events.ForwardingOff(ipv6=ipv6):
                 family = forwarding.IPV6 if ipv6 else forwarding.IPV4
                 return any(isinstance(r, Sysctl) and r.path == family.path for r in self._core.base)
+            case events.NamesTouched(times=times):
+                return times > self._core.kernel.names_removed + self._names_deleted
             case events.MountsChanged():
                 return bool(reconcile.lost_namespaces(self._core))
         return True

@@ -33,6 +33,7 @@ from netengine.dns.client import Network as Zone
 from netengine.engine import sandbox
 from netengine.engine.core import Core
 from netengine.engine.files import hostname_of, resolv_conf_directories, resolvers
+from netengine.engine.ports import parse_port
 from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import name_ports
 from netengine.kernel.resources import NameService
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _AGAIN_FIRST, _AGAIN_MOST = 0.05, 5.0
 _END_SECONDS = 5.0
+_WATCH_SECONDS = 3.0
 _NOBODY = 65534
 _REWRITTEN = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE  # the last for a link that is made
 
@@ -112,7 +114,7 @@ class Names:
         delay = _AGAIN_FIRST
         while True:
             if self._server is not None:
-                await self._server.closed.wait()
+                await self._watch(self._server)
                 if self._closing:
                     return
                 log.warning("the name server has ended; starting it again")
@@ -123,6 +125,16 @@ class Names:
                 log.error("no name server: %s", e)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _AGAIN_MOST)
+
+    async def _watch(self, server: NameServer) -> None:
+        """Return when the name server has ended, or hangs: that is found out here, and not first by a call of the API."""
+        while not server.closed.is_set():
+            try:
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    await server.closed.wait()
+            except TimeoutError:
+                with suppress(NetengineError):  # closed by this
+                    await server.hello()
 
     async def _tell_everything(self, server: NameServer) -> None:
         """The whole model, and sockets for every sandbox that it has none of."""
@@ -141,7 +153,8 @@ class Names:
         fresh = await core.on_kernel(core.kernel.take_name_sockets, ns)
         if not fresh:
             ports = await core.on_kernel(name_ports, core.kernel, ns)
-            if has is not None and ports == (has.udp, has.tcp):
+            enough = has is not None and (has.own or not sandbox.servers_of(core.state, container))
+            if has is not None and enough and ports == (has.udp, has.tcp):
                 return
             wanted = {r for r in sandbox.render(core.state, container) if isinstance(r, NameService)}
             await core.on_kernel(core.kernel.apply, wanted, ())
@@ -149,8 +162,8 @@ class Names:
         await _add(server, ns, fresh)
 
     def _host_servers(self) -> list[str]:
-        """Asked from the host: those of daemon.json, else the host's own."""
-        return list(self._core.config.dns) or resolvers()
+        """Asked from the host, for containers without servers of their own."""
+        return resolvers()
 
     async def _follow_host(self) -> None:
         """Tell the name server when the host's resolv.conf changes: a VPN comes up, a laptop moves."""
@@ -273,7 +286,8 @@ class Names:
         for container in containers:
             endpoint = container.endpoints[network.id]
             names = tuple(names_of(container, network))
-            out[endpoint.id] = Entry(names, tuple(filter(None, [endpoint.ip])), tuple(filter(None, [endpoint.ip6])))
+            ipv4, ipv6 = (tuple(filter(None, [ip])) for ip in (endpoint.ip, endpoint.ip6))
+            out[endpoint.id] = Entry(names, ipv4, ipv6, services_of(container))
         return out
 
     def _settings(self, container: Container) -> Settings:
@@ -281,7 +295,7 @@ class Names:
         return Settings(
             networks=tuple(n.id for n in self._named_networks(container)),
             links=links_of(container, self._named_networks(container)),
-            servers=tuple(container.host_config.dns or ()),
+            servers=sandbox.servers_of(self._core.state, container),
             internal=not sandbox.has_way_out(self._core.state, container),
             ndots=_ndots(container.host_config.dns_options or config.dns_opts),
         )
@@ -342,6 +356,15 @@ def names_of(container: Container, network: Network) -> list[str]:
     """What a container is called on a network; the first is what a reverse look-up answers."""
     aliases = container.attachments[network.id].aliases if network.id in container.attachments else []
     return list(dict.fromkeys([container.name, *aliases, container.id[:12], hostname_of(container)]))
+
+
+def services_of(container: Container) -> dict[str, int]:
+    """Exposed ports that have a name in the host's list of services (services(5)): `_http._tcp` is port 80."""
+    out = {}
+    for port, protocol in sorted(map(parse_port, container.config.exposed_ports or {})):
+        with suppress(OSError):
+            out[f"_{socket.getservbyport(port, protocol)}._{protocol}"] = port
+    return out
 
 
 def _ndots(options: Iterable[str]) -> int | None:

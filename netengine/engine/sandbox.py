@@ -88,6 +88,12 @@ def needs_names(state: State, container: Container) -> bool:
     return bool(container.sandbox_id) and owns_sandbox(container) and any(not n.predefined for n in live)
 
 
+def servers_of(state: State, container: Container) -> tuple[str, ...]:
+    """Name servers that are asked from the sandbox, as Docker's: the container's, else daemon.json's. Without any, the host's
+    are asked from the host."""
+    return tuple(container.host_config.dns or state.name_servers)
+
+
 def render(state: State, container: Container) -> frozenset[Resource]:
     """Everything in the kernel that exists because of this container's sandbox."""
     if not container.sandbox_id:
@@ -98,8 +104,7 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     ns = container.sandbox_id
     out |= {Namespace(ns), LinkUp(ns, "lo")}
     if needs_names(state, container):
-        servers = container.host_config.dns or []
-        families: set[Literal[4, 6]] = {6 if ":" in server else 4 for server in servers}
+        families: set[Literal[4, 6]] = {6 if ":" in server else 4 for server in servers_of(state, container)}
         out.add(NameService(ns, own_servers=tuple(sorted(families))))
     gateway, gateway6 = gateway_network(state, container), gateway_network(state, container, 6)
     for network_id, endpoint in container.endpoints.items():

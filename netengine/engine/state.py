@@ -32,6 +32,8 @@ class State:
     def __init__(self) -> None:
         self.networks: dict[str, Network] = {}
         self.containers: dict[str, Container] = {}
+        self.name_servers: tuple[str, ...] = ()
+        """Those that daemon.json gives every container, as if by --dns."""
 
     def network(self, reference: str) -> Network:
         """Raises NotFound with Docker's text, Invalid when several match."""

@@ -1,8 +1,8 @@
 """What the kernel tells without being asked: changes of links, addresses, routes, forwarding, our nftables tables and mounts.
 
 `Watch` listens in the network namespace of the thread that makes it and decodes only what is needed to decide whether a change
-may concern us; whether it does, and what to do, is the engine's business. Inside sandboxes nothing is heard. sysctls other
-than forwarding, and files, make no events that could be heard here.
+may concern us; whether it does, and what to do, is the engine's business. Inside sandboxes nothing is heard but deletions of
+the rules that lead to the name server. sysctls other than forwarding, and files, make no events that could be heard here.
 
 Source: include/uapi/linux/{rtnetlink,netconf}.h, include/uapi/linux/netfilter/nf_tables.h.
 """
@@ -15,9 +15,11 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.nameservice import TABLE as NAMES_TABLE
 from netengine.kernel.resources import ROUTE_PROTOCOL
 from netengine.kernel.ruleset import TABLE
 from netengine.kernel.shaping import HANDLE
@@ -41,6 +43,8 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL = 1, 2, 3
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_ALL = 1, 2, -1
 _IFF_UP = 1
 _SUBSYSTEM_NFTABLES, _NEWGEN = 10, 15
+_DELETIONS = {_SUBSYSTEM_NFTABLES << 8 | kind for kind in (2, 5, 8)}  # NFT_MSG_DEL{TABLE,CHAIN,RULE}
+_LISTEN_ALL_NSID = 8  # NETLINK_LISTEN_ALL_NSID
 _TABLE_NAME = 1  # NFTA_TABLE_NAME, and NFTA_{CHAIN,RULE,SET,SET_ELEM_LIST}_TABLE
 _GEN_PROC_NAME = 3
 _HEADER = struct.Struct("=IHHII")
@@ -105,6 +109,13 @@ class RulesTouched:
 
 
 @dataclass(frozen=True, slots=True)
+class NamesTouched:
+    """Rules of a name service in some sandbox were deleted, by us or others, for the `times`-th time since listening began."""
+
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class MountsChanged:
     """Something was mounted or unmounted: the file of a namespace may have lost its namespace."""
 
@@ -123,6 +134,7 @@ Notice = (
     | ForwardingOff
     | RateTouched
     | RulesTouched
+    | NamesTouched
     | MountsChanged
     | Overrun
 )
@@ -134,6 +146,12 @@ class Watch:
     def __init__(self) -> None:
         self._route = _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
         self._nftables = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
+        # Hears every namespace that has a number here, as one has whose cable ends here.
+        self._names = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
+        with suppress(PermissionError):  # without CAP_NET_BROADCAST it hears this namespace alone, and so nothing
+            self._names.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+        self._deleting = False
+        self._deleted = 0
         self._mountinfo = move_up(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
         # mountinfo is always readable; a change is an exceptional condition, for which event loops do not wait.
         self._mounts = select.epoll()
@@ -146,11 +164,12 @@ class Watch:
     def close(self) -> None:
         self._route.close()
         self._nftables.close()
+        self._names.close()
         self._mounts.close()
         os.close(self._mountinfo)
 
     def descriptors(self) -> tuple[int, ...]:
-        return self._route.fileno(), self._nftables.fileno(), self._mounts.fileno()
+        return self._route.fileno(), self._nftables.fileno(), self._names.fileno(), self._mounts.fileno()
 
     def read(self, descriptor: int) -> list[Notice]:
         """What has happened, oldest first; what cannot concern us is left out."""
@@ -159,7 +178,21 @@ class Watch:
             return [MountsChanged()]
         if descriptor == self._route.fileno():
             return _drain(self._route, route_notices)
+        if descriptor == self._names.fileno():
+            return _drain(self._names, self._name_notices)
         return _drain(self._nftables, self._rule_notices)
+
+    def _name_notices(self, data: bytes) -> list[Notice]:
+        out: list[Notice] = []
+        for kind, _, body in _messages(data):
+            if kind == _SUBSYSTEM_NFTABLES << 8 | _NEWGEN:
+                if self._deleting:
+                    self._deleted += 1
+                    out.append(NamesTouched(self._deleted))
+                self._deleting = False
+            elif kind in _DELETIONS and _text(_attributes(body, 4).get(_TABLE_NAME, b"")) == NAMES_TABLE:
+                self._deleting = True
+        return out
 
     def _rule_notices(self, data: bytes) -> list[Notice]:
         out: list[Notice] = []

@@ -57,6 +57,8 @@ class Kernel:
         self.graves: list[object] = []
         """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
         self.name_sockets: dict[str, list[socket.socket]] = {}
+        self.names_removed = 0
+        """How often rules of a name service were deleted by us; what others delete is heard as one more than that."""
 
     def open(self) -> None:
         """Take the calling thread's network namespace as the host's and open the sockets in it."""

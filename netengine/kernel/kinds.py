@@ -266,6 +266,7 @@ def _delete_name_services(kernel: Kernel, resources: list[NameService]) -> None:
     for r in resources:
         kernel.close_name_sockets(r.ns)
         if namespaces.is_alive(kernel.ns_path(r.ns)):
+            kernel.names_removed += 1
             with kernel.inside(r.ns):
                 kernel.graves.append(nameservice.remove_rules())
 

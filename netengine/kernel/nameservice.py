@@ -23,10 +23,12 @@ from netengine.kernel.descriptors import move_up
 ADDRESS = "127.0.0.11"
 TABLE = "netengine-dns"
 _BACKLOG = 128
-_UPSTREAM_SOCKETS = 3
+_UPSTREAM_DATAGRAMS, _UPSTREAM_STREAMS = 3, 2
+"""Sockets to ask a sandbox's own servers from: in all, and of each family."""
 
 
-def _rules(udp: int, tcp: int) -> str:
+def rules(udp: int, tcp: int) -> str:
+    """What leads port 53 to these ports, as nft reads it."""
     lines = []
     for protocol, port in (("udp", udp), ("tcp", tcp)):
         lines.append(f"ip daddr {ADDRESS} {protocol} dport 53 notrack {protocol} dport set {port}")
@@ -51,13 +53,16 @@ def open_sockets(own_servers: Sequence[int]) -> list[socket.socket]:
             out.append(_socket(kind))
             out[-1].bind((ADDRESS, 0))
         out[1].listen(_BACKLOG)
-        for version in islice(cycle(sorted(own_servers)), _UPSTREAM_SOCKETS if own_servers else 0):
-            out.append(_socket(socket.SOCK_DGRAM, socket.AF_INET if version == 4 else socket.AF_INET6))
-        rules = _rules(out[0].getsockname()[1], out[1].getsockname()[1])
-        code, _, error = Nftables().cmd(rules)
+        families = [socket.AF_INET if version == 4 else socket.AF_INET6 for version in sorted(own_servers)]
+        for family in islice(cycle(families), _UPSTREAM_DATAGRAMS if families else 0):
+            out.append(_socket(socket.SOCK_DGRAM, family))
+        for family in families:
+            out += [_socket(socket.SOCK_STREAM, family) for _ in range(_UPSTREAM_STREAMS)]
+        loaded = rules(out[0].getsockname()[1], out[1].getsockname()[1])
+        code, _, error = Nftables().cmd(loaded)
         if code != 0:
             # Rules of an earlier life. Removing them costs the kernel some 12 ms, so it is not done on every start.
-            code, _, error = Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}\n{rules}")
+            code, _, error = Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}\n{loaded}")
         if code != 0:
             raise KernelRefused(f"nftables refused the rules for {ADDRESS}: {' '.join(error.split())}")
     except BaseException:

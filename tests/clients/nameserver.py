@@ -93,9 +93,10 @@ class Upstream:
         self.ports: set[int] = set()  # that UDP questions came from
         self._records = {name.lower(): value for name, value in (records or {}).items()}
         self._silent, self._rcode, self._forges = silent, rcode, forges
-        self._udp = place.socket(socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._udp = place.socket(socket.SOCK_DGRAM, family)
         self._udp.bind((address, 53))
-        self._tcp = place.listen(53, address)
+        self._tcp = place.inside(lambda: socket.create_server((address, 53), family=family))
         self._end, self._ended = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name=f"DNS on {address}", daemon=True)
         self._thread.start()

@@ -160,15 +160,22 @@ def test_a_line_that_names_no_address_does_no_harm(lab: Lab, docker: Client, box
         assert upstream.names() == ["www.example."]
 
 
-def test_servers_of_daemon_json_stand_for_the_hosts(host: Host, make_daemon: Callable[..., Daemon]):
+def test_servers_of_daemon_json_are_asked_from_the_container_as_if_by_dns(
+    host: Host, make_daemon: Callable[..., Daemon]
+):
     config = {"dns": ["127.0.0.77"], "dns-search": ["corp.example"], "dns-opts": ["timeout:2"]}
     daemon = make_daemon(host, config=config)
     docker = docker_cli(daemon)
     docker("network", "create", "blue")
     docker("run", "-d", "--name", "box", "--network", "blue", "host", "sleep", "infinity")
-    with Upstream(host, "127.0.0.77", WORLD) as upstream:
-        assert docker("exec", "box", "getent", "ahostsv4", "www.example").split()[0] == "198.51.100.1"
-        assert {asker for asker, _, _ in upstream.asked} == {"127.0.0.1"}, "asked from the host"
+    box = Namespace(host.path(docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "box")), "box")
+    try:
+        with Upstream(host, "127.0.0.77") as hosts, Upstream(box, "127.0.0.77", WORLD) as own:
+            assert docker("exec", "box", "getent", "ahostsv4", "www.example").split()[0] == "198.51.100.1"
+            assert "www.example." in own.names()
+            assert hosts.asked == [], "the address is the container's loopback, not the host's"
+    finally:
+        box.close()
     lines = docker("exec", "box", "cat", "/etc/resolv.conf").splitlines()
     assert lines[1:] == [f"nameserver {EMBEDDED}", "search corp.example", "options timeout:2 ndots:0"]
 
@@ -196,6 +203,28 @@ def test_a_loopback_server_of_a_container_is_its_own(lab: Lab, docker: Client, b
         with Upstream(picky, "127.0.0.1", WORLD):
             eventually(lambda: look_up(picky, "www.example") == ["198.51.100.1"])
         assert hosts.asked == []
+
+
+def test_a_long_answer_of_a_container_s_own_server_comes_over_tcp(lab: Lab, docker: Client, box: Namespace):
+    docker("run", "-d", "--name", "picky", "--network", "blue", "--ip", "10.20.0.9", "--dns", "10.20.0.2", "sandbox")
+    many = [f"198.51.100.{n}" for n in range(1, 101)]
+    with Upstream(box, "0.0.0.0", {"many.example.": many}) as own, Upstream(lab.outside, OUTSIDE) as hosts:
+        picky = lab.sandbox("picky")
+        assert ask(picky, "many.example").flags & dns.flags.TC
+        for _ in range(5):  # more than there are sockets
+            assert set(look_up(picky, "many.example", tcp=True)) == set(many)
+        assert own.asked[1:] == [("10.20.0.9", "many.example.", "tcp")] * 5
+        assert hosts.asked == []
+
+
+def test_a_container_s_own_server_may_have_an_ipv6_address(lab: Lab, docker: Client, box: Namespace):
+    docker("run", "-d", "--name", "picky", "--network", "blue", "--dns", "0:0:0::0001", "sandbox")
+    assert docker("inspect", "-f", "{{.HostConfig.Dns}}", "picky") == "[::1]"
+    picky = lab.sandbox("picky")
+    with Upstream(picky, "::1", WORLD) as own:
+        assert look_up(picky, "www.example") == ["198.51.100.1"]
+        assert look_up(picky, "www.example", tcp=True) == ["198.51.100.1"]
+        assert [over for _, _, over in own.asked] == ["udp", "tcp"]
 
 
 def test_the_name_server_does_not_ask_itself(lab: Lab, docker: Client, box: Namespace):

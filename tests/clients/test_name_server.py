@@ -121,6 +121,38 @@ def test_one_that_hangs_is_replaced(lab: Lab, docker: Client, box: Namespace):
     assert lab.name_server() not in (0, server)
 
 
+def test_one_that_hangs_costs_the_api_its_patience_once(lab: Lab, docker: Client, box: Namespace):
+    os.kill(lab.name_server(), signal.SIGSTOP)
+    web, times = docker("inspect", "-f", "{{.Id}}", "web"), []
+    for n in range(4):
+        began = time.monotonic()
+        assert lab.api("POST", f"/containers/{web}/rename?name=web{n}").status == 204
+        times.append(time.monotonic() - began)
+    assert sum(took > 1.5 for took in times) <= 1, times
+    eventually(lambda: look_up(box, "web3", timeout=0.5) == ["10.20.0.3"])
+
+
+def test_one_that_hangs_is_found_out_without_any_call(lab: Lab, box: Namespace):
+    server = lab.name_server()
+    os.kill(server, signal.SIGSTOP)
+    wait_until(lambda: lab.name_server() not in (0, server), "another name server", 30)
+    wait_until(lambda: _answers(box, "web", "10.20.0.3"), "an answer", 10)
+    assert b"does not answer as it should; it is replaced" in lab.daemon.log.read_bytes()
+
+
+def _answers(place: Namespace, name: str, address: str) -> bool:
+    try:
+        return look_up(place, name, timeout=0.5) == [address]
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("command", ["flush ruleset", "flush table ip netengine-dns", "delete table ip netengine-dns"])
+def test_rules_taken_away_in_a_sandbox_are_put_back(lab: Lab, box: Namespace, command: str):
+    lab.here.run(["ip", "netns", "exec", "box", "nft", *command.split()], check=True)
+    wait_until(lambda: _answers(box, "web", "10.20.0.3"), "the rules healed", 10)
+
+
 def test_rules_taken_away_in_a_sandbox_are_put_back_at_the_next_start(lab: Lab, docker: Client, box: Namespace):
     lab.daemon.stop()
     lab.here.run(["ip", "netns", "exec", "box", "nft", "flush", "ruleset"], check=True)

@@ -93,6 +93,14 @@ def test_a_known_name_without_such_a_record_is_an_empty_answer(lab: Lab, docker:
     assert (answer.rcode(), answer.answer) == (dns.rcode.NOERROR, [])
 
 
+def test_an_exposed_port_with_a_name_has_srv_records(lab: Lab, docker: Client, pair: str):
+    _bare(docker, "shop", "blue", "--expose", "80", "--expose", "53/udp", "--expose", "12321")
+    for name in ("_http._tcp.shop", "_http._tcp.shop.blue"):
+        assert docker("exec", "box", "dig", "+short", "SRV", name) == "0 0 80 shop.blue."
+    assert docker("exec", "box", "dig", "+short", "SRV", "_domain._udp.shop") == "0 0 53 shop.blue."
+    assert docker("exec", "box", "dig", "+short", "SRV", "_smtp._tcp.shop") == ""
+
+
 def test_a_container_finds_itself(lab: Lab, docker: Client, pair: str):
     assert look_up(lab.sandbox("web"), "web") == look_up(lab.sandbox("web"), "front") == ["10.20.0.7"]
 

@@ -30,10 +30,11 @@ class House:
         self.server.update(Update(0, {"n": APP}, {}, hosts))
         self._clients: list[socket.socket] = []
 
-    def box(self, ident: str, settings: Settings | None = None, own: int = 0) -> None:
+    def box(self, ident: str, settings: Settings | None = None, own: int = 0, streams: int = 0) -> None:
         """Add a sandbox."""
         sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.create_server(("127.0.0.1", 0))]
         sockets += [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(own)]
+        sockets += [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(streams)]
         sockets[0].bind(("127.0.0.1", 0))
         self.server.add(ident, [one.detach() for one in sockets])
         self.server.update(Update(0, {}, {ident: settings or Settings(("n",))}))

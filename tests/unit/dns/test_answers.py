@@ -9,6 +9,7 @@ from pathlib import Path
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.reversename
 import pytest
 
 from netengine.dns.protocol import Entry, Network, NetworkChange, Settings, Sync, Update
@@ -123,3 +124,29 @@ def test_an_update_that_is_refused_changes_nothing() -> None:
         with pytest.raises(Invalid, match=r"172\.18\.0\.300"):
             house.server.update(bad)
         assert addresses(ask(house, "sb", "web")) == {"172.18.0.2"}
+
+
+def test_exposed_services_have_srv_records() -> None:
+    with inside.house() as house:
+        house.box("sb")
+        shop = Entry(("shop", "front"), ("172.18.0.9",), services={"_http._tcp": 80, "_domain._udp": 53})
+        house.server.update(Update(0, {"n": NetworkChange(put={"e9": shop})}, {}))
+        for name in ("_http._tcp.shop", "_HTTP._tcp.front", "_http._tcp.shop.app"):
+            (rrset,) = ask(house, "sb", name, "SRV").answer
+            assert str(rrset[0]) == "0 0 80 shop.app.", name
+        assert str(ask(house, "sb", "_domain._udp.shop", "SRV").answer[0][0]) == "0 0 53 shop.app."
+        unknown = ask(house, "sb", "_imap._tcp.shop", "SRV")
+        assert (unknown.rcode(), unknown.answer) == (dns.rcode.NOERROR, []), "known here, so nobody else is asked"
+        for name in ("_http._tcp.nobody", "_http._tcp", "_http.shop", "_http"):
+            assert ask(house, "sb", name, "SRV").rcode() == dns.rcode.SERVFAIL, "forwarded, and there is no server"
+
+
+def test_ipv6_addresses_have_both_ways() -> None:
+    with inside.house() as house:
+        house.box("sb")
+        both = Entry(("both",), ("172.18.0.8",), ("fd00::8",))
+        house.server.update(Update(0, {"n": NetworkChange(put={"e8": both})}, {}))
+        assert addresses(ask(house, "sb", "both", "AAAA")) == {"fd00::8"}
+        assert addresses(ask(house, "sb", "both")) == {"172.18.0.8"}
+        back = dns.reversename.from_address("fd00::8").to_text()
+        assert addresses(ask(house, "sb", back, "PTR")) == {"both.app."}

@@ -259,7 +259,7 @@ def test_a_mac_that_is_none_is_refused() -> None:
         ({"extra_hosts": ["db"]}, "bad format for add-host: 'db': give name:address"),
         ({"extra_hosts": ["d b:10.0.0.1"]}, "bad format for add-host"),
         ({"extra_hosts": ["db:nowhere"]}, "invalid IP address in add-host: 'nowhere'"),
-        ({"dns": ["dns.example"]}, "invalid DNS server 'dns.example': give an IP address"),
+        ({"dns": ["dns.example"]}, "invalid DNS server 'dns.example': give an IPv4 or IPv6 address"),
         (
             {"restart_policy": RestartPolicy(name="sometimes")},
             "invalid restart policy: unknown policy 'sometimes'; "
@@ -328,3 +328,8 @@ def test_a_container_with_everything() -> None:
         restart_policy=RestartPolicy(name="on-failure", maximum_retry_count=3),
     )
     checks.container_request(config, host)
+
+
+def test_dns_servers_have_one_form() -> None:
+    assert checks.name_servers(["10.0.0.1", "2001:0DB8:0::1"]) == ["10.0.0.1", "2001:db8::1"]
+    assert refusal(Invalid, checks.name_servers, ["fe80::1%eth0"]).startswith("invalid DNS server 'fe80::1%eth0'")

@@ -1,0 +1,131 @@
+"""Name servers side by side: names of containers, and names that are forwarded, by dnsperf from inside a sandbox.
+
+Every contender has a host of its own, with the same names in it, and the same responder to forward to. They take turns, a
+second or two each, so that whatever else the machine does hits all alike.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.dns.contenders import Bare, Contender, Netengine, available, compiled
+
+LOADS = (
+    ("1 sandbox, 1,000 names", 1, 1_000),
+    ("1 sandbox, 10,000 names", 1, 10_000),
+    ("300 sandboxes, 1,000 names", 300, 1_000),
+    ("300 sandboxes, 10,000 names", 300, 10_000),
+)
+QUICK = (("2 sandboxes, 20 names", 2, 20),)
+FORWARDED = "forwarded"
+STEADY = 4_000
+"""Questions per second at which latency is looked at: what all of them serve without effort."""
+LATENCY = re.compile(r"^> NOERROR .* ([0-9.]+)$", re.MULTILINE)
+_UNKNOWN = 5_000
+
+
+@dataclass
+class Samples:
+    """Of one contender under one load: questions per second of each turn, and latencies in microseconds under a steady load."""
+
+    rates: list[float] = field(default_factory=list)
+    latencies: list[list[float]] = field(default_factory=list)
+    lost: int = 0
+
+    def p99(self) -> float:
+        """The median of the turns' 99th percentiles: one turn in which something else held the machine does not decide."""
+        return statistics.median(statistics.quantiles(turn, n=100)[98] for turn in self.latencies)
+
+
+@dataclass
+class Figures:
+    """By load, then by contender; memory in MiB by sandboxes, then by contender."""
+
+    loads: dict[str, dict[str, Samples]] = field(default_factory=dict)
+    memory: dict[str, dict[str, float]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def measure(quick: bool) -> Figures:
+    """Run all loads."""
+    turns, seconds = (1, 1) if quick else (5, 2)
+    with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
+        directory = Path(text)
+        there, missing = available()
+        figures = Figures(missing=missing)
+        if not there:
+            return figures
+        responder = compiled(directory)
+        contenders = [stack.enter_context(contender(directory, responder)) for contender in there]
+        for load, sandboxes, names in QUICK if quick else LOADS:
+            for contender in contenders:
+                contender.prepare(sandboxes, names)
+            figures.loads[load] = _turns(contenders, directory, [f"n{n}" for n in range(names)], turns, seconds)
+            figures.memory[load] = {c.name: c.memory_mib() for c in contenders if c.has_memory}
+        unknown = [f"h{n}.example.org" for n in range(_UNKNOWN)]
+        figures.loads[FORWARDED] = _turns(contenders, directory, unknown, turns, seconds)
+    return figures
+
+
+def _turns(
+    contenders: Iterable[Contender], directory: Path, names: list[str], turns: int, seconds: int
+) -> dict[str, Samples]:
+    questions = directory / "questions"
+    questions.write_text("".join(f"{name} A\n" for name in names))
+    out: dict[str, Samples] = {}
+    for _ in range(turns):
+        for contender in contenders:
+            samples = out.setdefault(contender.name, Samples())
+            rate, lost = _rate(contender.dnsperf(questions, seconds))
+            samples.rates.append(rate)
+            samples.lost += lost
+            steady = contender.dnsperf(questions, 1, "-v", "-Q", str(STEADY))
+            samples.latencies.append([float(text) * 1e6 for text in LATENCY.findall(steady)])
+    return out
+
+
+def _rate(report: str) -> tuple[float, int]:
+    """(questions per second, questions without an answer, or with a wrong one)."""
+    rate = re.search(r"Queries per second:\s+([0-9.]+)", report)
+    lost = re.search(r"Queries lost:\s+([0-9]+)", report)
+    codes = re.search(r"Response codes:\s+(.*)", report)
+    if rate is None or lost is None or codes is None:
+        raise RuntimeError(f"dnsperf said: {report}")
+    wrong = sum(int(n) for code, n in re.findall(r"([A-Z]+) ([0-9]+)", codes[1]) if code != "NOERROR")
+    return float(rate[1]), int(lost[1]) + wrong
+
+
+def table(figures: Figures) -> list[str]:
+    """Medians, and what part of the bare responder's rate each has in the same turns."""
+    lines = [
+        "| questions for | contender | per second | of the bare responder's | p99, µs | not answered |",
+        "|---|---|---|---|---|---|",
+    ]
+    for load, by_name in figures.loads.items():
+        bare = by_name[Bare.name].rates
+        for name, s in by_name.items():
+            share = statistics.median(own / theirs for own, theirs in zip(s.rates, bare, strict=True))
+            rate = f"{statistics.median(s.rates):,.0f}"
+            lines.append(f"| {load} | {name} | {rate} | {share:.0%} | {s.p99():,.0f} | {s.lost} |")
+    lines += [
+        "",
+        "| | times the fastest peer's rate | of the bare responder's | p99 of the peer's |",
+        "|---|---|---|---|",
+    ]
+    for load, by_name in figures.loads.items():
+        peers = {name: s for name, s in by_name.items() if name not in (Bare.name, Netengine.name)}
+        if peers:
+            own, (_, peer) = by_name[Netengine.name], max(peers.items(), key=lambda p: statistics.median(p[1].rates))
+            times = statistics.median(a / b for a, b in zip(own.rates, peer.rates, strict=True))
+            share = statistics.median(a / b for a, b in zip(own.rates, by_name[Bare.name].rates, strict=True))
+            lines.append(f"| {load} | {times:.2f} | {share:.0%} | {own.p99() / peer.p99():.0%} |")
+    lines += ["", "| resident memory, MiB | " + " | ".join(next(iter(figures.memory.values()))) + " |"]
+    lines.append("|---" * (1 + len(next(iter(figures.memory.values())))) + "|")
+    lines += [f"| {load} | " + " | ".join(f"{v:.0f}" for v in m.values()) + " |" for load, m in figures.memory.items()]
+    return lines
