@@ -33,9 +33,14 @@ class PortWish:
     high: int
 
 
+def _quoted(text: str) -> str:
+    """Quoted, in part: what cannot be printed is ten characters each in quotes."""
+    return repr(text) if len(repr(text)) <= 60 else repr(text)[:57] + "..."
+
+
 def _number(text: str, what: str) -> int:
     if not _PORT.fullmatch(text) or not 0 <= int(text) <= 65535:
-        raise Invalid(f"invalid {what} {text[:40]!r}: a port is a number from 1 to 65535")
+        raise Invalid(f"invalid {what} {_quoted(text)}: a port is a number from 1 to 65535")
     return int(text)
 
 
@@ -44,10 +49,10 @@ def parse_port(spec: str) -> tuple[int, Protocol]:
     number, _, protocol = spec.partition("/")
     protocol = (protocol or "tcp").lower()
     if protocol not in PROTOCOLS:
-        raise Invalid(f"invalid protocol {protocol[:40]!r} of port {spec[:40]!r}: it must be tcp, udp or sctp")
+        raise Invalid(f"invalid protocol {_quoted(protocol)} of port {_quoted(spec)}: it must be tcp, udp or sctp")
     port = _number(number, "container port")
     if port == 0:
-        raise Invalid(f"invalid container port {spec[:40]!r}: a port is a number from 1 to 65535")
+        raise Invalid(f"invalid container port {_quoted(spec)}: a port is a number from 1 to 65535")
     return port, protocol  # type: ignore[return-value]  # narrowed by the test above
 
 
@@ -58,7 +63,7 @@ def _range(text: str) -> tuple[int, int]:
     first = _number(low, "published port")
     last = _number(high, "published port") if dash else first
     if last < first:
-        raise Invalid(f"invalid range of published ports {text[:40]!r}: it ends before it begins")
+        raise Invalid(f"invalid range of published ports {_quoted(text)}: it ends before it begins")
     return first, last
 
 
