@@ -61,6 +61,8 @@ def _mtu(value: object) -> int:
 
 def _nameserver(text: str) -> str:
     try:
+        if not re.fullmatch("[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]{1,15})?", text):  # a zone may hold a line's end
+            raise ValueError("the zone is not the name of a link")
         return str(ip_address(text))
     except ValueError as error:
         raise Invalid(f"{quote(text)} is not an IP address of a name server, such as 192.0.2.53") from error

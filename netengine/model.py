@@ -57,6 +57,8 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     """The bridge gets no IPv4 address."""
     sources: dict[str, str] = field(default_factory=dict)
     """By family: the address under which packets leave the host, in place of masquerading."""
+    anti_spoof: bool = False
+    """Containers may only speak for themselves: with their own MAC and IP addresses."""
     direct: bool = False
     """The daemon's allow-direct-routing: published ports are reached directly too."""
     container_gateway: str = ""

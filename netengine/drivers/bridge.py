@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from netengine.drivers import bridge_options
 from netengine.drivers.addresses import FAMILY_OPTIONS, ipv6_sysctls, render_addresses
 from netengine.drivers.base import EndpointContext, boolean
-from netengine.drivers.bridge_rules import network_elements, port_resources
+from netengine.drivers.bridge_rules import guard_elements, network_elements, port_resources
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
 from netengine.kernel.resources import (
@@ -25,6 +25,7 @@ from netengine.kernel.resources import (
     LinkUp,
     Resource,
     Sysctl,
+    Table,
     Veth,
 )
 from netengine.model import BridgeSettings, Endpoint, Network
@@ -75,6 +76,9 @@ class BridgeDriver:
             masquerade=boolean(MASQUERADE, options.get(MASQUERADE), default=True),
             host_binding=_address(options.get(HOST_BINDING, "")),
         )
+        network.bridge.anti_spoof = boolean(
+            bridge_options.ANTI_SPOOF, options.get(bridge_options.ANTI_SPOOF), default=False
+        )
         inhibit = boolean(bridge_options.INHIBIT_IPV4, options.get(bridge_options.INHIBIT_IPV4), default=False)
         bridge_options.settle(network.bridge, network, options, inhibit_ipv4=inhibit)
 
@@ -100,6 +104,8 @@ class BridgeDriver:
         if not network.internal and bridge_options.mode(settings, "ip") != bridge_options.ROUTED:
             # Lets the answer to a connection from 127.0.0.1 to a published port find its way back.
             out.add(Sysctl(HOST, f"net/ipv4/conf/{link}/route_localnet", "1"))
+        if settings.anti_spoof:
+            out.add(Table("bridge"))
         if network.predefined:
             out |= _render_links(settings)
         return frozenset(out)
@@ -119,6 +125,8 @@ class BridgeDriver:
             LinkUp(endpoint.sandbox_id, endpoint.link),
             *render_addresses(endpoint, context),
         }
+        if settings.anti_spoof:
+            out |= guard_elements(endpoint)
         return frozenset(out | port_resources(settings, endpoint, context))
 
 

@@ -20,7 +20,8 @@ GATEWAY_MODE: Mapping[Family, str] = {
 HOST_ADDRESS: Mapping[Family, str] = {"ip": "com.docker.network.host_ipv4", "ip6": "com.docker.network.host_ipv6"}
 TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
 INHIBIT_IPV4 = "com.docker.network.bridge.inhibit_ipv4"
-OPTIONS = (*GATEWAY_MODE.values(), TRUSTED, INHIBIT_IPV4, *HOST_ADDRESS.values())
+ANTI_SPOOF = "anti_spoof"
+OPTIONS = (*GATEWAY_MODE.values(), TRUSTED, INHIBIT_IPV4, *HOST_ADDRESS.values(), ANTI_SPOOF)
 
 NAT, UNPROTECTED, ROUTED, ISOLATED = "nat", "nat-unprotected", "routed", "isolated"
 MODES = (NAT, UNPROTECTED, ROUTED, ISOLATED)

@@ -7,7 +7,7 @@ What each gateway mode lets through is decided here, and shown in docs/gateway-m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import cast
 
 from netengine.drivers.base import EndpointContext
@@ -60,6 +60,28 @@ def _of_family(family: Family, prefixes: list[str], internal: bool, settings: Br
     if not internal and way == NAT:
         out |= {Element(family, "trusted", (name, prefix)) for name in settings.trusted for prefix in prefixes}
     return out
+
+
+def guard_elements(endpoint: Endpoint) -> set[Resource]:
+    """What a container on a network with anti_spoof may say of itself."""
+    port, mac = endpoint.host_link, endpoint.mac
+    addresses = {
+        ip_address(a.partition("/")[0]) for a in (endpoint.address, endpoint.address6, *endpoint.link_local) if a
+    }
+    out: set[Resource] = {Element("bridge", "guarded", (port,)), Element("bridge", "stations", (port, mac))}
+    out |= {Element("bridge", "owners", (port, mac, str(a))) for a in addresses if a.version == 4}
+    if own := {a for a in addresses if a.version == 6}:
+        for address in (*own, _link_local(mac)):
+            out.add(Element("bridge", "owners6", (port, mac, str(address))))
+            out.add(Element("bridge", "targets", (port, str(address))))
+    return out
+
+
+def _link_local(mac: str) -> IPv6Address:
+    """The address that the kernel gives a link by itself, RFC 4291, appendix A."""
+    octets = bytearray.fromhex(mac.replace(":", ""))
+    octets[0] ^= 2
+    return IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])
 
 
 def port_resources(settings: BridgeSettings, endpoint: Endpoint, context: EndpointContext) -> set[Resource]:

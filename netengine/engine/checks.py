@@ -247,7 +247,13 @@ def _extra_host(entry: str) -> None:
         raise Invalid(f"invalid IP address in add-host: {_shown(address)}")
 
 
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+
+
 def _is_address(text: str) -> bool:
+    zone = text.partition("%")
+    if zone[1] and not _ZONE.fullmatch(zone[2]):  # else a line of a file could be made of it
+        return False
     try:
         ip_address(text)
     except ValueError:

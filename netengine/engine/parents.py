@@ -110,9 +110,14 @@ def admit(state: State, network: Network) -> None:
 
 
 def unshared(state: State, network: Network) -> frozenset[Resource]:
-    """What exists because of this network alone: networks on one VLAN have the sub-interface in common."""
+    """What exists because of this network alone: networks on one VLAN have the sub-interface in common, those that guard
+    against forged addresses the table of rules."""
     own = DRIVERS[network.driver].render_network(network)
-    if network.parent is None:
+    if not _shares(network):
         return own
-    others = [n for n in state.networks.values() if n.id != network.id and n.parent is not None]
+    others = [n for n in state.networks.values() if n.id != network.id and _shares(n)]
     return own.difference(*(DRIVERS[n.driver].render_network(n) for n in others))
+
+
+def _shares(network: Network) -> bool:
+    return network.parent is not None or (network.bridge is not None and network.bridge.anti_spoof)

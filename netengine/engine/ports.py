@@ -71,6 +71,8 @@ def _host_address(text: str) -> str:
     if not text:
         return ""
     try:
+        if "%" in text:  # a zone may hold anything, and an address of the host that is not link-local has none
+            raise ValueError(text)
         address = ip_address(text)
     except ValueError:
         raise Invalid(

@@ -11,25 +11,28 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Literal
 
 from nftables import Nftables
 
 from netengine.errors import KernelRefused
 from netengine.kernel import ruleset
-from netengine.kernel.resources import Element, Family, Table
+from netengine.kernel.resources import Element, Family, Table, TableFamily
 
 _LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROTOCOLS = {"tcp", "udp", "sctp"}
 _VERDICTS = {"accept", "drop"}
 _CHUNK = 2000
 """Elements in one command: libnftables' memory use grows faster than the number of elements."""
 
 
-def _part(family: Family, kind: ruleset.Part, value: str) -> str:
+def _part(family: TableFamily, kind: ruleset.Part, value: str) -> str:
     """The value as nft text. Raises ValueError for anything that is not of its kind: nothing unchecked becomes a rule."""
-    version = 4 if family == "ip" else 6
+    version = 6 if family == "ip6" else 4
+    if "%" in value:  # what follows, the zone of an IPv6 address, may be any text (RFC 4007), and ipaddress keeps it
+        raise ValueError(f"not a {kind} of table {family}: {value!r}")
     match kind:
         case "address" if (address := ip_address(value)).version == version:
             return str(address)
@@ -45,6 +48,12 @@ def _part(family: Family, kind: ruleset.Part, value: str) -> str:
             return value
         case "ethertype" if value == family:
             return value
+        case "mac" if _MAC.fullmatch(value):
+            return value
+        case "address6":
+            return str(IPv6Address(value))
+        case "target":
+            return f"{int(IPv6Address(value)):#034x}"
         case "link" if _LINK.fullmatch(value):
             return f'"{value}"'
     raise ValueError(f"not a {kind} of table {family}: {value!r}")
@@ -61,7 +70,7 @@ def element_text(element: Element) -> str:
     return out
 
 
-def _parts(family: Family, kinds: tuple[ruleset.Part, ...], values: tuple[str, ...]) -> str:
+def _parts(family: TableFamily, kinds: tuple[ruleset.Part, ...], values: tuple[str, ...]) -> str:
     return " . ".join(_part(family, kind, value) for kind, value in zip(kinds, values, strict=True))
 
 
@@ -104,7 +113,7 @@ class Nft:
         finally:
             self._nft.set_json_output(False)
         if code != 0:
-            if "No such file or directory" in error:
+            if "No such file or directory" in error or "not supported" in error:
                 return None
             raise KernelRefused(f"nftables refused to list table {family} {ruleset.TABLE}: {' '.join(error.split())}")
         objects: list[dict[str, Any]] = json.loads(output)["nftables"]
@@ -177,18 +186,19 @@ def _mended(table: Table, objects: list[dict[str, Any]]) -> list[str]:
     return [*lines, ruleset.text(table.family)]
 
 
-def read_elements(objects: list[dict[str, Any]], family: Family) -> set[Element]:
+def read_elements(objects: list[dict[str, Any]], family: TableFamily) -> set[Element]:
     """The elements in a listing of our table."""
     elements: set[Element] = set()
+    names = {c.name for c in ruleset.containers(family)}
     for entry in objects:
         for kind in ("set", "map"):
-            if kind in entry and entry[kind]["name"] in ruleset.NAMES:
+            if kind in entry and entry[kind]["name"] in names:
                 for item in entry[kind].get("elem", []):
                     elements.add(_element(family, entry[kind]["name"], item, is_map=kind == "map"))
     return elements
 
 
-def is_intact(objects: list[dict[str, Any]], family: Family) -> bool:
+def is_intact(objects: list[dict[str, Any]], family: TableFamily) -> bool:
     """Whether a listing of our table has every chain, set and map of this version, and every chain all its rules."""
     names, expected = ruleset.signature(family)
     present = {entry[kind]["name"] for entry in objects for kind in ("chain", "set", "map") if kind in entry}
@@ -196,7 +206,7 @@ def is_intact(objects: list[dict[str, Any]], family: Family) -> bool:
     return names <= present and all(counted[chain] == count for chain, count in expected.items())
 
 
-def _element(family: Family, name: str, item: Any, is_map: bool) -> Element:
+def _element(family: TableFamily, name: str, item: Any, is_map: bool) -> Element:
     key, value = item if is_map else (item, None)
     if isinstance(key, dict) and "elem" in key:
         key = key["elem"]["val"]
@@ -204,8 +214,15 @@ def _element(family: Family, name: str, item: Any, is_map: bool) -> Element:
     kinds = ruleset.container(name).key
     texts = zip(kinds, _texts(key), strict=True)
     one = f"/{ruleset.HOST_LENGTH[family]}"
-    parts = tuple(text + one if kind == "prefix" and not {"/", "-"} & set(text) else text for kind, text in texts)
+    parts = tuple(_as_given(kind, text, one) for kind, text in texts)
     return Element(family, name, parts, _texts(value) if is_map else ())
+
+
+def _as_given(kind: ruleset.Part, text: str, one: str) -> str:
+    """A part of a key as it was before nft wrote it its own way."""
+    if kind == "prefix" and not {"/", "-"} & set(text):
+        return text + one
+    return str(IPv6Address(int(text, 16))) if kind == "target" else text
 
 
 def _texts(value: Any) -> tuple[str, ...]:

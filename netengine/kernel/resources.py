@@ -27,6 +27,8 @@ ROUTE_PROTOCOL = 110
 
 Protocol = Literal["tcp", "udp", "sctp"]
 Family = Literal["ip", "ip6"]
+TableFamily = Literal["ip", "ip6", "bridge"]
+"""Where a table of rules sees packets: as they are routed, or as they cross a bridge."""
 """nftables' names for IPv4 and IPv6."""
 Key = tuple[str, ...]
 
@@ -254,7 +256,7 @@ class NameService:
 class Table:
     """The constant part of our nftables table of one family: chains, rules, empty maps and sets (kernel/ruleset.py)."""
 
-    family: Family
+    family: TableFamily
 
     @property
     def key(self) -> Key:
@@ -268,7 +270,7 @@ class Element:
     `value` is empty for a set. A verdict is a value like ("accept",).
     """
 
-    family: Family
+    family: TableFamily
     container: str
     parts: tuple[str, ...]
     value: tuple[str, ...] = ()

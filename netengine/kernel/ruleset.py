@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from netengine.kernel.resources import Family
+from netengine.kernel.resources import Family, TableFamily
 
 TABLE = "netengine"
 """The name of our table in each family. No other table is ever read or written."""
@@ -24,9 +24,11 @@ USER_CHAIN = "user-forward"
 
 VERSION_PREFIX = "version-"
 
-FAMILIES: tuple[Family, ...] = ("ip", "ip6")
+FAMILIES: tuple[TableFamily, ...] = ("ip", "ip6", "bridge")
 
-Part = Literal["address", "protocol", "port", "link", "verdict", "ethertype", "prefix"]
+Part = Literal["address", "protocol", "port", "link", "verdict", "ethertype", "prefix", "mac", "address6", "target"]
+"""`address` and `prefix` are of the table's family, and of IPv4 in the bridge's; `target` is an IPv6 address that stands where
+nft has no name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,16 @@ CONTAINERS: tuple[Container, ...] = (
     ),
 )
 
-_BY_NAME = {c.name: c for c in CONTAINERS}
+GUARD: tuple[Container, ...] = (
+    Container("guarded", ("link",), (), "ports of a bridge whose containers may only speak for themselves"),
+    Container("stations", ("link", "mac"), (), "such a port with the MAC address of its container"),
+    Container("owners", ("link", "mac", "address"), (), "and with its IPv4 addresses"),
+    Container("owners6", ("link", "mac", "address6"), (), "and with its IPv6 addresses"),
+    Container("targets", ("link", "target"), (), "such a port with the IPv6 addresses that its container may announce"),
+)
+"""The sets of the table of family bridge. It is there as long as a network with the option anti_spoof is."""
+
+_BY_NAME = {c.name: c for c in CONTAINERS + GUARD}
 NAMES = frozenset(_BY_NAME)
 
 _RULES = """
@@ -178,6 +189,38 @@ _RULES = """
     }
 """
 
+# A frame is looked at before the bridge learns from it where a MAC address is. Ethernet types other than these three, tagged
+# frames among them, do not pass. An address is probed for with the sender 0.0.0.0 (RFC 5227) or :: (RFC 4862).
+_RULES_BRIDGE = """
+    chain bridge-prerouting {
+        type filter hook prerouting priority -300; policy accept;
+        iifname @guarded goto guard
+    }
+
+    chain guard {
+        iifname . ether saddr != @stations counter drop comment "another's MAC address"
+        ether type { 8021q, 8021ad } counter drop comment "a tagged frame"
+        iifname . ether saddr . ip saddr @owners accept
+        ether type arp goto guard-arp
+        ether type ip6 goto guard-ip6
+        counter drop comment "another's IPv4 address, or no IP at all"
+    }
+
+    chain guard-arp {
+        iifname . arp saddr ether . arp saddr ip @owners accept
+        arp saddr ip 0.0.0.0 iifname . arp saddr ether @stations accept
+        counter drop comment "an ARP message for another"
+    }
+
+    chain guard-ip6 {
+        icmpv6 type { nd-router-advert, nd-redirect } counter drop comment "no container is a router"
+        ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } accept
+        iifname . ether saddr . ip6 saddr != @owners6 counter drop comment "another's IPv6 address"
+        icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets counter drop comment "an announcement for another"
+        accept
+    }
+"""
+
 _WORDS: Mapping[Family, Mapping[str, str]] = {
     "ip": {
         "IP": "ip",
@@ -199,14 +242,16 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
 """What the words in capitals stand for in each family."""
 
 _TYPES: dict[Part, str] = {
+    "mac": "ether_addr",
+    "address6": "ipv6_addr",
     "protocol": "inet_proto",
     "port": "inet_service",
     "link": "ifname",
     "verdict": "verdict",
     "ethertype": "ether_type",
 }
-_ADDRESS_TYPE: Mapping[Family, str] = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
-HOST_LENGTH: Mapping[Family, int] = {"ip": 32, "ip6": 128}
+_ADDRESS_TYPE: Mapping[TableFamily, str] = {"ip": "ipv4_addr", "ip6": "ipv6_addr", "bridge": "ipv4_addr"}
+HOST_LENGTH: Mapping[TableFamily, int] = {"ip": 32, "ip6": 128, "bridge": 32}
 """The prefix length of one address."""
 
 
@@ -215,11 +260,20 @@ def container(name: str) -> Container:
     return _BY_NAME[name]
 
 
-def text(family: Family) -> str:
+def containers(family: TableFamily) -> tuple[Container, ...]:
+    """The sets and maps of the table of that family."""
+    return GUARD if family == "bridge" else CONTAINERS
+
+
+def text(family: TableFamily) -> str:
     """The table as nft reads it, with empty sets and maps."""
     lines = [f"table {family} {TABLE} {{"]
-    for c in CONTAINERS:
+    for c in containers(family):
         kind = "map" if c.value else "set"
+        if "target" in c.key:
+            # A set is of the type of what it is compared with: the target's place in a neighbour advertisement, RFC 4861.
+            lines.append(f"    set {c.name} {{ typeof meta iifname . @th,64,128; }}")
+            continue
         types = " : ".join(" . ".join(_type(family, p) for p in side) for side in (c.key, c.value) if side)
         flags = " flags interval;" if "prefix" in c.key else ""
         lines.append(f"    {kind} {c.name} {{ type {types};{flags} }}")
@@ -235,24 +289,26 @@ def text(family: Family) -> str:
     )
 
 
-def _type(family: Family, part: Part) -> str:
+def _type(family: TableFamily, part: Part) -> str:
     return _ADDRESS_TYPE[family] if part in ("address", "prefix") else _TYPES[part]
 
 
-def _rules(family: Family) -> str:
+def _rules(family: TableFamily) -> str:
+    if family == "bridge":
+        return _RULES_BRIDGE
     words = _WORDS[family]
     pattern = rf"\b({'|'.join(words)})\b( ?)"
     return re.sub(pattern, lambda m: words[m[1]] and words[m[1]] + m[2], _RULES)
 
 
-def version(family: Family) -> str:
+def version(family: TableFamily) -> str:
     """The name of the empty chain that tells this version of the rules from any other."""
     return next(name for name in signature(family)[0] if name.startswith(VERSION_PREFIX))
 
 
-def signature(family: Family) -> tuple[frozenset[str], dict[str, int]]:
+def signature(family: TableFamily) -> tuple[frozenset[str], dict[str, int]]:
     """The names of all chains, sets and maps of the table, and how many rules each chain of ours has."""
-    names = {c.name for c in CONTAINERS}
+    names = {c.name for c in containers(family)}
     rules: dict[str, int] = {}
     chain = ""
     for line in text(family).splitlines():

@@ -59,12 +59,12 @@ def _spellings() -> str:
     return _table(("also", "is"), ((_code(a), _code(name)) for a, name in catalogue.ALIASES.items()))
 
 
-def _sets() -> str:
+def _sets(containers: tuple[ruleset.Container, ...] = ruleset.CONTAINERS) -> str:
     def row(c: ruleset.Container) -> tuple[str, ...]:
         value = " . ".join(c.value)
         return _code(c.name), "map" if value else "set", " . ".join(c.key) + (f" → {value}" if value else ""), c.why
 
-    return _table(("name", "kind", "of", "what it holds"), map(row, ruleset.CONTAINERS))
+    return _table(("name", "kind", "of", "what it holds"), map(row, containers))
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -74,6 +74,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": _commands,
     "spellings": _spellings,
     "sets": _sets,
+    "guard-sets": lambda: _sets(ruleset.GUARD),
+    "guard-rules": lambda: f"```nft{ruleset._RULES_BRIDGE}```\n",
 }
 
 

@@ -87,6 +87,13 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
         if draw(st.booleans()):
             out.add(TokenBucket(ns, link, draw(st.sampled_from([8000, 10_000_000]))))
     if draw(st.booleans()):
+        guarded = (f"veth{sandbox}", draw(st.sampled_from(MACS)))
+        out |= {Table("bridge"), Element("bridge", "guarded", guarded[:1]), Element("bridge", "stations", guarded)}
+        out.add(Element("bridge", "owners", (*guarded, draw(st.sampled_from(["10.0.0.2", "10.0.0.3"])))))
+        if draw(st.booleans()):
+            out.add(Element("bridge", "owners6", (*guarded, "fd00::2")))
+            out.add(Element("bridge", "targets", (guarded[0], "fd00::2")))
+    if draw(st.booleans()):
         # A port of the host belongs to one sandbox only.
         port = host_port + 100 * int(sandbox[1:])
         out.add(HostPort("0.0.0.0", "tcp", port))

@@ -65,6 +65,7 @@ def test_a_binding(spec: str, host_port: str, host_ip: str, wish: PortWish) -> N
         ("80/tcp", "-8000", "", "invalid published port ''"),
         ("80/tcp", "8080", "localhost", "invalid host address 'localhost'"),
         ("80/tcp", "8080", "300.0.0.1", "invalid host address '300.0.0.1'"),
+        ("80/tcp", "8080", "fd00::1%x }; flush ruleset #", "invalid host address 'fd00::1%x }; flush ruleset #'"),
         ("80/tcp", "8080", "fe80::1", "cannot publish on fe80::1"),
         ("80/tcp", "8080", "ff02::1", "cannot publish on ff02::1"),
         ("80/tcp", "8080", "224.0.0.1", "cannot publish on 224.0.0.1"),

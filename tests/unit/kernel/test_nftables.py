@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from netengine.kernel import nftables, ruleset
 from netengine.kernel.nftables import commands, element_text, is_intact, read_elements
-from netengine.kernel.resources import Element
+from netengine.kernel.resources import Element, TableFamily
 
+MAC = "02:42:0a:00:00:02"
 PORT = Element("ip", "ports", ("tcp", "8080"), ("172.18.0.2", "80"))
 EXAMPLES = {
     "bridges": (Element("ip", "bridges", ("docker0",)), '"docker0"'),
@@ -36,6 +37,14 @@ EXAMPLES = {
         '"docker0" . 172.17.0.3 . 172.17.0.2 . tcp . 80',
     ),
     "strangers": (Element("ip", "strangers", ("ip",), ("drop",)), "ip : drop"),
+    "guarded": (Element("bridge", "guarded", ("veth1",)), '"veth1"'),
+    "stations": (Element("bridge", "stations", ("veth1", MAC)), f'"veth1" . {MAC}'),
+    "owners": (Element("bridge", "owners", ("veth1", MAC, "10.0.0.2")), f'"veth1" . {MAC} . 10.0.0.2'),
+    "owners6": (Element("bridge", "owners6", ("veth1", MAC, "fd00::2")), f'"veth1" . {MAC} . fd00::2'),
+    "targets": (
+        Element("bridge", "targets", ("veth1", "fd00::2")),
+        '"veth1" . 0xfd000000000000000000000000000002',
+    ),
 }
 
 
@@ -46,7 +55,7 @@ def test_an_element_of_each_set_and_map_as_text(name: str) -> None:
 
 
 # What one part of an element may look like once it is text. Nothing here can end a command or open a block.
-SAFE_PART = re.compile(r'"[^\s"/\\]{1,15}"|[0-9a-fA-F.:]+(/[0-9]{1,3})?|tcp|udp|sctp|accept|drop|ip6?')
+SAFE_PART = re.compile(r'"[^\s"/\\]{1,15}"|[0-9a-fA-F.:]+(/[0-9]{1,3})?|0x[0-9a-f]{32}|tcp|udp|sctp|accept|drop|ip6?')
 hostile = st.one_of(
     st.text(),
     st.sampled_from(
@@ -60,19 +69,25 @@ hostile = st.one_of(
             "080",
             "1.2.3.4/24",
             "$x",
+            "fe80::1%x }; flush ruleset #",
+            "fe80::1%eth0",
         ]
     ),
-    st.sampled_from(["br0", "10.0.0.1", "10.0.0.0/8", "80", "tcp", "accept", "ip", "::1"]),
+    st.sampled_from(["br0", "10.0.0.1", "10.0.0.0/8", "80", "tcp", "accept", "ip", "::1", "02:42:0a:00:00:02"]),
     st.text('"\\;{}#$\x01a', min_size=1, max_size=15),
     st.from_regex(r"[\"'{};#\n\\$ a-z0-9./-]{1,20}", fullmatch=True),
 )
 
 
-@given(st.sampled_from(ruleset.CONTAINERS), st.data())
-def test_nothing_unchecked_gets_into_a_rule(container: ruleset.Container, data: st.DataObject) -> None:
+@given(
+    st.sampled_from([(f, c) for f in ruleset.FAMILIES for c in ruleset.containers(f)]),
+    st.data(),
+)
+def test_nothing_unchecked_gets_into_a_rule(place: tuple[TableFamily, ruleset.Container], data: st.DataObject) -> None:
+    family, container = place
     parts = data.draw(st.tuples(*[hostile for _ in container.key]))
     value = data.draw(st.tuples(*[hostile for _ in container.value]))
-    element = Element("ip", container.name, parts, value)
+    element = Element(family, container.name, parts, value)
     try:
         text = element_text(element)
     except ValueError:
@@ -105,6 +120,12 @@ def test_nothing_unchecked_gets_into_a_rule(container: ruleset.Container, data: 
         Element("ip6", "subnets", ("10.0.0.0/24",)),
         Element("ip6", "ports", ("tcp", "80"), ("10.0.0.2", "80")),
         Element("ip6", "subnets", ("fd00::1/64",)),
+        Element("bridge", "stations", ("veth1", "02:42:0a:00:00")),
+        Element("bridge", "stations", ("veth1", "02:42:0A:00:00:02 }")),
+        Element("bridge", "owners", ("veth1", "02:42:0a:00:00:02", "fd00::2")),
+        Element("bridge", "owners6", ("veth1", "02:42:0a:00:00:02", "fe80::1%eth0 }")),
+        Element("bridge", "targets", ("veth1", "0x1")),
+        Element("ip6", "address-ports", ("fe80::1%x }; flush ruleset #", "tcp", "80"), ("fd00::2", "80")),
     ],
     ids=str,
 )
