@@ -12,6 +12,18 @@ from benchmarks.contenders.base import FIRST_PORT, Contender, call, run
 BUSYBOX = Path("/bin/busybox")
 
 
+def busybox_archive() -> bytes:
+    """A root file system of the machine's static busybox, as `docker import` reads it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(BUSYBOX, "bin/busybox")
+        for name in ("sh", "true", "sleep"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    return packed.getvalue()
+
+
 class Engine(Contender):
     """A connection for each request: the client's side is in the figure."""
 
@@ -56,15 +68,8 @@ class Engine(Contender):
 
     def load_busybox(self) -> None:
         """The image `busybox`, imported from the machine's static one."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(BUSYBOX, "bin/busybox")
-            for name in ("sh", "true", "sleep"):
-                link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                archive.addfile(link)
         argv = ["docker", "-H", f"unix://{self.socket}", "import", "-", "busybox"]
-        run(argv, stdin=packed.getvalue())
+        run(argv, stdin=busybox_archive())
 
 
 class Netengine(Engine):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks.bench_host import DOCKERD
+from benchmarks.contenders import engines
+from benchmarks.contenders.engines import busybox_archive
 from netengine.kernel.nameservice import rules
 from tests.daemons import Daemon
 from tests.hosts import Host, Process, wait_until
@@ -27,6 +31,7 @@ class Contender(ABC):
     client = "box"
     """The network namespace under /run/netns that asks."""
     has_memory = True
+    most_sandboxes = 300
 
     def __init__(self, directory: Path, responder: Path) -> None:
         self.directory = directory / self.__class__.__name__.lower()
@@ -61,8 +66,14 @@ class Contender(ABC):
 
     def dnsperf(self, questions: Path, seconds: int, *flags: str) -> str:
         """Its report. Four clients with up to 100 questions under way between them."""
+        enter = ["nsenter", f"--net={self.place}"]
         argv = ["dnsperf", "-s", self.server, "-d", questions, "-l", str(seconds), "-c", "4", "-T", "1", "-q", "100"]
-        return self.host.run(["nsenter", f"--net=/run/netns/{self.client}", *argv, *flags], check=True).stdout
+        return self.host.run([*enter, *argv, *flags], check=True).stdout
+
+    @property
+    def place(self) -> str:
+        """The network namespace that asks, as a file of the host."""
+        return f"/run/netns/{self.client}"
 
 
 class Bare(Contender):
@@ -164,6 +175,41 @@ class Aardvark(Contender):
         return max(map(resident_mib, found))
 
 
+class Docker(Contender):
+    """Docker Engine's name server, which is part of dockerd. At most one sandbox: hundreds take it minutes."""
+
+    name = "Docker Engine"
+    server = "127.0.0.11"
+    has_memory = False  # dockerd does all the rest too
+    most_sandboxes = 1
+
+    def begin(self) -> None:
+        self.host.sysctl("net.ipv4.ip_forward", "1")
+        with (self.directory / "dockerd.log").open("wb") as log:
+            self.host.popen([*DOCKERD, "--data-root", self.host.disk / "docker"], stdout=log, stderr=log)
+        wait_until(lambda: self._docker("version").returncode == 0, "Docker Engine is up", 60)
+        self._docker("import", "-", "busybox", stdin=busybox_archive())
+        self._docker("network", "create", "app")
+        self._docker("run", "-d", "--name", self.client, "--network", "app", "busybox", "sleep", "86400")
+        self._pid = self._docker("inspect", "-f", "{{.State.Pid}}", self.client).stdout.strip()
+
+    def prepare(self, sandboxes: int, names: int) -> None:
+        self._docker("network", "disconnect", "app", self.client)
+        body = {"Container": self.client, "EndpointConfig": {"Aliases": [f"n{n}" for n in range(names)]}}
+        argv = ["curl", "-sSf", "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json"]
+        self.host.run([*argv, "-d", "@-", "http://d/networks/app/connect"], stdin=json.dumps(body), check=True)
+
+    @property
+    def place(self) -> str:
+        return f"/proc/{self._pid}/ns/net"
+
+    def memory_mib(self) -> float:
+        return 0
+
+    def _docker(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        return self.host.run(["docker", "-H", "unix:///run/docker.sock", *words], stdin=stdin, timeout=60)
+
+
 def ready(process: Process) -> None:
     """Wait for its first line. Raises RuntimeError with its words if that is not `ready`."""
     out = process.popen.stdout
@@ -195,5 +241,8 @@ def available() -> tuple[list[type[Contender]], list[str]]:
         there.append(Aardvark)
     else:
         missing.append("aardvark-dns: not installed (Debian: aardvark-dns)")
-    missing.append("Docker Engine's name server: not taken part yet")
+    if absent := engines.Docker.missing():
+        missing.append(absent)
+    else:
+        there.append(Docker)
     return there, missing
