@@ -7,7 +7,7 @@
     wire      questions and answers as bytes; pure
     zones     networks, names and what a sandbox sees of them; pure
     forwarder unknown names, asked from other servers: who is asked when, and whose answer counts
-    exchange, upstream  one question to one server; what is known of a server
+    alarms, exchange, upstream  its deadlines; one question to one server; what is known of a server
     tcp, datagrams, loop, privileges, stats, explain
 
 Nothing here imports netengine beyond `netengine.errors`, and nothing here runs as root once the sockets are there.

@@ -44,9 +44,8 @@ class Exchange:
         self._open = True
         family = family_of(server.address)
         kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
-        self._sock = socket.socket(family, kind) if pool is None else pool.take(family)
+        self._sock = socket.socket(family, kind | socket.SOCK_NONBLOCK) if pool is None else pool.take(family)
         try:
-            self._sock.setblocking(False)
             try:
                 self._sock.connect(destination(server.address, port))
             except BlockingIOError:
@@ -98,7 +97,10 @@ class Exchange:
 
     def close(self) -> None:
         if self._open:
-            self._loop.forget(self._sock.fileno())
+            if self._pool is None:
+                self._loop.closing(self._sock.fileno())
+            else:
+                self._loop.forget(self._sock.fileno())
             self._let_go()
 
     def _let_go(self) -> None:

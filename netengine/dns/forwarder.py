@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from netengine.dns import wire
+from netengine.dns.alarms import Alarms
 from netengine.dns.exchange import Exchange, Streams
 from netengine.dns.loop import Loop
 from netengine.dns.protocol import Settings
@@ -32,6 +32,7 @@ HOLD = 1.0  # seconds for which a later server's "no such name" waits for those 
 GIVE_UP = 4.0  # seconds
 ITSELF = "127.0.0.11"  # asking this would be asking ourselves
 PORT = 53
+_NEVER = float("inf")
 
 
 class Asker(ABC):
@@ -60,7 +61,9 @@ _NOBODY = _Nobody()
 class _Pending:
     """One question under way."""
 
-    def __init__(self, sandbox: Sandbox, query: wire.Query, packet: bytes, asker: Asker, trace: list[str]) -> None:
+    def __init__(
+        self, sandbox: Sandbox, query: wire.Query, packet: bytes, asker: Asker, trace: list[str] | None
+    ) -> None:
         self.sandbox, self.query, self.packet, self.asker, self.trace = sandbox, query, packet, asker, trace
         self.start = monotonic()
         self.servers: list[Upstream] = []  # not asked yet
@@ -70,38 +73,13 @@ class _Pending:
             None  # a later server's negative answer: how many came before it, the packet
         )
         self.exchanges: list[Exchange] = []
+        self.alarms: list[Alarms[_Pending]] = []  # that it may be in
         self.own = False
         self.done = False
 
-
-class _Alarms:
-    """Questions that each wait for the same number of seconds, and so are due in the order in which they came.
-
-    One that is finished is taken out at once: thousands would stay in memory behind one that no server answers.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._due: OrderedDict[_Pending, float] = OrderedDict()
-
-    def put(self, pending: _Pending, start: float) -> None:
-        """Wait from `start`, which is not before that of any other; anew if it waits already."""
-        self._due.pop(pending, None)
-        self._due[pending] = start + self._seconds
-
-    def drop(self, pending: _Pending) -> None:
-        self._due.pop(pending, None)
-
-    def next(self) -> float | None:
-        return next(iter(self._due.values()), None)
-
-    def take(self, now: float) -> _Pending | None:
-        """One that is due, and waits no longer."""
-        due = self.next()
-        return None if due is None or due > now else self._due.popitem(last=False)[0]
-
-    def of(self, sandbox: Sandbox) -> list[_Pending]:
-        return [pending for pending in self._due if pending.sandbox is sandbox]
+    def say(self, line: str) -> None:
+        if self.trace is not None:
+            self.trace.append(line)
 
 
 class _Own:
@@ -120,10 +98,15 @@ class Forwarder:
         self.loop, self.port = loop, port
         self._host_servers: tuple[str, ...] = ()
         self._upstreams: dict[tuple[str, str], Upstream] = {}  # by sandbox ("" is the host) and address
-        self._head_starts = [_Alarms(seconds) for seconds in HEAD_STARTS]
-        self._repeats, self._holds, self._deadlines = _Alarms(REPEAT), _Alarms(HOLD), _Alarms(GIVE_UP)
+        self._lists: dict[
+            str, tuple[tuple[str, ...], list[Upstream]]
+        ] = {}  # by sandbox: as it was told, and what came of it
+        self._head_starts = [Alarms[_Pending](seconds) for seconds in HEAD_STARTS]
+        self._repeats, self._holds = Alarms[_Pending](REPEAT), Alarms[_Pending](HOLD)
+        self._deadlines = Alarms[_Pending](GIVE_UP)
         self._alarms = (*self._head_starts, self._repeats, self._holds, self._deadlines)
         self._own: dict[str, _Own] = {}
+        self._next = _NEVER  # not after any deadline; earlier, when the question it was of has been answered
         loop.timed.append(self)
 
     def set_host_servers(self, servers: tuple[str, ...]) -> None:
@@ -143,10 +126,11 @@ class Forwarder:
             own.streams.closed = True
             for sock in own.datagrams:
                 self.loop.forget(sock.fileno())
-        for pending in self._deadlines.of(sandbox):
+        for pending in [pending for pending in self._deadlines.all() if pending.sandbox is sandbox]:
             self._finish(pending)
         for key in [key for key in self._upstreams if key[0] == sandbox.ident]:
             del self._upstreams[key]
+        self._lists.pop(sandbox.ident, None)
 
     def forward(
         self,
@@ -158,38 +142,43 @@ class Forwarder:
         trace: list[str] | None = None,
     ) -> None:
         """Ask for a sandbox. The asker gets an answer within GIVE_UP seconds, now or later; `trace` gets the reasons."""
-        lines = [] if trace is None else trace
         if sandbox.pending >= MOST_PENDING:
             sandbox.tally.refused += 1
-            lines.append(f"refused: {MOST_PENDING} questions of this sandbox are under way")
+            if trace is not None:
+                trace.append(f"refused: {MOST_PENDING} questions of this sandbox are under way")
             asker.answer(wire.reply(query, wire.REFUSED))
             return
         own = bool(settings.servers)
         addresses = settings.servers if own else () if settings.internal else self._host_servers
-        usable = [a for a in dict.fromkeys(map(canonical, addresses)) if a != ITSELF][:MOST_SERVERS]
-        whose = sandbox.ident if own else ""
-        servers = [self._upstreams.get((whose, a)) or self._upstream(whose, a) for a in usable]
-        if not servers:
+        servers = self._servers(sandbox.ident if own else "", addresses)
+        if not servers and trace is not None:
             internal = settings.internal and not own
-            lines.append("the sandbox is on internal networks only: no server is asked" if internal else "no servers")
+            trace.append("the sandbox is on internal networks only: no server is asked" if internal else "no servers")
         sandbox.tally.forwarded += 1
-        self._begin(_Pending(sandbox, query, packet, asker, lines), sorted(servers, key=lambda s: s.dead), own)
-        now = monotonic()
-        if any(server.dead for server in servers) and not all(server.dead for server in servers):
-            for server in servers:
-                if server.dead and server.takes_probe(now):
-                    self._begin(_Pending(sandbox, query, packet, _NOBODY, []), [server], own)
+        dead = [server for server in servers if server.dead]
+        live = [server for server in servers if not server.dead] if dead else servers[:]
+        self._begin(_Pending(sandbox, query, packet, asker, trace), live + dead, own)
+        for server in dead if live else ():
+            if server.takes_probe(monotonic()):
+                self._begin(_Pending(sandbox, query, packet, _NOBODY, None), [server], own)
 
-    def _upstream(self, whose: str, address: str) -> Upstream:
-        made = self._upstreams[whose, address] = Upstream(address)
-        return made
+    def _servers(self, whose: str, addresses: tuple[str, ...]) -> list[Upstream]:
+        """Those to ask, in order, with what is known of them."""
+        told = self._lists.get(whose)
+        if told is not None and told[0] is addresses:
+            return told[1]
+        usable = [a for a in dict.fromkeys(map(canonical, addresses)) if a != ITSELF][:MOST_SERVERS]
+        servers = [self._upstreams.setdefault((whose, a), Upstream(a)) for a in usable]
+        if addresses:
+            self._lists[whose] = addresses, servers
+        return servers
 
     def _begin(self, pending: _Pending, servers: list[Upstream], own: bool) -> None:
         pending.servers, pending.own = servers, own
         pending.sandbox.pending += 1
-        self._deadlines.put(pending, pending.start)
+        self._put(self._deadlines, pending, pending.start)
         if not pending.asker.stream:
-            self._repeats.put(pending, pending.start)
+            self._put(self._repeats, pending, pending.start)
         self._ask_next(pending)
 
     def _ask_next(self, pending: _Pending) -> None:
@@ -208,10 +197,10 @@ class Forwarder:
             except OSError as error:
                 del pending.asked[server]
                 server.missed(monotonic())
-                pending.trace.append(f"{server.address}: {error.strerror}")
+                pending.say(f"{server.address}: {error.strerror}")
                 continue
             if pending.servers:
-                self._head_starts[server.head_start()].put(pending, monotonic())
+                self._put(self._head_starts[server.head_start()], pending, monotonic())
             return
         if not pending.asked and not pending.done:
             self._give_up(pending)
@@ -298,8 +287,9 @@ class Forwarder:
         if bare or code in (wire.SERVFAIL, wire.REFUSED):
             self.failed(pending, server, f"response code {code} after {took * 1e3:.1f} ms", missed=False)
             return
-        where = "from the sandbox" if pending.own else "from the host"
-        pending.trace.append(f"{server.address}, asked {where}, answered after {took * 1e3:.1f} ms")
+        if pending.trace is not None:
+            where = "from the sandbox" if pending.own else "from the host"
+            pending.say(f"{server.address}, asked {where}, answered after {took * 1e3:.1f} ms")
         before = list(pending.asked).index(server)
         if before and wire.is_negative(response):
             self._hold(pending, server, response, before)
@@ -311,10 +301,10 @@ class Forwarder:
 
     def _hold(self, pending: _Pending, server: Upstream, response: bytes, before: int) -> None:
         """Keep a later server's word that there is no such name, until those before it have spoken or had their time."""
-        pending.trace.append(f"{server.address} knows no such name or record: those before it are waited for")
+        pending.say(f"{server.address} knows no such name or record: those before it are waited for")
         self._own_gave(pending, server)
         if pending.held is None:
-            self._holds.put(pending, monotonic())
+            self._put(self._holds, pending, monotonic())
         if pending.held is None or before < pending.held[0]:
             pending.held = (before, response)
         for alarms in self._head_starts:
@@ -335,7 +325,7 @@ class Forwarder:
         if pending.done or server not in pending.asked:
             return
         self._own_gave(pending, server)
-        pending.trace.append(f"{server.address}: {why}")
+        pending.say(f"{server.address}: {why}")
         if missed:
             server.missed(monotonic())
         if pending.held is not None and len(pending.asked) == 0:
@@ -356,13 +346,13 @@ class Forwarder:
         self._finish(pending)
         if pending.asker is not _NOBODY:
             pending.sandbox.tally.failed += 1
-        pending.trace.append("no server gave an answer")
+        pending.say("no server gave an answer")
         pending.asker.answer(wire.reply(pending.query, wire.SERVFAIL))
 
     def _finish(self, pending: _Pending) -> None:
         pending.done = True
         pending.sandbox.pending -= 1
-        for alarms in self._alarms:
+        for alarms in pending.alarms:
             alarms.drop(pending)
         for server in list(pending.asked):
             self._own_gave(pending, server)
@@ -370,8 +360,13 @@ class Forwarder:
             exchange.close()
         pending.exchanges.clear()
 
+    def _put(self, alarms: Alarms[_Pending], pending: _Pending, start: float) -> None:
+        alarms.put(pending, start)
+        pending.alarms.append(alarms)
+        self._next = min(self._next, alarms.next() or _NEVER)
+
     def due(self) -> float | None:
-        return min((due for alarms in self._alarms if (due := alarms.next()) is not None), default=None)
+        return None if self._next == _NEVER else self._next
 
     def expire(self, now: float) -> None:
         for alarms in self._head_starts:
@@ -386,5 +381,6 @@ class Forwarder:
         while (pending := self._deadlines.take(now)) is not None:
             for server in pending.asked:
                 server.missed(now)
-                pending.trace.append(f"{server.address}: no answer in {GIVE_UP:.0f} s")
+                pending.say(f"{server.address}: no answer in {GIVE_UP:.0f} s")
             self._give_up(pending)
+        self._next = min((due for alarms in self._alarms if (due := alarms.next()) is not None), default=_NEVER)

@@ -50,6 +50,10 @@ class Loop:
         if self._calls.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def closing(self, fd: int) -> None:
+        """As `forget`, for a descriptor that nobody else has and that is closed now: epoll forgets it by itself."""
+        self._calls.pop(fd, None)
+
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call once, in so many seconds. For what is rare: it cannot be taken back."""
         heapq.heappush(self._later, (monotonic() + seconds, next(self._numbers), call))
@@ -70,9 +74,9 @@ class Loop:
             call = self._calls.get(fd)
             if call is not None:
                 call(ready)
-        due = self._due()
-        if due is not None and due <= monotonic():
-            self._expire(monotonic())
+        # Deadlines that came up in this turn are for the next one.
+        if due is not None and due <= (now := monotonic()):
+            self._expire(now)
 
     def _due(self) -> float | None:
         earliest = self._later[0][0] if self._later else None
