@@ -20,17 +20,20 @@ from tests.hosts import Host, Namespace, wait_until, wire
 HERE, HERE6 = "192.0.2.1", "2001:db8::1"
 OUTSIDE, OUTSIDE6 = "192.0.2.2", "2001:db8::2"
 
-# What runs in containers: answers `NAME sees PEER` over HTTP on each tcp:PORT and to each datagram on udp:PORT.
+# What runs in containers: answers `NAME sees PEER` over HTTP on each tcp:PORT and to each datagram on udp:PORT, IPv6 too.
 # Starts in some 15 ms, where http.server takes 100; ends on SIGTERM, which PID 1 would otherwise ignore.
 RESPONDER = r"""
 import select, signal, socket, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 name, sockets = sys.argv[1], []
+def said(peer):
+    return f"{name} sees {peer[0].removeprefix('::ffff:')}"
 for spec in sys.argv[2:]:
     kind, port = spec.split(":")
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("0.0.0.0", int(port)))
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", int(port)))
     if kind == "tcp":
         sock.listen(64)
     sockets.append(sock)
@@ -39,13 +42,13 @@ while True:
     for sock in select.select(sockets, [], [])[0]:
         if sock.type == socket.SOCK_DGRAM:
             data, peer = sock.recvfrom(4096)
-            sock.sendto(f"{name} sees {peer[0]}".encode(), peer)
+            sock.sendto(said(peer).encode(), peer)
             continue
         connection, peer = sock.accept()
         connection.settimeout(5)
         try:
             line = connection.recv(4096).split(b"\r\n")[0].decode()
-            body = f"{name} sees {peer[0]}"
+            body = said(peer)
             connection.sendall(f"HTTP/1.0 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
             if line:
                 print(line, flush=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6EchoRequest
 from scapy.layers.l2 import Ether
 
 from tests.hosts import Namespace, family_of
@@ -61,15 +61,22 @@ def ping(client: Namespace, address: str, timeout: float = 2) -> str:
 
 
 def _ping6(client: Namespace, address: str, number: int, timeout: float) -> str:
-    made = client.inside(lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.getprotobyname("ipv6-icmp")))
+    """Asks again and again: the kernel takes in a new IPv6 address on a work queue, which waits for whoever holds RTNL."""
+    made = client.inside(lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6))
+    deadline = time.monotonic() + patient(timeout)
     with made as raw:
-        raw.settimeout(patient(timeout))
+        raw.settimeout(0.1)
         raw.connect((address, 0))
-        raw.send(bytes(ICMPv6EchoRequest(id=number, data=b"payload")))  # the kernel writes the checksum
-        while True:
-            data, sender = raw.recvfrom(2048)
-            if data[0] == 129 and int.from_bytes(data[4:6], "big") == number:
-                return str(sender[0])
+        while time.monotonic() < deadline:
+            raw.send(struct.pack("!BBHHH7s", 128, 0, 0, number, 1, b"payload"))  # the kernel writes the checksum
+            try:
+                while True:
+                    data, sender = raw.recvfrom(2048)
+                    if data[0] == 129 and int.from_bytes(data[4:6], "big") == number:
+                        return str(sender[0])
+            except TimeoutError:
+                continue
+    raise TimeoutError(f"no answer from {address}")
 
 
 def knock(client: Namespace, address: str, port: int, kind: int = socket.SOCK_DGRAM) -> None:
