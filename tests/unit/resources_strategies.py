@@ -40,6 +40,11 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
         if draw(st.booleans()):
             out.add(Address(HOST, bridge, draw(st.sampled_from(["10.0.0.1/24", "10.0.1.1/24"]))))
         if draw(st.booleans()):
+            out |= {
+                Sysctl(HOST, f"net/ipv6/conf/{bridge}/disable_ipv6", "0"),
+                Address(HOST, bridge, draw(st.sampled_from(["fd00::1/64", "fd00:1::1/64"]))),
+            }
+        if draw(st.booleans()):
             out.add(Sysctl(HOST, f"net/ipv4/conf/{bridge}/route_localnet", draw(st.sampled_from("01"))))
         if draw(st.booleans()):
             out.add(Element("ip", "pairs", (bridge, bridge), (draw(st.sampled_from(["accept", "drop"])),)))
@@ -93,6 +98,12 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
         if draw(st.booleans()):
             out.add(Element("bridge", "owners6", (*guarded, "fd00::2")))
             out.add(Element("bridge", "targets", (guarded[0], "fd00::2")))
+    if draw(st.booleans()):
+        out |= {
+            Sysctl(sandbox, f"net/ipv6/conf/{peer}/disable_ipv6", "0"),
+            Address(sandbox, peer, draw(st.sampled_from(["fd00::2/64", "fd00::3/64"]))),
+            Route(sandbox, "::/0", peer, draw(st.sampled_from(["fd00::1", "fd00::fe"]))),
+        }
     if draw(st.booleans()):
         # A port of the host belongs to one sandbox only.
         port = host_port + 100 * int(sandbox[1:])

@@ -70,6 +70,52 @@ def test_it_has_no_ipv6_and_answers_connections_from_the_host_s_loopback() -> No
     }
 
 
+def dual() -> Network:
+    made = network(enable_ipv6=True)
+    made.subnets.append(Subnet(subnet="fd00:1::/64", gateway="fd00:1::1"))
+    return made
+
+
+def test_with_ipv6_it_has_an_address_more_and_takes_no_router_s_word() -> None:
+    resources = driver.render_network(dual())
+    assert Address(HOST, LINK, "fd00:1::1/64") in resources
+    conf = f"net/ipv6/conf/{LINK}"
+    assert {r for r in resources if isinstance(r, Sysctl) and r.path.startswith(conf)} == {
+        Sysctl(HOST, f"{conf}/disable_ipv6", "0"),
+        Sysctl(HOST, f"{conf}/accept_ra", "0"),
+        Sysctl(HOST, f"{conf}/accept_dad", "0"),
+    }
+
+
+def test_an_endpoint_with_ipv6() -> None:
+    endpoint = Endpoint(id="e", network_id=ID, container_id="c", sandbox_id="box", link="eth0", host_link="veth0")
+    endpoint.address6, endpoint.gateway6, endpoint.mac = "fd00:1::2/64", "fd00:1::1", "02:00:00:00:00:01"
+    resources = driver.render_endpoint(dual(), endpoint, EndpointContext(False, is_gateway6=True))
+    assert {r for r in resources if isinstance(r, Address | Route)} == {
+        Address("box", "eth0", "fd00:1::2/64"),
+        Route("box", "::/0", "eth0", "fd00:1::1"),
+    }
+    assert Sysctl("box", "net/ipv6/conf/eth0/disable_ipv6", "0") in resources
+    assert Sysctl("box", "net/ipv6/conf/eth0/accept_ra", "0") in resources
+    plan(resources, ())
+
+
+def test_an_adopted_bridge_keeps_its_ipv6_as_it_is() -> None:
+    made = dual()
+    assert made.bridge is not None
+    made.bridge.adopted = made.bridge.has_address6 = True
+    resources = driver.render_network(made)
+    assert not any(isinstance(r, Sysctl) and r.path.startswith("net/ipv6") for r in resources)
+    assert {r.interface for r in resources if isinstance(r, Address)} == {"172.18.0.1/16"}
+
+
+def test_ipv6_needs_1280_bytes() -> None:
+    with pytest.raises(Invalid, match="an MTU of 1279 is too small for IPv6, which needs 1280 bytes"):
+        network({options.MTU: "1279"}, enable_ipv6=True)
+    assert network({options.MTU: "1279"}).bridge is not None
+    assert network({options.MTU: "1280"}, enable_ipv6=True).bridge is not None
+
+
 def test_direct_access_from_outside_is_closed() -> None:
     assert elements(rendered(), "subnets") == {("172.18.0.0/16",)}
 

@@ -88,6 +88,13 @@ def test_a_host_with_loopback_servers_only_has_public_ones_instead() -> None:
     assert resolv(text="nameserver 127.0.0.53\nnameserver ::1\n") == ["nameserver 8.8.8.8", "nameserver 8.8.4.4"]
 
 
+def test_a_container_with_ipv6_gets_public_servers_of_both_families() -> None:
+    web = container("web")
+    plug(web, network("app")).address6 = "fd00::2/64"
+    servers = resolv_conf(web, Config(), "", False).split()[1::2]
+    assert servers == ["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"]
+
+
 def test_with_the_name_server_of_the_sandbox_that_is_the_only_one() -> None:
     lines = resolv({"dns": ["10.0.0.1"]}, embedded=True)
     assert [line for line in lines if line.startswith("nameserver")] == ["nameserver 127.0.0.11"]

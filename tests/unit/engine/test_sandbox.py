@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netengine.engine.sandbox import free_link, gateway_network, joins, needs_names, owns_sandbox, render, start_order
+from netengine.engine.sandbox import (
+    free_link,
+    gateway_network,
+    joins,
+    needs_names,
+    owns_sandbox,
+    refuses_ipv6,
+    render,
+    start_order,
+)
 from netengine.kernel.plan import plan
 from netengine.kernel.resources import (
     Element,
@@ -60,6 +69,56 @@ def test_a_network_without_a_gateway_is_never_the_way_out() -> None:
 
 def test_without_networks_there_is_no_way_out() -> None:
     assert way_out() == ""
+
+
+def ways_out(*plugs: tuple[Any, dict[str, Any]]) -> tuple[str, str]:
+    """The networks of the two default routes. `six`: the endpoint has IPv6 as well; `only`: IPv6 alone."""
+    web = container("web")
+    for into, options in plugs:
+        kind = options.pop("family", "4")
+        endpoint = plug(web, into, **options)
+        if "6" in kind:
+            endpoint.address6, endpoint.gateway6 = "fd00::2/64", "fd00::1"
+        if kind == "6":
+            endpoint.address = endpoint.gateway = ""
+    known = state(*EVERYTHING, web)
+    names = {n.id: n.name for n in EVERYTHING}
+    return names.get(gateway_network(known, web), ""), names.get(gateway_network(known, web, 6), "")
+
+
+def test_each_family_has_a_way_out_of_its_own() -> None:
+    assert ways_out((APP, {}), (BACK, {"family": "6"})) == ("app", "back")
+    assert ways_out((APP, {})) == ("app", "")
+    assert ways_out((APP, {"family": "6"})) == ("", "app")
+
+
+def test_a_network_with_both_families_comes_before_one_with_one() -> None:
+    assert ways_out((APP, {}), (BACK, {"family": "46"})) == ("back", "back")
+    assert ways_out((APP, {"priority": 1}), (BACK, {"family": "46"})) == ("app", "back")
+    assert ways_out((APP, {"family": "46"}), (BACK, {"family": "46", "priority": 1})) == ("back", "back")
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "refused"),
+    [
+        ({}, False),
+        ({"net.ipv6.conf.all.disable_ipv6": "1"}, True),
+        ({"net.ipv6.conf.all.disable_ipv6": "0"}, False),
+        ({"net.ipv6.conf.eth0.disable_ipv6": "1"}, True),
+        ({"net.ipv6.conf.eth1.disable_ipv6": "1"}, False),
+        ({"net.ipv6.conf.default.disable_ipv6": "1"}, False),
+        ({"kernel.msgmax": "1"}, False),
+    ],
+)
+def test_who_switches_ipv6_off(sysctls: dict[str, str], refused: bool) -> None:
+    assert refuses_ipv6(container("web", host={"sysctls": sysctls}), "eth0") == refused
+
+
+def test_what_the_owner_says_of_a_link_comes_before_the_driver() -> None:
+    path = "net/ipv6/conf/eth0/accept_ra"
+    web = running(container("web", host={"sysctls": {path.replace("/", "."): "2"}}))
+    plug(web, APP).address6 = "fd00::2/64"
+    assert [r.value for r in render(state(*EVERYTHING, web), web) if isinstance(r, Sysctl) and r.path == path] == ["2"]
 
 
 # ---------------------------------------------------------------------- interfaces
@@ -143,3 +202,5 @@ def test_servers_of_its_own_are_asked_from_inside() -> None:
     web = running(container("web", host={"dns": ["10.0.0.1"]}))
     plug(web, APP)
     assert NameService(web.id, own_servers=(4,)) in render(state(*EVERYTHING, web), web)
+    web.host_config.dns = ["fd00::1", "10.0.0.1", "fd00::2"]
+    assert NameService(web.id, own_servers=(4, 6)) in render(state(*EVERYTHING, web), web)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netengine.errors import Forbidden, Invalid
-from netengine.ipam import DEFAULT_POOLS, AddressPool, any_subnet, check_overlap, choose_subnet
+from netengine.ipam import DEFAULT_POOLS, AddressPool, any_subnet, check_overlap, choose_subnet, ula_pool
 
 ALL_31 = [subnet for pool in DEFAULT_POOLS for subnet in IPv4Network(str(pool.base)).subnets(new_prefix=pool.size)]
 
@@ -145,3 +145,41 @@ def test_the_chosen_subnet_is_the_first_that_a_plain_search_finds(blocked: list[
     used = sum(any(subnet.overlaps(block) for block in blocked) for subnet in candidates)
     with pytest.raises(Invalid, match=f"{len(candidates)} subnets in the pools, {used} used"):
         choose_subnet(pools, in_use=blocked, routes=[])
+
+
+# ---------------------------------------------------------------------- IPv6
+
+
+@pytest.mark.parametrize(
+    ("host_id", "prefix"),
+    [("", "fd42:98fc:1c14::/48"), ("499d4bc0-b0b3-416f-b1ee-cf6486315593", "fd62:fb69:18af::/48")],
+)
+def test_a_host_s_own_prefix_is_the_one_that_docker_derives(host_id: str, prefix: str):
+    assert ula_pool(host_id) == AddressPool(IPv6Network(prefix), 64)
+
+
+def test_a_pool_of_18_quintillion_subnets_is_walked_by_its_obstacles():
+    pool = AddressPool(IPv6Network("fd00::/8"), 72)
+    taken = nets("fd00::/16", "fd01::/64")
+    assert choose_subnet([pool], in_use=taken, routes=[], version=6) == ip_network("fd01:0:0:1::/72")
+
+
+def test_any_free_subnet_of_ipv6():
+    pools = [*DEFAULT_POOLS, ula_pool("")]
+    assert any_subnet(80, pools=pools, in_use=[], routes=[], version=6) == ip_network("fd42:98fc:1c14::/80")
+    with pytest.raises(Invalid, match="::/32: no address pool is that large"):
+        any_subnet(32, pools=pools, in_use=[], routes=[], version=6)
+
+
+@given(st.lists(st.integers(0, 255), max_size=40), st.integers(56, 66))
+def test_chosen_subnets_of_ipv6_never_overlap_what_is_taken(numbers: list[int], size: int):
+    pool = AddressPool(IPv6Network("fd00:1::/56"), size)
+    taken = [IPv6Network(((0xFD000001 << 96) + (n << 66), 62)) for n in numbers]
+    try:
+        chosen = choose_subnet([pool], in_use=taken, routes=[], version=6)
+    except Invalid:
+        assert all(any(s.overlaps(t) for t in taken) for s in pool.base.subnets(new_prefix=min(size, 62)))
+        return
+    assert chosen.prefixlen == size
+    assert chosen.subnet_of(pool.base)
+    assert not any(chosen.overlaps(t) for t in taken)

@@ -83,6 +83,22 @@ def test_an_empty_entry_asks_for_nothing():
         ),
         (IpamEntry("224.0.0.0/8"), "invalid subnet 224.0.0.0/8: multicast addresses cannot be given to endpoints"),
         (IpamEntry("127.0.0.0/8"), "invalid subnet 127.0.0.0/8: loopback addresses cannot be given to endpoints"),
+        (IpamEntry("ff00::/16"), "invalid subnet ff00::/16: multicast addresses cannot be given to endpoints"),
+        (
+            IpamEntry("fe80::/10"),
+            "invalid subnet fe80::/10: 'fe80::/10' clashes with the Link-Local prefix 'fe80::/64', of which every link has an "
+            "address",
+        ),
+        (
+            IpamEntry("::ffff:10.0.0.0/104"),
+            "invalid subnet ::ffff:10.0.0.0/104: '::ffff:a00:0/104' is not a valid IPv6 subnet: ::ffff:0:0/96 stands for IPv4 "
+            "addresses",
+        ),
+        (
+            IpamEntry("fd00::/64", ip_range="fd00::/48"),
+            "invalid ip-range fd00::/48: CIDR block is bigger than its parent subnet fd00::/64",
+        ),
+        (IpamEntry("fd00::/64", gateway="10.0.0.1"), "invalid gateway 10.0.0.1: parent subnet is an IPv6 block"),
     ],
 )
 def test_one_mistake_one_line(entry: IpamEntry, problem: str):

@@ -59,6 +59,18 @@ def test_an_address_by_its_link() -> None:
     assert heard(message(21, body)) == [AddressGone("br0", "10.0.0.1")]
 
 
+def test_an_address_of_ipv6_has_no_link_s_name() -> None:
+    body = struct.pack("=BBBBI", socket.AF_INET6, 64, 0, 0, 7) + attribute(
+        1, socket.inet_pton(socket.AF_INET6, "fd00::1")
+    )
+    assert heard(message(21, body)) == [AddressGone("", "fd00::1")]
+
+
+def test_forwarding_of_ipv6() -> None:
+    body = struct.pack("=Bxxx", socket.AF_INET6) + attribute(1, struct.pack("=i", -1)) + attribute(2, bytes(4))
+    assert heard(message(80, body)) == [ForwardingOff(ipv6=True)]
+
+
 def test_only_routes_of_ours() -> None:
     ours = struct.pack("=BBBBBBBBI", socket.AF_INET, 24, 0, 0, 254, ROUTE_PROTOCOL, 0, 1, 0)
     theirs = struct.pack("=BBBBBBBBI", socket.AF_INET, 24, 0, 0, 254, 4, 0, 1, 0)
