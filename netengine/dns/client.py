@@ -25,7 +25,7 @@ __all__ = ["Counters", "Entry", "Explanation", "NameServer", "Network", "Network
 
 ANSWER_SECONDS = 2.0
 EXPLAIN_SECONDS = 10.0  # it asks other servers, which have 4 seconds each way
-START_SECONDS = 5.0
+START_SECONDS = 30.0  # under load at boot, an interpreter on a small machine takes more than 5
 _CHUNK = 1 << 18
 _decoder = msgspec.json.Decoder(Answer)
 
@@ -239,7 +239,7 @@ async def spawn(
     """Start a name server that listens at `path` and becomes `uid`, and connect to it.
 
     It is a session of its own, holds no descriptor of ours, and writes what it has to say to `log_path`. Unavailable if it
-    does not come up within 5 s.
+    does not come up within START_SECONDS, or ends before that.
     """
     process = _start(path, log_path, uid, gid, server_port)
     deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -247,10 +247,13 @@ async def spawn(
         try:
             server = await NameServer.connect(path)
         except Unavailable:
-            if process.poll() is not None or asyncio.get_running_loop().time() > deadline:
+            status = process.poll()
+            if status is not None:
+                raise Unavailable(f"the name server ended at once, with status {status}; {log_path} says why") from None
+            if asyncio.get_running_loop().time() > deadline:
                 process.kill()
                 raise Unavailable(
-                    f"the name server did not come up (status {process.poll()}); {log_path} says why"
+                    f"the name server did not answer within {START_SECONDS:g} s; {log_path} may say why"
                 ) from None
             await asyncio.sleep(0.005)
         else:
