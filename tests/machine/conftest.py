@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-if "NETENGINE_BOOT" not in os.environ:
+if "NETENGINE_BOOT" not in os.environ or not Path("/run/systemd/system").is_dir():
     collect_ignore_glob = ["*"]
