@@ -103,12 +103,12 @@ pack_job() {
 }
 
 # Boot, show what the command prints, return its exit status: 255 when the machine died before it could tell, 124 out of time.
-# The root disk is a throw-away copy. Arguments: the directory with the job, how many boots.
+# The root disk is a throw-away copy. Arguments: the directory with the job, whether systemd is to run (yes, no).
 run_machine() {
-    local directory="$1" boots="$2" at="$FILES/${1##*/}" init=/usr/local/sbin/test-vm-init accelerate status=0 code arguments
+    local directory="$1" systemd="$2" at="$FILES/${1##*/}" init=/usr/local/sbin/test-vm-init accelerate status=0 code arguments
     accelerate="$(if [ "$KVM" = yes ]; then echo kvm; else echo tcg,thread=multi,tb-size=512; fi)"
     arguments=(-accel "$accelerate" -cpu "$CPU" -machine q35 -smp "$CPUS" -m "$MEMORY" -nodefaults -no-user-config -display none)
-    if [ "$boots" -gt 1 ]; then init=/sbin/init; else arguments+=(-no-reboot); fi
+    if [ "$systemd" = yes ]; then init=/sbin/init; else arguments+=(-no-reboot); fi
     arguments+=(
         -drive "file=$at/root.img,if=none,id=root,format=raw,snapshot=on,cache=unsafe" -device nvme,serial=root,drive=root
         -drive "file=$at/job.tar,if=none,id=job,format=raw,readonly=on" -device nvme,serial=job,drive=job

@@ -52,7 +52,8 @@ def test_flags_that_need_another_are_refused_without_it() -> None:
 @pytest.mark.parametrize(
     ("words", "settings", "said"),
     [
-        (["--systemd", "tests/unit"], {}, "unknown argument: tests/unit (--systemd takes no arguments for pytest)"),
+        (["--systemd", "tests/unit"], {}, "unknown argument: tests/unit (only the suite itself"),
+        (["--command", "id", "tests/unit"], {}, "unknown argument: tests/unit (only the suite itself"),
         (["--command"], {}, "--command needs the command"),
         ([], {"TEST_VM_CPUS": "many"}, "TEST_VM_CPUS is many; it must be a whole number above 0"),
         ([], {"TEST_VM_LIMIT": "0"}, "TEST_VM_LIMIT is 0; it must be a whole number above 0"),
