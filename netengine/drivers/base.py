@@ -21,6 +21,8 @@ class EndpointContext:
     """The container's published ports: through which endpoint each is reached is the driver's to say."""
     is_gateway6: bool = False
     """Whether the sandbox's IPv6 default route goes through this endpoint."""
+    relays_ipv6: bool = False
+    """Whether ports on IPv6 addresses of the host lead to this endpoint's IPv4 address: the sandbox has no IPv6 way out."""
 
 
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import cast
+from typing import Literal, cast
 
 from netengine.drivers.base import EndpointContext
 from netengine.drivers.bridge_options import NAT, ROUTED, UNPROTECTED, mode
-from netengine.kernel.resources import Element, Family, HostPort, Protocol, Resource
+from netengine.kernel.resources import Element, Family, HostPort, Protocol, Relay, Resource
 from netengine.model import BridgeSettings, Endpoint, Network, PublishedPort
 
 WILDCARDS = ("0.0.0.0", "::")
@@ -104,9 +104,24 @@ def port_resources(settings: BridgeSettings, endpoint: Endpoint, context: Endpoi
             ports = [p for p in context.ports if p.host_port and family_of(p.host_ip) == family]
             for port in ports:
                 out |= _translated(family, address, port)
+            if family == "ip6":
+                out |= _relayed(address, ports)
             if settings.direct:
                 out |= _opened(family, address, ports)
+    if endpoint.ip and context.relays_ipv6 and mode(settings, "ip") != ROUTED:
+        ports = [p for p in context.ports if p.host_port and family_of(p.host_ip) == "ip6"]
+        out |= {HostPort(p.host_ip, cast(Protocol, p.protocol), p.host_port) for p in ports}
+        out |= _relayed(endpoint.ip, ports)
     return out
+
+
+def _relayed(target: str, ports: Iterable[PublishedPort]) -> set[Resource]:
+    """What comes to a port of the host on IPv6 and is not translated. SCTP is left to the rules alone."""
+    return {
+        Relay(p.host_ip, cast(Literal["tcp", "udp"], p.protocol), p.host_port, target, p.container_port)
+        for p in ports
+        if p.protocol != "sctp"
+    }
 
 
 def _opened(family: Family, address: str, ports: Iterable[PublishedPort]) -> set[Resource]:

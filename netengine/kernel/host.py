@@ -26,6 +26,7 @@ from netengine.kernel.descriptors import move_up
 from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
 from netengine.kernel.nftables import Nft
 from netengine.kernel.plan import Change, Plan, plan
+from netengine.kernel.relays import Relays
 from netengine.kernel.resources import (
     HOST,
     HostPort,
@@ -59,6 +60,9 @@ class Kernel:
         self.name_sockets: dict[str, list[socket.socket]] = {}
         self.names_removed = 0
         """How often rules of a name service were deleted by us; what others delete is heard as one more than that."""
+        self.relays = Relays(run_dir.parent / "relay.sock")
+        self.inherited: dict[HostPort, socket.socket] = {}
+        """Sockets of an earlier daemon's ports, which the relay kept."""
 
     def open(self) -> None:
         """Take the calling thread's network namespace as the host's and open the sockets in it."""
@@ -67,6 +71,7 @@ class Kernel:
         self.sockets[HOST] = NetlinkSocket()
         self._nft = Nft()
         self.conntrack = Conntrack()
+        self.inherited = self.relays.inherit()
         self.reap()  # what an earlier life left
 
     def reap(self) -> None:
@@ -82,6 +87,10 @@ class Kernel:
             if held is not None:
                 held.close()
         self.held.clear()
+        for inherited in self.inherited.values():
+            inherited.close()
+        self.inherited.clear()
+        self.relays.close()
         for ns in list(self.name_sockets):
             self.close_name_sockets(ns)
         for ns in list(self.sockets):
@@ -255,6 +264,10 @@ class Kernel:
 
     def reserve(self, address: str, protocol: Protocol, port: int) -> HostPort:
         """Take a port of the host; port 0 lets the kernel choose a free one. Raises hostports.PortTaken, KernelRefused."""
+        wanted = HostPort(address, protocol, port)
+        if wanted in self.inherited:
+            self.held[wanted] = self.inherited.pop(wanted)
+            return wanted
         port_, held = hostports.bind(address, protocol, port, taken=self.held)
         self.held[port_] = held
         return port_

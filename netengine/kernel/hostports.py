@@ -18,7 +18,7 @@ from netengine.errors import KernelRefused
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import HostPort, Protocol
 
-_SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # include/uapi/asm-generic/socket.h
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
 
 _KINDS: dict[str, tuple[int, int]] = {
@@ -42,15 +42,18 @@ def bind(
     """
     kind, number = _KINDS[protocol]
     try:
-        with socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number) as low:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, kind | socket.SOCK_CLOEXEC, number) as low:
             held = socket.socket(fileno=move_up(low.detach()))
     except OSError as e:
         if protocol != "sctp" or e.errno not in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             raise KernelRefused(f"cannot publish a {protocol} port: {e.strerror}") from e
         return _without_socket(address, protocol, port, taken), None
     try:
-        program = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
-        held.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        keep_out(held)
+        if family == socket.AF_INET6:
+            # [::] is not 0.0.0.0 as well: each family's ports are held, and translated, apart.
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             # Connections of the port's last owner that are in TIME_WAIT do not count; another listener still does.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -61,19 +64,51 @@ def bind(
     except OSError as e:
         held.close()
         if e.errno == errno.EADDRINUSE:
-            raise PortTaken(f"Bind for {address}:{port} failed: port is already allocated") from e
+            raise PortTaken(f"Bind for {shown(address)}:{port} failed: port is already allocated") from e
         if e.errno == errno.EADDRNOTAVAIL:
             raise KernelRefused(
-                f"cannot publish on {address}:{port}: {address} is not an address of this host; "
+                f"cannot publish on {shown(address)}:{port}: {address} is not an address of this host; "
                 "publish on one of its addresses, or on all by leaving the address out"
             ) from e
-        raise KernelRefused(f"cannot publish on {address}:{port}/{protocol}: {e.strerror}") from e
+        raise KernelRefused(f"cannot publish on {shown(address)}:{port}/{protocol}: {e.strerror}") from e
     return HostPort(address, protocol, held.getsockname()[1]), held
 
 
+def shown(address: str) -> str:
+    """The address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
+def keep_out(held: socket.socket) -> None:
+    """Let the socket drop all it receives."""
+    program = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
+    held.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def let_in(held: socket.socket, backlog: int) -> None:
+    """Let the socket receive what comes to it; connections wait in its queue until somebody takes them."""
+    try:
+        held.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    except FileNotFoundError:
+        pass  # it has none: an earlier daemon let it in
+    if held.type == socket.SOCK_STREAM:
+        held.listen(backlog)
+
+
+def has_ipv6() -> bool:
+    """Whether ports can be published on IPv6 addresses of the host: it has ::1. In the calling thread's namespace."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def _without_socket(address: str, protocol: Protocol, port: int, taken: Collection[HostPort]) -> HostPort:
+    everywhere = "::" if ":" in address else "0.0.0.0"
     used = {
-        t.port for t in taken if t.protocol == protocol and ("0.0.0.0" in (t.address, address) or t.address == address)
+        t.port for t in taken if t.protocol == protocol and (everywhere in (t.address, address) or t.address == address)
     }
     if port == 0:
         low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
@@ -82,5 +117,5 @@ def _without_socket(address: str, protocol: Protocol, port: int, taken: Collecti
             raise PortTaken(f"no free {protocol} port between {low} and {high}")
         port = free
     elif port in used:
-        raise PortTaken(f"Bind for {address}:{port} failed: port is already allocated")
+        raise PortTaken(f"Bind for {shown(address)}:{port} failed: port is already allocated")
     return HostPort(address, protocol, port)

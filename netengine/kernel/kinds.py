@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
-from netengine.kernel import aliases, messages, nameservice, namespaces, shaping, stacked, sysctl
+from netengine.kernel import aliases, messages, nameservice, namespaces, relays, shaping, stacked, sysctl
 from netengine.kernel.announce import announce
 from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
@@ -32,6 +32,7 @@ from netengine.kernel.resources import (
     NameService,
     Namespace,
     NamespaceAlias,
+    Relay,
     Resource,
     Route,
     Sysctl,
@@ -245,6 +246,8 @@ def change(kernel: Kernel, step: Change) -> None:
             _forget_flows(kernel, [new])
         case NameService(), NameService() as new:
             _create_name_services(kernel, [new], [])
+        case Relay(), Relay() as new:
+            relays.create(kernel, [new], [])
         case NamespaceAlias(), NamespaceAlias() as new:
             aliases.create(kernel, [new], [])
         case old, new:
@@ -370,6 +373,7 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Address: _create_addresses,
     Route: _create_routes,
     Element: _create_elements,
+    Relay: relays.create,
     NamespaceAlias: aliases.create,
 }
 
@@ -389,5 +393,6 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Address: _delete_addresses,
     Route: _delete_routes,
     Element: _delete_elements,
+    Relay: relays.delete,
     NamespaceAlias: aliases.remove,
 }

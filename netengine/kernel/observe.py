@@ -70,7 +70,7 @@ def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
     """Everything of ours in the kernel, and of `want` what can only be looked up by name (sysctls, addresses of links that
     are not ours). The answer is comparable with what drivers render: equal sets mean that nothing is to be done."""
     want = list(want)
-    out: set[Resource] = set(kernel.held_ports())
+    out: set[Resource] = {*kernel.held_ports(), *kernel.relays.doors()}
     inner = {ns: _links_in(kernel, ns) for ns in sorted(_namespaces(kernel))}
     by_key: dict[Key, Resource] = {r.key: r for r in want}
     names = _observe_host(kernel, want, inner, out)

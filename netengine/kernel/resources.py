@@ -280,6 +280,22 @@ class Element:
         return ("element", self.family, self.container, *self.parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A held port of the host on an IPv6 address, served by the relay: what comes there past the rules is carried to a
+    container. `target` is an address of either family."""
+
+    address: str
+    protocol: Literal["tcp", "udp"]
+    port: int
+    target: str
+    target_port: int
+
+    @property
+    def key(self) -> Key:
+        return ("relay", self.address, self.protocol, str(self.port))
+
+
 Resource = (
     HostPort
     | Namespace
@@ -297,6 +313,7 @@ Resource = (
     | Sysctl
     | Table
     | Element
+    | Relay
 )
 
 CREATION_ORDER: tuple[type, ...] = (
@@ -315,6 +332,7 @@ CREATION_ORDER: tuple[type, ...] = (
     NameService,
     Route,
     Element,
+    Relay,
     NamespaceAlias,
 )
 """What must exist before what. Deletion goes the other way round."""

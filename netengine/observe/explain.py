@@ -25,6 +25,7 @@ from netengine.kernel.resources import (
     NameService,
     Namespace,
     NamespaceAlias,
+    Relay,
     Resource,
     Route,
     Sysctl,
@@ -184,8 +185,16 @@ def _steps(resource: Resource) -> list[Step]:
         case HostPort(address=address, protocol=protocol, port=port):
             return [
                 Step(
-                    f": # netengined holds {protocol} {address}:{port} with a bound socket",
-                    "nobody else can take the port unknowingly; the socket itself gets no packets",
+                    f": # netengined holds {protocol} {_before_port(address)}:{port} with a bound socket",
+                    "nobody else can take the port unknowingly; what the rules translate never comes to the socket",
+                )
+            ]
+        case Relay(address=address, protocol=protocol, port=port) as r:
+            target = f"{_before_port(r.target)}:{r.target_port}"
+            return [
+                Step(
+                    f": # the relay carries {protocol} {_before_port(address)}:{port} to {target}",
+                    "what the rules cannot translate: from ::1 and link-local addresses, and to a container without IPv6",
                 )
             ]
 
@@ -221,6 +230,10 @@ def _why(s: Sysctl) -> str:
     if "/all/" in s.path and s.ns != HOST:
         return "asked for with --sysctl"
     return _SYSCTLS.get(f"{name}={s.value}") or _SYSCTLS.get(name, "asked for with --sysctl")
+
+
+def _before_port(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _dotted(path: str) -> str:

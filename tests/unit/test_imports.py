@@ -37,7 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "dns": {"errors"},
     "ipam": {"errors"},
     "store": {"errors", "failpoints"},
-    "kernel": {"errors", "failpoints"},
+    "kernel": {"relay.protocol", "errors", "failpoints"},
+    # The two processes without privileges stand on the same loop, and give up root in the same way.
+    "relay": {"dns.loop", "dns.privileges", "errors"},
     # Single modules, top to bottom.
     "daemon": {
         "api",
@@ -75,6 +77,7 @@ OVER_400_LINES: dict[str, str] = {}
 PROCESS_STARTERS = {
     "runtime/process.py": "starts runc and conmon",
     "dns/client.py": "starts the name server",
+    "kernel/relays.py": "starts the relay",
     "runtime/session.py": "only names the constants of pipes",
     "firewalls.py": "asks nft which chains of others there are",
     "trial.py": "asks nft, the program, what it can do",

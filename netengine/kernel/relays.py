@@ -1,0 +1,286 @@
+"""Doors of the relay: ports of the host on IPv6 addresses that its process serves (netengine/relay), and this end of it.
+
+The process is started when there is a first door and ends by itself with the last one. It is a session of its own, so that what
+flows through it outlives the daemon; a daemon that starts finds it, and gets the sockets of its doors back from it. Runs on the
+kernel thread, in the namespace that the process works in.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from netengine.errors import KernelRefused
+from netengine.kernel import hostports
+from netengine.kernel.descriptors import move_up
+from netengine.kernel.resources import HostPort, Relay, Resource
+from netengine.relay import protocol
+from netengine.relay.protocol import Door
+
+if TYPE_CHECKING:
+    from netengine.kernel.host import Kernel
+
+log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 5.0
+"""A process that has just been started answers after some 0.1 s, more on a busy machine."""
+
+_BACKLOG = 512
+_NOBODY = 65534
+_decoder = msgspec.json.Decoder(protocol.Answer)
+
+
+class Relays:
+    """The connection to the relay's process. `watch` is a descriptor that becomes readable when the connection has ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log_path = path.with_suffix(".log")
+        self._sock: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owed = 0
+        """Answers that were not waited for."""
+        self._epoll = select.epoll()
+        self.watch = self._epoll.fileno()
+
+    def close(self) -> None:
+        """Let go of the process; it goes on."""
+        self._drop()
+        self._epoll.close()
+
+    def has_ended(self) -> bool:
+        """Whether the connection has ended since this was last asked. From any thread, when `watch` is readable."""
+        return bool(self._epoll.poll(0))
+
+    # -- what the process is asked ------------------------------------------------------------------------------------
+
+    def inherit(self) -> dict[HostPort, socket.socket]:
+        """The sockets of the doors of a process that runs already, for a daemon that has just started. One of another
+        version is ended, and what flows through it."""
+        if not self._connect():
+            return {}
+        out: dict[HostPort, socket.socket] = {}
+        for door, sock in self._listed(sockets=True):
+            if sock is not None:
+                out[HostPort(door.address, door.protocol, door.port)] = sock
+        return out
+
+    def doors(self) -> set[Relay]:
+        """The doors that the process has now."""
+        if self._sock is None:
+            return set()
+        return {_relay(door) for door, _ in self._listed(sockets=False)}
+
+    def open(self, relay: Relay, held: socket.socket) -> None:
+        """Let the process serve a port of the host. Raises KernelRefused."""
+        door = Door(relay.address, relay.protocol, relay.port, relay.target, relay.target_port)
+        for _ in range(2):
+            if self._sock is None and not self._connect():
+                self._start()
+            if self._tell(protocol.Open(door), [held.fileno()]):
+                return  # its answer is read before the next one
+        raise KernelRefused(
+            f"the relay for IPv6 ports does not take {relay.address}:{relay.port}; {self._log_path} may say why"
+        )
+
+    def shut(self, relay: Relay) -> None:
+        """The process lets go of a port: nobody holds it but us when this returns."""
+        if self._sock is not None and self._tell(protocol.Close(relay.address, relay.protocol, relay.port), []):
+            self._answers()
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> bool:
+        """Connect to a process that runs. One that does not answer, or not in our words, is ended."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            made.settimeout(_ANSWER_SECONDS)
+            made.connect(str(self._path))
+        except OSError:
+            made.close()
+            return False
+        self._use(made)
+        try:
+            request = msgspec.json.encode(protocol.List())
+            made.send(request)
+            while isinstance(answer := _decoder.decode(made.recv(protocol.LARGEST)), protocol.Listed):
+                pass
+            if answer.version == protocol.VERSION:
+                return True
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("the relay for IPv6 ports does not answer as it should (%s); it is replaced", error)
+        self._end_process()
+        return False
+
+    def _use(self, made: socket.socket) -> None:
+        self._drop()
+        self._sock = socket.socket(fileno=move_up(made.detach()))
+        self._sock.settimeout(_ANSWER_SECONDS)
+        self._owed = 0
+        # Of its end alone, and once: answers are read where they are waited for.
+        self._epoll.register(self._sock.fileno(), select.EPOLLRDHUP | select.EPOLLONESHOT)
+
+    def _drop(self) -> None:
+        if self._sock is not None:
+            self._sock.close()  # leaves the epoll set by that
+            self._sock = None
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+
+    def _tell(self, request: protocol.Request, descriptors: list[int]) -> bool:
+        """Send a request; false when there is nobody to send it to any more."""
+        if self._sock is None:
+            return False
+        try:
+            socket.send_fds(self._sock, [msgspec.json.encode(request)], descriptors)
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                self._end_process()
+            self._drop()
+            return False
+        self._owed += 1
+        return True
+
+    def _listed(self, *, sockets: bool) -> list[tuple[Door, socket.socket | None]]:
+        return self._answers() if self._tell(protocol.List(sockets), []) else []
+
+    def _answers(self) -> list[tuple[Door, socket.socket | None]]:
+        """Read all answers that are owed; what the last one lists."""
+        listed: list[tuple[Door, socket.socket | None]] = []
+        try:
+            while self._owed and self._sock is not None:
+                data, descriptors, _, _ = socket.recv_fds(self._sock, protocol.LARGEST, 1)
+                if not data:
+                    raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+                made = [socket.socket(fileno=move_up(fd)) for fd in descriptors]
+                answer = _decoder.decode(data)
+                if isinstance(answer, protocol.Listed):
+                    listed.append((answer.door, made[0] if made else None))
+                    continue
+                self._owed -= 1
+                if answer.error:
+                    log.error("the relay for IPv6 ports refused: %s", answer.error)
+        except (OSError, msgspec.MsgspecError) as error:
+            if not isinstance(error, BrokenPipeError | ConnectionError):
+                log.warning("the relay for IPv6 ports does not answer (%s); it is ended", error)
+                self._end_process()
+            self._drop()
+            return []
+        return listed
+
+    # -- the process --------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Start the process. It need not be up when this returns: what is sent to it waits in its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as control:
+            self._path.unlink(missing_ok=True)  # of one that was killed: nobody answered there
+            before = os.umask(0o177)
+            try:
+                control.bind(str(self._path))
+            finally:
+                os.umask(before)
+            control.listen(8)
+            self._process = _spawn(control, self._log_path)
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            made.connect(str(self._path))
+        self._use(made)
+
+    def _end_process(self) -> None:
+        if self._sock is None:
+            return
+        pid = int.from_bytes(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        elif pid > 0 and _is_relay(pid):
+            _kill(pid)
+        self._drop()
+
+
+def _spawn(control: socket.socket, log_path: Path) -> subprocess.Popen[bytes]:
+    # -P: the working directory is no place to import from. The package is where ours is.
+    argv = [sys.executable, "-P", "-m", "netengine.relay", "--control", str(control.fileno())]
+    argv += ["--uid", str(_NOBODY), "--gid", str(_NOBODY)]
+    source = str(Path(__file__).resolve().parents[2])
+    environment = {"PATH": os.defpath, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
+    out = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd="/",
+            env=environment,
+            umask=0o077,
+            start_new_session=True,
+            pass_fds=[control.fileno()],
+        )
+    except OSError as error:
+        raise KernelRefused(f"the relay for IPv6 ports could not be started with {argv[0]}: {error.strerror}") from None
+    finally:
+        os.close(out)
+
+
+def _is_relay(pid: int) -> bool:
+    try:
+        return b"netengine.relay" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _kill(pid: int) -> None:
+    """End the process that listens at our socket, and wait until it is gone: it holds ports."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        os.kill(pid, 9)
+        select.select([descriptor], [], [], _ANSWER_SECONDS)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+# -- as resources -----------------------------------------------------------------------------------------------------
+
+
+def create(kernel: Kernel, resources: list[Relay], made: list[Resource]) -> None:
+    for r in resources:
+        held = kernel.held.get(_port(r))
+        if held is None:
+            raise KernelRefused(f"cannot relay {r.address}:{r.port}/{r.protocol}: nobody holds that port")
+        hostports.let_in(held, _BACKLOG)
+        kernel.relays.open(r, held)
+        made.append(r)
+
+
+def delete(kernel: Kernel, resources: Iterable[Relay]) -> None:
+    for r in resources:
+        kernel.relays.shut(r)
+        unused = kernel.inherited.pop(_port(r), None)
+        if unused is not None:
+            unused.close()
+        held = kernel.held.get(_port(r))
+        if held is not None:
+            hostports.keep_out(held)
+
+
+def _port(r: Relay) -> HostPort:
+    return HostPort(r.address, r.protocol, r.port)
+
+
+def _relay(door: Door) -> Relay:
+    return Relay(door.address, door.protocol, door.port, door.target, door.target_port)
