@@ -70,6 +70,7 @@ class Healing:
         loop = asyncio.get_running_loop()
         for descriptor in self._watch.descriptors() if self._watch else ():
             loop.add_reader(descriptor, self._heard, descriptor)
+        loop.add_reader(self._core.kernel.relays.watch, self._relay_gone)
 
     def close(self) -> None:
         for timer in (self._timer, self._later):
@@ -77,6 +78,7 @@ class Healing:
                 timer.cancel()
         if self._watch is not None:
             loop = asyncio.get_running_loop()
+            loop.remove_reader(self._core.kernel.relays.watch)
             for descriptor in self._watch.descriptors():
                 loop.remove_reader(descriptor)
             self._watch.close()
@@ -108,6 +110,13 @@ class Healing:
             log.error("the kernel's events cannot be read: %s", e)
             notices = [events.Overrun()]
         self._consider(notices)
+
+    def _relay_gone(self) -> None:
+        if self._core.kernel.relays.has_ended():
+            self._core.background(
+                asyncio.create_task(self._core.on_kernel(self._core.kernel.relays.bury), name="relay")
+            )
+            self._consider([events.RelayGone()])
 
     def _consider(self, notices: Iterable[events.Notice]) -> None:
         """Look into the notices when it has been quiet for a moment. Of each link only the last word counts."""
@@ -184,6 +193,10 @@ class Healing:
                 return any(isinstance(r, Sysctl) and r.path == family.path for r in self._core.base)
             case events.NamesTouched(times=times):
                 return times > self._core.kernel.names_removed + self._names_deleted
+            case events.RelayGone():
+                return any(
+                    ":" in p.host_ip for c in self._core.state.containers.values() for p in c.ports if p.host_port
+                )
             case events.MountsChanged():
                 return bool(reconcile.lost_namespaces(self._core))
         return True

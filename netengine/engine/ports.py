@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Mapping
@@ -155,10 +156,19 @@ class Ways:
 async def reserve(operation: Operation, asked: list[PortWish], ways: Ways) -> list[PublishedPort]:
     """Take a port of the host for each wish, of the same number on each of its addresses. Raises KernelRefused with Docker's
     text when one is taken."""
-    out = []
+    return await settle(operation, [], asked, ways)
+
+
+async def settle(
+    operation: Operation, before: list[PublishedPort], asked: list[PortWish], ways: Ways
+) -> list[PublishedPort]:
+    """As `reserve`, for a container that has ports already, perhaps by another way than it has now: what fits is kept, and the
+    same number is taken where one more address comes to it."""
+    left, out = list(before), list[PublishedPort]()
     for wish in asked:
+        own = _of(wish, left)
+        left = [p for p in left if p not in own]
         taken, untaken = ways.addresses(wish)
-        number = await _take(operation, wish, taken) if taken else 0
         if not taken and not untaken:
             log.warning(
                 "port %d/%s is not published on %s: the container has no address that packets could be sent on to",
@@ -166,9 +176,28 @@ async def reserve(operation: Operation, asked: list[PortWish], ways: Ways) -> li
                 wish.protocol,
                 wish.host_ip or ways.default,
             )
+        kept = [p for p in own if p.host_port and p.host_ip in taken]
+        missing = [a for a in taken if all(p.host_ip != a for p in kept)]
+        number = kept[0].host_port if kept else 0
+        if missing:
+            same = dataclasses.replace(wish, low=number, high=number) if number else wish
+            number = await _take(operation, same, missing)
         out += [_published(wish, address, number) for address in taken]
         out += [_published(wish, address, 0) for address in untaken]
     return out
+
+
+def _of(wish: PortWish, ports: list[PublishedPort]) -> list[PublishedPort]:
+    """What was made of a wish."""
+    some = [
+        p
+        for p in ports
+        if (p.container_port, p.protocol) == (wish.container_port, wish.protocol)
+        and wish.host_ip in ("", p.host_ip)
+        and (not p.host_port or not wish.low or wish.low <= p.host_port <= wish.high)
+    ]
+    number = next((p.host_port for p in some if p.host_port), 0)
+    return [p for p in some if p.host_port in (0, number)]
 
 
 def _published(wish: PortWish, address: str, number: int) -> PublishedPort:

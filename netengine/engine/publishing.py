@@ -36,7 +36,7 @@ class Publishing:
             _change_wishes(operation, container, _added(container, bindings))
             taken: list[PublishedPort] = []
             if container.sandbox_id:
-                if not sandbox.gateway_network(core.state, container):
+                if not sandbox.has_way_out(core.state, container):
                     raise Conflict(
                         f"container {container.name} has no network with a way out: connect it to one that is not internal, "
                         "then publish its ports"

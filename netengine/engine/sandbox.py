@@ -13,10 +13,11 @@ from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.drivers.bridge_options import mode
 from netengine.engine import links, parents
 from netengine.engine.core import Core, Operation, new_id
-from netengine.engine.ports import PortWish, Ways, reserve, wishes_of
+from netengine.engine.ports import PortWish, Ways, reserve, settle, wishes_of
 from netengine.engine.state import State
 from netengine.errors import Forbidden, Invalid
 from netengine.ipam import random_mac
+from netengine.kernel.hostports import has_ipv6
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
 from netengine.model import Attachment, BridgeSettings, Container, Endpoint, Network, PublishedPort
@@ -110,7 +111,12 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]
         is_gateway = network_id == gateway
-        context = EndpointContext(is_gateway, tuple(container.ports), is_gateway6=network_id == gateway6)
+        context = EndpointContext(
+            is_gateway,
+            tuple(container.ports),
+            is_gateway6=network_id == gateway6,
+            relays_ipv6=is_gateway and not gateway6,
+        )
         rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
         out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
     out |= links.render(state, container)
@@ -212,21 +218,24 @@ def _leased(
 async def settle_ports(core: Core, operation: Operation, container: Container) -> None:
     """Take the container's published ports when it has got a way out, and forget them when it has lost it."""
     before = list(container.ports)
-    ways = _ways(core, container)
+    ways = await _ways(core, container)
     if not ways:
         container.ports = []
-    elif not container.ports:
-        container.ports = await reserve(operation, wishes_of(container), ways)
+    else:
+        container.ports = await settle(operation, before, wishes_of(container), ways)
     if container.ports != before:
         operation.change(lambda: setattr(container, "ports", before))
 
 
-def _ways(core: Core, container: Container) -> Ways:
+async def _ways(core: Core, container: Container) -> Ways:
     """How packets come in from the host: through the network of the default route of each family."""
     bridge = bridge_of(core.state, gateway_network(core.state, container))
+    bridge6 = bridge_of(core.state, gateway_network(core.state, container, 6))
     return Ways(
         ip=mode(bridge, "ip") if bridge else "",
-        default=(bridge.host_binding if bridge else "") or str(core.config.ip),
+        ip6=mode(bridge6, "ip6") if bridge6 else "",
+        default=next((b.host_binding for b in (bridge, bridge6) if b and b.host_binding), str(core.config.ip)),
+        listens6=await core.on_kernel(has_ipv6),
     )
 
 
@@ -241,7 +250,7 @@ async def take_ports(
 ) -> list[PublishedPort]:
     """Take more ports for a container that has a way out; taken back when the operation fails."""
     before = container.ports
-    taken = await reserve(operation, wishes, _ways(core, container))
+    taken = await reserve(operation, wishes, await _ways(core, container))
     container.ports = [*before, *taken]
     operation.change(lambda: setattr(container, "ports", before))
     return taken

@@ -125,6 +125,11 @@ class Overrun:
     """Events were lost: anything may have changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class RelayGone:
+    """The process that carries IPv6 ports has ended: it has no door any more, or somebody killed it."""
+
+
 Notice = (
     LinkSeen
     | LinkGone
@@ -136,6 +141,7 @@ Notice = (
     | RulesTouched
     | NamesTouched
     | MountsChanged
+    | RelayGone
     | Overrun
 )
 

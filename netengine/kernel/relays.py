@@ -7,6 +7,7 @@ kernel thread, in the namespace that the process works in.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -62,6 +63,22 @@ class Relays:
         """Whether the connection has ended since this was last asked. From any thread, when `watch` is readable."""
         return bool(self._epoll.poll(0))
 
+    def bury(self) -> None:
+        """The process has ended, or is about to: let go of it, and of its exit status."""
+        if self._sock is None or self._connected():
+            return
+        self._drop()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ANSWER_SECONDS)
+                self._process = None
+
+    def _connected(self) -> bool:
+        """Whether the other end is there. There may be answers that nobody has waited for yet."""
+        poll = select.poll()
+        poll.register(self._sock or -1, select.POLLRDHUP)
+        return not any(events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+
     # -- what the process is asked ------------------------------------------------------------------------------------
 
     def inherit(self) -> dict[HostPort, socket.socket]:
@@ -109,11 +126,10 @@ class Relays:
         except OSError:
             made.close()
             return False
-        self._use(made)
+        sock = self._use(made)
         try:
-            request = msgspec.json.encode(protocol.List())
-            made.send(request)
-            while isinstance(answer := _decoder.decode(made.recv(protocol.LARGEST)), protocol.Listed):
+            sock.send(msgspec.json.encode(protocol.List()))
+            while isinstance(answer := _decoder.decode(sock.recv(protocol.LARGEST)), protocol.Listed):
                 pass
             if answer.version == protocol.VERSION:
                 return True
@@ -122,13 +138,14 @@ class Relays:
         self._end_process()
         return False
 
-    def _use(self, made: socket.socket) -> None:
+    def _use(self, made: socket.socket) -> socket.socket:
         self._drop()
         self._sock = socket.socket(fileno=move_up(made.detach()))
         self._sock.settimeout(_ANSWER_SECONDS)
         self._owed = 0
         # Of its end alone, and once: answers are read where they are waited for.
         self._epoll.register(self._sock.fileno(), select.EPOLLRDHUP | select.EPOLLONESHOT)
+        return self._sock
 
     def _drop(self) -> None:
         if self._sock is not None:

@@ -17,14 +17,14 @@ def web(lab: Lab, docker: Client) -> str:
 def test_a_port_is_published_while_the_container_runs(lab: Lab, docker: Client, netengine: Client, web: str):
     started = docker.inspect("web")["State"]["StartedAt"]
     assert not lab.outside.reaches(HERE, 9443)
-    assert netengine("publish", "web", "9443:443") == "443/tcp -> 0.0.0.0:9443"
+    assert netengine("publish", "web", "9443:443").splitlines() == ["443/tcp -> 0.0.0.0:9443", "443/tcp -> [::]:9443"]
     assert lab.outside.fetch(HERE, 9443) == "web sees 192.0.2.2"
     assert lab.outside.fetch(HERE, 8080) == "web sees 192.0.2.2"
-    assert docker("port", "web", "443") == "0.0.0.0:9443"
+    assert docker("port", "web", "443").splitlines() == ["0.0.0.0:9443", "[::]:9443"]
     assert docker.inspect("web")["State"]["StartedAt"] == started
     docker("restart", "-t", "0", "web")
     eventually(lambda: lab.outside.fetch(HERE, 9443) == "web sees 192.0.2.2")
-    assert netengine("unpublish", "web", "9443:443") == "443/tcp -> 0.0.0.0:9443"
+    assert netengine("unpublish", "web", "9443:443").splitlines() == ["443/tcp -> 0.0.0.0:9443", "443/tcp -> [::]:9443"]
     assert not lab.outside.reaches(HERE, 9443)
     assert lab.outside.fetch(HERE, 8080) == "web sees 192.0.2.2"
     docker("restart", "-t", "0", "web")
@@ -41,7 +41,7 @@ def test_ranges_udp_addresses_and_free_ports(lab: Lab, docker: Client, netengine
     assert not lab.outside.reaches(HERE, free)
     assert netengine("unpublish", "web", "90-92/udp") == "\n".join(printed[:3])
     assert netengine("unpublish", "web", f"127.0.0.1:{free}:80") == printed[3]
-    assert docker("port", "web") == "80/tcp -> 0.0.0.0:8080"
+    assert docker("port", "web").splitlines() == ["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
     # UDP flows that were translated are forgotten with their port.
     with pytest.raises(OSError):
         lab.outside.ask(HERE, 9000, timeout=0.4)
@@ -52,7 +52,7 @@ def test_all_ports_or_none(lab: Lab, docker: Client, netengine: Client, web: str
     with lab.here.listen(9001):
         refused = netengine.refused("publish", "web", "9000-9003:80-83", "9100:90/udp")
     assert refused.text == "netengine: Bind for 0.0.0.0:9001 failed: port is already allocated"
-    assert docker("port", "web") == "80/tcp -> 0.0.0.0:8080"
+    assert docker("port", "web").splitlines() == ["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
     assert lab.here.rules() == before
     lab.here.listen(9000).close()
     assert docker.inspect("web")["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
@@ -71,7 +71,7 @@ def test_a_stopped_container_publishes_when_it_starts(lab: Lab, docker: Client, 
     assert netengine("publish", "web", "9443:443") == ""
     assert netengine("unpublish", "web", "8080:80") == ""
     docker("start", "web")
-    assert docker("port", "web") == "443/tcp -> 0.0.0.0:9443"
+    assert docker("port", "web").splitlines() == ["443/tcp -> 0.0.0.0:9443", "443/tcp -> [::]:9443"]
 
 
 def test_what_publish_all_stands_for_can_be_withdrawn(lab: Lab, docker: Client, netengine: Client):

@@ -65,6 +65,7 @@ def _become_a_machine() -> None:
         ("ipv4/conf/default/rp_filter", "0"),
         # A link without IPv6 has its addresses at once and no more than it was given.
         ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv6/conf/all/forwarding", "0"),
     ):
         Path("/proc/sys/net", name).write_text(value)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -161,7 +162,8 @@ class Machine(Namespace):
             "links": links,
             "addresses": self.run("ip", "-o", "-4", "address"),
             "addresses of IPv6": self.run("ip", "-o", "-6", "address", "show", "scope", "global"),
-            "routes": sorted(line.strip() for line in routes.splitlines()),
+            # A host that forwards answers to the anycast address of each subnet (RFC 4291, section 2.6.1).
+            "routes": sorted(line.strip() for line in routes.splitlines() if not line.startswith("anycast")),
             "rules": self.run("nft", "--stateless", "list", "ruleset"),
             "mounts": sorted(
                 line.split()[4] for line in Path(f"/proc/self/task/{self.tid}/mountinfo").read_text().splitlines()
@@ -180,8 +182,8 @@ class Machine(Namespace):
         assert found, f"no rule says {reason!r}"
         return sum(map(int, found))
 
-    def rules(self) -> str:
-        return self.run("nft", "list", "table", "ip", "netengine")
+    def rules(self, family: str = "ip") -> str:
+        return self.run("nft", "list", "table", family, "netengine")
 
     # ------------------------------------------------------------------ the end
 
@@ -220,6 +222,15 @@ def cable(
         machine.keep_this()
 
 
+def link_local(machine: Machine, link: str = "up0") -> str:
+    """The link-local address of a link, or "" while it has none that can be used."""
+    for entry in machine.json("ip", "-6", "-j", "address", "show", "dev", link, "scope", "link"):
+        for address in entry.get("addr_info", []):
+            if address.get("local") and not address.get("tentative"):
+                return str(address["local"])
+    return ""
+
+
 def _has_carrier(machine: Machine, link: str) -> bool:
     return "LOWER_UP" in machine.json("ip", "-j", "link", "show", link)[0]["flags"]
 
@@ -241,7 +252,12 @@ class Lan:
         self.gateway6 = str(self.subnet6[1]) if self.subnet6 else ""
         fields.setdefault("enable_ipv6", bool(subnet6))
         self.network = Network(
-            id=name.ljust(64, "0"), name=name, driver="bridge", created="", options=options, **fields
+            id=name.ljust(64, "0"),
+            name=name,
+            driver="bridge",
+            created="",
+            options=options,
+            **fields,
         )
         self.driver.settle(self.network, [], 1500)
         self.network.subnets = [Subnet(subnet=subnet, gateway=self.gateway)]
@@ -273,9 +289,13 @@ class Lan:
             link=link,
             host_link=f"v{ns}{self.link}"[:15],
         )
-        return self.driver.render_endpoint(
-            self.network, endpoint, EndpointContext(is_gateway, ports, is_gateway6=is_gateway)
+        context = EndpointContext(
+            is_gateway,
+            ports,
+            is_gateway6=is_gateway and bool(self.subnet6),
+            relays_ipv6=is_gateway and not self.subnet6,
         )
+        return self.driver.render_endpoint(self.network, endpoint, context)
 
     def sandbox(self, ns: str, number: int, *ports: PublishedPort, mac: str = "") -> Namespace:
         """A sandbox on this network, built."""

@@ -19,10 +19,12 @@ from tests.patience import patient
 ETH_P_ALL = 3
 
 
-def tcp(client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None) -> str:
+def tcp(
+    client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None, listens_at: str = ""
+) -> str:
     """Words go there and back over TCP; the client's address as the server sees it."""
-    anywhere = "::" if ":" in address else "0.0.0.0"
-    with server.listen(server_port or port, anywhere) as listener, client.connect(address, port) as here:
+    at = listens_at or ("::" if ":" in address else "0.0.0.0")
+    with server.listen(server_port or port, at) as listener, client.connect(address, port) as here:
         there, seen = listener.accept()
         with there:
             there.settimeout(patient(2))
@@ -33,11 +35,16 @@ def tcp(client: Namespace, address: str, port: int, server: Namespace, server_po
         return str(seen[0])
 
 
-def udp(client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None) -> str:
+def udp(
+    client: Namespace, address: str, port: int, server: Namespace, server_port: int | None = None, listens_at: str = ""
+) -> str:
     """A datagram goes there and one comes back to a connected socket; the client's address as the server sees it."""
-    family, anywhere = family_of(address), "::" if ":" in address else "0.0.0.0"
-    with server.socket(socket.SOCK_DGRAM, family) as there, client.socket(socket.SOCK_DGRAM, family) as here:
-        there.bind((anywhere, server_port or port))
+    at = listens_at or ("::" if ":" in address else "0.0.0.0")
+    with (
+        server.socket(socket.SOCK_DGRAM, family_of(at)) as there,
+        client.socket(socket.SOCK_DGRAM, family_of(address)) as here,
+    ):
+        there.bind((at, server_port or port))
         here.connect((address, port))
         here.send(b"ping")
         words, seen = there.recvfrom(16)

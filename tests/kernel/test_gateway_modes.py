@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.hosts import Namespace
 from tests.kernel.machine import Lan, Machine, port
 from tests.kernel.packets import ping
 
-HOST_ADDRESS: dict[Family, str] = {"ip": "192.0.2.1"}
+HOST_ADDRESS: dict[Family, str] = {"ip": "192.0.2.1", "ip6": "2001:db8::1"}
 PUBLISHED, UNPUBLISHED = 80, 81
 TIMEOUT = 0.5
 """Seconds until a probe counts as lost. What is let through takes less than one of a thousand of that."""
@@ -38,19 +39,26 @@ class World:
                 machine,
                 f"b-{mode}"[:15],
                 f"10.{number + 1}.0.0/24",
+                f"fd00:{number + 1}::/64",
                 internal=mode == "isolated",
                 options=dict.fromkeys(options.GATEWAY_MODE.values(), mode),
             ).build()
             # In the model, as the engine makes it: no port of the host where none is used.
-            published = [port(0 if mode in ("routed", "isolated") else 8001 + number, PUBLISHED)]
+            host_port = 0 if mode in ("routed", "isolated") else 8001 + number
+            published = [port(host_port, PUBLISHED, host_ip) for host_ip in ("0.0.0.0", "::")]
             self.lans[mode] = lan
             self.servers[mode] = lan.sandbox(f"s{number}", 2, *published)
             self.neighbours[mode] = lan.sandbox(f"n{number}", 3)
             for where in (PUBLISHED, UNPUBLISHED):
-                self.sockets.append(self.servers[mode].listen(where))
-            outside.run("ip", "route", "add", str(lan.subnet), "via", HOST_ADDRESS[family])
-        self.another = Lan(machine, "another", "10.9.0.0/24").build().sandbox("other", 2)
+                self.sockets.append(self.servers[mode].listen(where, "0.0.0.0" if family == "ip" else "::"))
+            outside.run("ip", "route", "add", str(self.subnet(mode)), "via", HOST_ADDRESS[family])
+        self.another = Lan(machine, "another", "10.9.0.0/24", "fd00:9::/64").build().sandbox("other", 2)
         outside.keep_this()
+
+    def subnet(self, mode: str) -> IPv4Network | IPv6Network:
+        found = self.lans[mode].subnet if self.family == "ip" else self.lans[mode].subnet6
+        assert found is not None
+        return found
 
     def sender(self, name: str, mode: str) -> Namespace:
         return {
@@ -61,7 +69,7 @@ class World:
         }[name]
 
     def probe(self, mode: str, sender: str, what: str) -> str:
-        source, target = self.sender(sender, mode), str(self.lans[mode].subnet[2])
+        source, target = self.sender(sender, mode), str(self.subnet(mode)[2])
         tries: dict[str, Callable[[], object]] = {
             "ping": lambda: ping(source, target, TIMEOUT),
             "published": lambda: source.connect(target, PUBLISHED, TIMEOUT).close(),

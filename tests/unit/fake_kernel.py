@@ -23,6 +23,7 @@ from netengine.kernel.resources import (
     Macvlan,
     Namespace,
     NamespaceAlias,
+    Relay,
     Resource,
     Route,
     Sysctl,
@@ -128,6 +129,9 @@ class FakeKernel:
                 parts = path.split("/")
                 if parts[2] == "conf" and parts[3] not in ("all", "default"):
                     self._need((ns, parts[3]) in self._links(), f"{r}: no link {parts[3]}")
+            case Relay(address=address, protocol=protocol, port=port):
+                held = ("hostport", address, protocol, str(port))
+                self._need(held in self._objects, f"{r}: nobody holds that port")
             case Element(family=family):
                 self._need(("table", family) in self._objects, f"{r}: no table")
             case NamespaceAlias(ns=ns):

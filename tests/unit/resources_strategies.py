@@ -15,6 +15,7 @@ from netengine.kernel.resources import (
     Macvlan,
     Namespace,
     NamespaceAlias,
+    Relay,
     Resource,
     Route,
     Sysctl,
@@ -108,6 +109,11 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
         # A port of the host belongs to one sandbox only.
         port = host_port + 100 * int(sandbox[1:])
         out.add(HostPort("0.0.0.0", "tcp", port))
+        if draw(st.booleans()):
+            out |= {
+                HostPort("::", "tcp", port),
+                Relay("::", "tcp", port, draw(st.sampled_from(["10.0.0.2", "fd00::2"])), 80),
+            }
         out.add(Element("ip", "ports", ("tcp", str(port)), ("10.0.0.2", "80")))
     if draw(st.booleans()):
         # Both ends of a link render it: two sandboxes may have one and the same.

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netengine.engine.ports import PortWish, Ways, parse_port, reserve, wishes
+from netengine.engine.ports import PortWish, Ways, parse_port, reserve, settle, wishes
 from netengine.errors import Invalid, KernelRefused
 from netengine.kernel.hostports import PortTaken
 from netengine.kernel.resources import HostPort, Protocol
-from netengine.model import PortBinding
+from netengine.model import PortBinding, PublishedPort
 
 
 def binding(host_port: str = "", host_ip: str = "") -> PortBinding:
@@ -243,3 +243,37 @@ def test_the_relay_speaks_no_sctp() -> None:
     asked = PortWish(9, "sctp", "", 9, 9)
     assert taken(Host(), asked, ways=V4_ONLY) == [("0.0.0.0", 9)]
     assert taken(Host(), asked, ways=DUAL) == [("0.0.0.0", 9), ("::", 9)]
+
+
+# ---------------------------------------------------------------------- a way that changes while the container runs
+
+
+def settled(host: Host, before: list[tuple[str, int]], ways: Ways, *asked: PortWish) -> list[tuple[str, int]]:
+    had = [PublishedPort(host_ip=ip, host_port=port, container_port=80, protocol="tcp") for ip, port in before]
+    host.taken |= {(6 if ":" in p.host_ip else 4, p.host_port) for p in had}
+    ports = asyncio.run(settle(host, had, list(asked), ways))  # type: ignore[arg-type]
+    return [(p.host_ip, p.host_port) for p in ports]
+
+
+def test_ports_that_fit_are_kept() -> None:
+    before = [("0.0.0.0", 40000), ("::", 40000)]
+    assert settled(Host(), before, DUAL, ANY) == before
+    assert settled(Host(), before, V4_ONLY, ANY) == before
+
+
+def test_one_more_address_gets_the_same_number() -> None:
+    assert settled(Host(), [("0.0.0.0", 40000)], DUAL, ANY) == [("0.0.0.0", 40000), ("::", 40000)]
+
+
+def test_ports_of_the_host_come_and_go_with_the_mode() -> None:
+    routed = Ways(ip="routed", listens6=True)
+    assert settled(Host(), [("0.0.0.0", 8080), ("::", 8080)], routed, WEB) == [("0.0.0.0", 0)]
+    assert settled(Host(), [("0.0.0.0", 0)], V4_ONLY, WEB) == [("0.0.0.0", 8080), ("::", 8080)]
+
+
+def test_two_wishes_for_one_port_keep_their_own() -> None:
+    other = PortWish(80, "tcp", "", 8081, 8081)
+    before = [("0.0.0.0", 8080), ("::", 8080), ("0.0.0.0", 8081), ("::", 8081)]
+    assert settled(Host(), before, DUAL, WEB, other) == before
+    any_two = [("0.0.0.0", 40000), ("::", 40000), ("0.0.0.0", 40001), ("::", 40001)]
+    assert settled(Host(), any_two, DUAL, ANY, ANY) == any_two

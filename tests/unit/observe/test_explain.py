@@ -21,6 +21,7 @@ from netengine.kernel.resources import (
     NameService,
     Namespace,
     NamespaceAlias,
+    Relay,
     Resource,
     Route,
     Sysctl,
@@ -49,6 +50,7 @@ EVERYTHING: tuple[Resource, ...] = (
     NameService(SANDBOX),
     Route(SANDBOX, "default", "eth0", "10.0.0.1"),
     Element("ip", "ports", ("tcp", "8080"), ("10.0.0.2", "80")),
+    Relay("::", "tcp", 8080, "10.0.0.2", 80),
     NamespaceAlias("web", SANDBOX),
 )
 
