@@ -196,17 +196,18 @@ class Names:
             try:
                 if server is None:
                     return
+                fresh: list[socket.socket] = []
                 if sandbox.needs_names(self._core.state, container):
                     fresh = await self._core.on_kernel(self._core.kernel.take_name_sockets, container.sandbox_id)
-                    if fresh:
-                        await _add(server, container.sandbox_id, fresh)
-                await server.update(
+                update = server.update(
                     {
                         n.id: NetworkChange(name=n.name, put=self._entries([container], n))
                         for n in self._named_networks(container)
                     },
                     {container.sandbox_id: self._settings(container)},
                 )
+                # One after the other on the way, and both before the first answer is waited for.
+                await asyncio.gather(*([_add(server, container.sandbox_id, fresh)] if fresh else []), update)
             except NetengineError as e:
                 log.warning("the name server was not told of %s: %s", container.name, e)
 
