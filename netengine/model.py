@@ -125,6 +125,19 @@ class PublishedPort(msgspec.Struct, kw_only=True, frozen=True):
     protocol: str
 
 
+class DhcpLease(msgspec.Struct, kw_only=True, frozen=True):
+    """What a DHCP server granted an endpoint. `address` is in CIDR, `gateway` "" for none, `servers` are name servers;
+    `server` and `server_mac` say who it was; `seconds` is the lease's time from `obtained` (Unix time) on, -1 for ever."""
+
+    address: str
+    gateway: str = ""
+    servers: tuple[str, ...] = ()
+    server: str = ""
+    server_mac: str = ""
+    seconds: int = 0
+    obtained: float = 0.0
+
+
 class Endpoint(msgspec.Struct, kw_only=True):
     """A live connection of a sandbox to a network. `address` (IPv4) and `address6` are in CIDR, the gateways are plain
     addresses, each "" for none; `link` is the interface in the sandbox."""
@@ -140,6 +153,8 @@ class Endpoint(msgspec.Struct, kw_only=True):
     mac: str = ""
     link: str = ""
     host_link: str = ""
+    dhcp: DhcpLease | None = None
+    """Where the address comes from, on a network that leaves that to a DHCP server."""
     link_local: list[str] = field(default_factory=list)
     """Further addresses from the link-local ranges, in CIDR."""
     sysctls: dict[str, str] = field(default_factory=dict)

@@ -33,6 +33,8 @@ MTU = "com.docker.network.driver.mtu"
 SHORT = {"mtu": MTU}
 MTU_RANGE = (68, 65535)  # RFC 791's least datagram, the largest that a netdevice takes
 VID_RANGE = (1, 4094)  # IEEE 802.1Q: 0 is a priority tag, 4095 reserved
+DHCP = "dhcp"
+"""The IPAM driver of networks whose addresses a DHCP server of the wire grants."""
 HOST_ACCESS = "host_access"
 HOST_AUX, HOST_AUX6 = "host", "host6"
 """The auxiliary addresses that are the host's own on a network with host access, by family."""

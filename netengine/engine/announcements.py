@@ -30,8 +30,9 @@ class Announcements:
         self._timer: asyncio.TimerHandle | None = None
 
     def schedule(self, container: Container, endpoint: Endpoint, times: int, seconds: float) -> None:
-        """Announce the endpoint `times` more, the first in `seconds`, for as long as the container has it."""
-        if times > 0 and endpoint.link:
+        """Announce the endpoint `times` more, the first in `seconds`, for as long as the container has it. Not one that has its
+        parent's MAC: neighbours know that already."""
+        if times > 0 and endpoint.link and endpoint.mac:
             self._push(asyncio.get_running_loop().time() + seconds, container, endpoint, times, seconds)
             self._arm()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
 from netengine.drivers import DRIVERS, endpoint_options
+from netengine.drivers.parents import DHCP
 from netengine.engine import configurations, ports
 from netengine.engine.core import Core
 from netengine.engine.requests import NetworkRequest
@@ -76,8 +77,8 @@ def network_request(request: NetworkRequest) -> None:
     if request.scope not in ("", "local"):
         raise Invalid(f"invalid scope {_shown(request.scope)}: it must be local")
     configurations.check(request)
-    if request.ipam is not None and request.ipam.driver not in ("", "default"):
-        raise NotFound(f'plugin "{request.ipam.driver}" not found: netengine has the IPAM driver default')
+    if request.ipam is not None and request.ipam.driver not in ("", "default", DHCP):
+        raise NotFound(f'plugin "{request.ipam.driver}" not found: netengine has the IPAM drivers default and {DHCP}')
     for key in (request.ipam.options or {}) if request.ipam else {}:
         if key != "com.docker.network.ipam.serial":
             raise Invalid(f"unknown IPAM option {key!r}; known is com.docker.network.ipam.serial")
@@ -114,6 +115,11 @@ def attachment(core: Core, network: Network, settings: EndpointSettings) -> Atta
         wish.link_local_ips = [_link_local(network, text) for text in ipam.link_local_ips or []]
         if (ipam.ipv4_address or ipam.ipv6_address) and not is_user_defined(network):
             raise Invalid("user-specified IP address is supported on user-defined networks only")
+        if ipam.ipv4_address and network.ipam_driver == DHCP:
+            raise Invalid(
+                f"cannot use address {ipam.ipv4_address}: on network {network.name} a DHCP server says who has which; "
+                "tie it to a MAC there, and give that with --mac-address"
+            )
         if ipam.ipv4_address:
             wish.ip = core.addresses.check(network, ipam.ipv4_address, 4)
         if ipam.ipv6_address:

@@ -64,7 +64,7 @@ def _leases_wanted(core: Core) -> set[tuple[str, str, str]]:
         for container in core.state.containers.values()
         for network_id, endpoint in container.endpoints.items()
         for address in (endpoint.ip, endpoint.ip6)
-        if address
+        if address and endpoint.dhcp is None
     }
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from netengine.engine import checks, links, sandbox, spec, surroundings
 from netengine.engine.core import Core, new_id, now
+from netengine.engine.dhcp import Dhcp
 from netengine.engine.files import EtcFiles
 from netengine.engine.lifecycle import Lifecycle, signal_number
 from netengine.engine.names import Names
@@ -56,10 +57,10 @@ _NOUNS = (
 class Containers:
     """What can be done with containers. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, files: EtcFiles, names: Names) -> None:
+    def __init__(self, core: Core, files: EtcFiles, names: Names, leases: Dhcp) -> None:
         self._core = core
         self._names = names
-        self.lifecycle = Lifecycle(core, files, names)
+        self.lifecycle = Lifecycle(core, files, names, leases)
 
     # -- create -------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from netengine.engine.audit import Audit
 from netengine.engine.checkup import Diagnosis
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core
+from netengine.engine.dhcp import Dhcp
 from netengine.engine.events import Events
 from netengine.engine.execs import Execs
 from netengine.engine.files import EtcFiles
@@ -52,8 +53,9 @@ class Engine:
         files = EtcFiles(config.data_root / "etc", config)
         self.images = images
         self.names = Names(self._core, config.exec_root, config.data_root / "netengine-dns.log")
-        self.containers = Containers(self._core, files, self.names)
-        self.networks = Networks(self._core, self.names, self.containers.lifecycle.refresh_files)
+        self._dhcp = Dhcp(self._core, self._readdressed)
+        self.containers = Containers(self._core, files, self.names, self._dhcp)
+        self.networks = Networks(self._core, self.names, self._dhcp, self.containers.lifecycle.refresh_files)
         self.publishing = Publishing(self._core)
         self.execs = Execs(self._core, self.containers)
         self._recovery = Recovery(self._core, self.networks, self.containers, files)
@@ -82,14 +84,21 @@ class Engine:
         await self._recovery.run()
         self._healing.start()
         await self.names.start()
+        await self._dhcp.resume()
 
     async def close(self) -> None:
         """Stop; networks and containers run on."""
         self._core.events.close()
         self.audit.close()
         self._healing.close()
+        await self._dhcp.close()
         await self.names.close()
         await self._core.close()
+
+    async def _readdressed(self, container: Container) -> None:
+        """A DHCP server has given a container an address."""
+        await self.names.opened(container)
+        self.containers.lifecycle.refresh_files(container)
 
     def pool_figures(self, network: Network) -> list[tuple[str, int, int]]:
         """(subnet, addresses in use, addresses left) of each subnet."""

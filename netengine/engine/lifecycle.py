@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from netengine.engine import links, sandbox, spec, surroundings
 from netengine.engine.core import Core, Operation, moment_of, now, stamp
+from netengine.engine.dhcp import Dhcp
 from netengine.engine.files import EtcFiles
 from netengine.engine.names import Names
 from netengine.errors import Conflict, Invalid, KernelRefused, NetengineError
@@ -34,8 +35,9 @@ _RESTART_FIRST, _RESTART_MOST, _RESTART_RESET = 0.1, 60.0, 10.0
 class Lifecycle:
     """Starts and ends containers. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, files: EtcFiles, names: Names) -> None:
+    def __init__(self, core: Core, files: EtcFiles, names: Names, leases: Dhcp) -> None:
         self._core = core
+        self._dhcp = leases
         self._files = files
         self._names = names
         self._locks: dict[str, asyncio.Lock] = {}
@@ -65,6 +67,7 @@ class Lifecycle:
         try:
             await self._open_sandbox(container)
             try:
+                await self._dhcp.bind(container)
                 pid = await self._start_process(container) if self.has_process(container) else 0
             except BaseException:
                 await asyncio.shield(self._close_sandbox(container))
@@ -188,6 +191,7 @@ class Lifecycle:
         if self.has_process(container):
             await core.runtime.delete(container.id)
         await self._names.closing(container)
+        await self._dhcp.release(container)
         async with core.operation(f"take down the sandbox of {container.name}") as operation:
             rendered = sandbox.render(core.state, container)
             self._empty(operation, container)

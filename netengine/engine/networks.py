@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from netengine.drivers import DRIVERS, endpoint_options
-from netengine.engine import checks, configurations, forwarding, parents, sandbox, subnets, surroundings
+from netengine.drivers.parents import DHCP
+from netengine.engine import checks, configurations, dhcp, forwarding, parents, sandbox, subnets, surroundings
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
 from netengine.engine.requests import ConnectRequest, NetworkRequest
@@ -22,9 +24,10 @@ log = logging.getLogger(__name__)
 class Networks:
     """What can be done with networks. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, names: Names, changed: Callable[[Container], None]) -> None:
+    def __init__(self, core: Core, names: Names, leases: dhcp.Dhcp, changed: Callable[[Container], None]) -> None:
         """`changed` is told of a container that got or lost an endpoint while it runs."""
         self._core = core
+        self._dhcp = leases
         self._names = names
         self._changed = changed
 
@@ -48,6 +51,7 @@ class Networks:
                 config_from=request.config_from.network if request.config_from else "",
                 labels=request.labels or {},
                 options=subnets.default_options(core.config, request),
+                ipam_driver=(request.ipam and request.ipam.driver) or "default",
                 ipam_options=(request.ipam.options or {}) if request.ipam else {},
             )
             if request.config_only:
@@ -78,6 +82,9 @@ class Networks:
         if not driver.has_addresses:
             return ""
         caution = await parents.settle(core, network)
+        if network.ipam_driver == DHCP:
+            dhcp.check_network(network, has_subnets=bool(configs))
+            return caution
         link = await self._adopt(network)
         if link is not None:
             configs += _of_link(link, network, configs)
@@ -194,6 +201,11 @@ class Networks:
                 await sandbox.settle_ports(core, operation, container)
                 await operation.apply(sandbox.render(core.state, container), rendered)
         if endpoint is not None:
+            try:
+                await self._dhcp.bind(container)
+            except BaseException:
+                await asyncio.shield(self.disconnect(network.id, container.id, force=True))
+                raise
             await self._names.opened(container)
             self._changed(container)
             core.announce(network, container, endpoint)
@@ -207,6 +219,7 @@ class Networks:
             raise Forbidden(
                 "cannot disconnect container from host network - container was created in host network mode"
             )
+        await self._dhcp.release(container, network.id)
         async with core.operation(f"disconnect {container.name} from {network.name}") as operation:
             if network.id not in container.attachments and network.id not in container.endpoints:
                 raise Forbidden(f"container {container.id} is not connected to network {network.name}")

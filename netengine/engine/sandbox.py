@@ -11,6 +11,7 @@ from typing import Literal
 
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.drivers.bridge_options import mode
+from netengine.drivers.parents import DHCP
 from netengine.engine import links, parents
 from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import PortWish, Ways, reserve, settle, wishes_of
@@ -90,9 +91,10 @@ def needs_names(state: State, container: Container) -> bool:
 
 
 def servers_of(state: State, container: Container) -> tuple[str, ...]:
-    """Name servers that are asked from the sandbox, as Docker's: the container's, else daemon.json's. Without any, the host's
-    are asked from the host."""
-    return tuple(container.host_config.dns or state.name_servers)
+    """Name servers that are asked from the sandbox, as Docker's: the container's, else those that a DHCP server told it, else
+    daemon.json's. Without any, the host's are asked from the host."""
+    told = (server for e in container.endpoints.values() if e.dhcp for server in e.dhcp.servers)
+    return tuple(container.host_config.dns or dict.fromkeys(told) or state.name_servers)
 
 
 def render(state: State, container: Container) -> frozenset[Resource]:
@@ -194,7 +196,7 @@ def _give_addresses(
     """Lease an address of each family that the network and the sandbox have, and say whom it goes out through."""
     settings = network.bridge
     leads_out = not network.internal and DRIVERS[network.driver].has_next_hop(network)
-    if network.enable_ipv4:
+    if network.enable_ipv4 and network.ipam_driver != DHCP:
         endpoint.address, gateway = _leased(core, operation, network, endpoint.id, 4, wish.ip)
         endpoint.gateway = ((settings and settings.container_gateway) or gateway) if leads_out else ""
     asked = [wish.ip6, *(text for text in wish.link_local_ips if ":" in text)]

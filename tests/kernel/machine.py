@@ -232,7 +232,9 @@ def link_local(machine: Machine, link: str = "up0") -> str:
 
 
 def _has_carrier(machine: Machine, link: str) -> bool:
-    return "LOWER_UP" in machine.json("ip", "-j", "link", "show", link)[0]["flags"]
+    """And the link-local address that comes with it, a moment later."""
+    carrier = "LOWER_UP" in machine.json("ip", "-j", "link", "show", link)[0]["flags"]
+    return carrier and "fe80::" in machine.run("ip", "-6", "route", "show", "dev", link)
 
 
 class Lan:

@@ -114,7 +114,7 @@ def test_predefined_names_are_taken(name: str) -> None:
             },
             "user specified configurations are not supported if the network depends on a configuration network",
         ),
-        (NotFound, {"ipam": IpamRequest(driver="dhcp")}, 'plugin "dhcp" not found'),
+        (NotFound, {"ipam": IpamRequest(driver="infoblox")}, 'plugin "infoblox" not found'),
         (Invalid, {"ipam": IpamRequest(options={"x": "y"})}, "unknown IPAM option 'x'"),
     ],
 )
