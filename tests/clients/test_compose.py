@@ -69,3 +69,28 @@ def test_a_project_goes_up_its_services_find_each_other_and_it_goes_down(lab: La
     compose("down", "-t", "1", timeout=60)
     assert lab.containers() == set()
     assert "shop_front" not in lab.networks()
+
+
+SIX = """
+services:
+  web:
+    image: host
+    command: [sleep, "1000"]
+    stop_grace_period: 1s
+    networks:
+      front: {ipv6_address: "fd00:5::42"}
+networks:
+  front:
+    enable_ipv6: true
+    ipam:
+      config: [{subnet: "fd00:5::/64"}]
+"""
+
+
+def test_a_project_with_ipv6(lab: Lab, compose: Client, docker: Client):
+    (Path(compose._argv[2])).write_text(SIX)
+    compose("up", "-d", timeout=60)
+    web = _service(docker, "web")
+    (found,) = docker.json("inspect", web)
+    assert found["NetworkSettings"]["Networks"]["shop_front"]["GlobalIPv6Address"] == "fd00:5::42"
+    compose("down", "-t", "1", timeout=60)
