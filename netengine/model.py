@@ -289,6 +289,28 @@ class HostConfig(msgspec.Struct, kw_only=True, rename="pascal"):
     security_opt: list[str] | None = None
 
 
+class PolicyEnd(msgspec.Struct, kw_only=True, frozen=True):
+    """One end of a policy, by name: `kind` is container, network, or any (then without a name)."""
+
+    kind: str
+    name: str = ""
+
+
+class Policy(msgspec.Struct, kw_only=True):
+    """Who may (`action` allow) or may not (deny) open connections to whom."""
+
+    id: str
+    created: str
+    action: str
+    source: PolicyEnd
+    target: PolicyEnd
+    protocol: str = ""
+    """tcp, udp, sctp, icmp; "" for all."""
+    low: int = 0
+    high: int = 65535
+    """The ports of the target, first and last; 0 to 65535 for all of the protocol."""
+
+
 class ContainerState(msgspec.Struct, kw_only=True):
     """Where a container is in its life. Times are RFC 3339 in UTC; "" is never."""
 

@@ -25,6 +25,7 @@ from netengine.engine.requests import (
     ExecRequest,
     ExecStart,
     NetworkRequest,
+    PolicyRequest,
     PublishRequest,
 )
 
@@ -111,6 +112,10 @@ DESCRIBED: dict[tuple[str, str], Described] = {
         "Publish ports of a container that runs", body=PublishRequest
     ),
     ("POST", "/netengine/containers/{id}/unpublish"): Described("Withdraw published ports", body=PublishRequest),
+    ("GET", "/netengine/policies"): Described("List policies"),
+    ("POST", "/netengine/policies"): Described("Add a policy", body=PolicyRequest),
+    ("GET", "/netengine/policies/{id}"): Described("Inspect a policy"),
+    ("DELETE", "/netengine/policies/{id}"): Described("Remove a policy"),
     ("GET", "/netengine/explain"): Described("The kernel resources of a network or container, as commands", "ref:text"),
     ("GET", "/netengine/doctor"): Described("What is not as it should be"),
     ("POST", "/netengine/doctor"): Described("Mend what is not as it should be"),

@@ -11,7 +11,20 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from netengine import engine as engines
-from netengine.api import audit, containers, execs, http, images, networks, openapi, publishing, streams, system, tls
+from netengine.api import (
+    audit,
+    containers,
+    execs,
+    http,
+    images,
+    networks,
+    openapi,
+    policies,
+    publishing,
+    streams,
+    system,
+    tls,
+)
 from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
@@ -61,6 +74,10 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/images/{name:.+}", images.remove),
     ("POST", "/netengine/containers/{id}/publish", publishing.publish),
     ("POST", "/netengine/containers/{id}/unpublish", publishing.unpublish),
+    ("GET", "/netengine/policies", policies.list_policies),
+    ("POST", "/netengine/policies", policies.add),
+    ("GET", "/netengine/policies/{id}", policies.inspect),
+    ("DELETE", "/netengine/policies/{id}", policies.remove),
     ("GET", "/netengine/explain", system.explain_reference),
     ("GET", "/netengine/doctor", system.doctor),
     ("POST", "/netengine/doctor", system.doctor_fix),

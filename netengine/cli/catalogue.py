@@ -21,6 +21,10 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("network disconnect", "network:DISCONNECT", "Disconnect a container from a network"),
             ("network rm", "network:RM", "Remove one or more networks"),
             ("network prune", "network:PRUNE", "Remove all unused networks"),
+            ("policy add", "policy:ADD", "Allow or deny connections between containers or networks"),
+            ("policy ls", "policy:LS", "List policies"),
+            ("policy inspect", "policy:INSPECT", "Display policies with their nftables elements"),
+            ("policy rm", "policy:RM", "Remove one or more policies"),
             ("explain", "explain:EXPLAIN", "Print the ip, nft and sysctl commands behind a network or container"),
             ("dns query", "dns:QUERY", "Ask a name as a container would, and show which server answered what, and why"),
             (
@@ -88,6 +92,8 @@ ALIASES: dict[str, str] = {
     "container remove": "rm",
     "network list": "network ls",
     "network remove": "network rm",
+    "policy list": "policy ls",
+    "policy remove": "policy rm",
     "image ls": "images",
     "image list": "images",
     "image import": "import",
@@ -108,6 +114,7 @@ HIDDEN: dict[str, str] = {
 
 GROUP_WORDS = {
     "network": "Create, look at and remove networks",
+    "policy": "Say who may talk to whom",
     "dns": "Look at the name server of containers",
     "container": "The container commands under Docker's longer names",
     "image": "List, import, tag and remove images",

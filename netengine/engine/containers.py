@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from netengine.engine import checks, links, sandbox, spec, surroundings
+from netengine.engine import checks, links, policies, sandbox, spec, surroundings
 from netengine.engine.core import Core, new_id, now
 from netengine.engine.dhcp import Dhcp
 from netengine.engine.files import EtcFiles
@@ -238,6 +238,7 @@ class Containers:
             rendered = sandbox.render(core.state, container)
             container.name = name
             operation.change(lambda: setattr(container, "name", old))
+            policies.renamed(core.state, operation, old, name)
             operation.put(container)
             await operation.apply(sandbox.render(core.state, container), rendered)
         if container.running:

@@ -27,7 +27,7 @@ from netengine.engine.state import State
 from netengine.errors import NetengineError
 from netengine.kernel.host import Kernel
 from netengine.kernel.resources import HostPort, Protocol, Resource
-from netengine.model import Container, Endpoint, Network
+from netengine.model import Container, Endpoint, Network, Policy
 from netengine.runtime import ImageStore, Runtime
 from netengine.store import Intent, Store, Transaction
 
@@ -204,13 +204,13 @@ class Operation:
         """Say how a change of the state in memory, made just now, is taken back."""
         self._undo.append(undo)
 
-    def put(self, thing: Network | Container) -> None:
+    def put(self, thing: Network | Container | Policy) -> None:
         """Store the thing, as it is when the operation finishes."""
-        kind = "network" if isinstance(thing, Network) else "container"
+        kind = type(thing).__name__.lower()
         self._writes.append(lambda t: t.put(kind, thing.id, thing))
 
-    def forget(self, thing: Network | Container) -> None:
-        kind = "network" if isinstance(thing, Network) else "container"
+    def forget(self, thing: Network | Container | Policy) -> None:
+        kind = type(thing).__name__.lower()
         self._writes.append(lambda t: t.delete(kind, thing.id))
 
     def release(self, network_id: str, addresses: Iterable[str], owner: str) -> None:

@@ -22,6 +22,7 @@ from netengine.engine.files import EtcFiles
 from netengine.engine.healing import Healing
 from netengine.engine.names import Names
 from netengine.engine.networks import Networks
+from netengine.engine.policies import Policies
 from netengine.engine.publishing import Publishing
 from netengine.engine.recovery import Recovery
 from netengine.engine.state import State
@@ -56,6 +57,7 @@ class Engine:
         self._dhcp = Dhcp(self._core, self._readdressed)
         self.containers = Containers(self._core, files, self.names, self._dhcp)
         self.networks = Networks(self._core, self.names, self._dhcp, self.containers.lifecycle.refresh_files)
+        self.policies = Policies(self._core)
         self.publishing = Publishing(self._core)
         self.execs = Execs(self._core, self.containers)
         self._recovery = Recovery(self._core, self.networks, self.containers, files)

@@ -8,7 +8,17 @@ from collections.abc import Callable
 
 from netengine.drivers import DRIVERS, endpoint_options
 from netengine.drivers.parents import DHCP
-from netengine.engine import checks, configurations, dhcp, forwarding, parents, sandbox, subnets, surroundings
+from netengine.engine import (
+    checks,
+    configurations,
+    dhcp,
+    forwarding,
+    parents,
+    policy_rules,
+    sandbox,
+    subnets,
+    surroundings,
+)
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
 from netengine.engine.requests import ConnectRequest, NetworkRequest
@@ -16,6 +26,7 @@ from netengine.errors import Conflict, Forbidden, NotFound
 from netengine.ipam import check_ipam_config
 from netengine.ipam.rules import IpamConfig, IpamEntry
 from netengine.kernel import observe, sysctl
+from netengine.kernel.resources import Resource
 from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network
 
 log = logging.getLogger(__name__)
@@ -67,7 +78,7 @@ class Networks:
             self._add(network)
             operation.change(lambda: self._remove(network.id))
             operation.put(network)
-            await operation.apply(parents.unshared(core.state, network))
+            await operation.apply(self._resources(network))
         core.events.publish("network", "create", network.id, name=network.name, type=network.driver)
         return network, warning
 
@@ -159,9 +170,14 @@ class Networks:
                 self._detach(operation, container, network.id)
             operation.forget(network)
             operation.finish()
-            await operation.apply((), parents.unshared(core.state, network))
+            await operation.apply((), self._resources(network))
         await self._names.removed(network)
         core.events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
+
+    def _resources(self, network: Network) -> frozenset[Resource]:
+        """What comes and goes with the network."""
+        state = self._core.state
+        return parents.unshared(state, network) | policy_rules.of_network(state, network)
 
     def _detach(self, operation: Operation, container: Container, network_id: str) -> None:
         """A stopped container forgets a network that is gone."""

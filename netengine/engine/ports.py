@@ -57,14 +57,15 @@ def parse_port(spec: str) -> tuple[int, Protocol]:
     return port, protocol  # type: ignore[return-value]  # narrowed by the test above
 
 
-def _range(text: str) -> tuple[int, int]:
+def port_range(text: str, what: str = "port") -> tuple[int, int]:
+    """`80` or `80-90` as (first, last); (0, 0) for "". Raises Invalid."""
     if not text:
         return 0, 0
     low, dash, high = text.partition("-")
-    first = _number(low, "published port")
-    last = _number(high, "published port") if dash else first
+    first = _number(low, what)
+    last = _number(high, what) if dash else first
     if last < first:
-        raise Invalid(f"invalid range of published ports {_quoted(text)}: it ends before it begins")
+        raise Invalid(f"invalid range of {what}s {_quoted(text)}: it ends before it begins")
     return first, last
 
 
@@ -94,7 +95,7 @@ def wishes(
     for spec, entries in bindings.items():
         port, protocol = parse_port(spec)
         for entry in entries or []:
-            low, high = _range(entry.host_port)
+            low, high = port_range(entry.host_port, "published port")
             out.append(PortWish(port, protocol, _host_address(entry.host_ip), low, high))
     if publish_all:
         bound = {(w.container_port, w.protocol) for w in out}

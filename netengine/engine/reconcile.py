@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from netengine.drivers import DRIVERS
-from netengine.engine import sandbox
+from netengine.engine import policy_rules, sandbox
 from netengine.engine.core import Core
 from netengine.errors import NetengineError
 from netengine.kernel.observe import links_up, name_ports, observe, observe_host, observe_rules
@@ -57,6 +57,7 @@ class Difference:
 def wanted(core: Core) -> frozenset[Resource]:
     """Everything that should be in the kernel."""
     want = set(core.base)
+    want |= policy_rules.render(core.state, core.base)
     for network in core.state.networks.values():
         want |= DRIVERS[network.driver].render_network(network)
     for container in core.state.containers.values():
@@ -165,6 +166,9 @@ async def mend(core: Core, found: Difference) -> list[str]:
 async def _piecewise(core: Core, lost: frozenset[Resource]) -> list[str]:
     pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
     pieces += [(n.name, DRIVERS[n.driver].render_network(n)) for n in core.state.networks.values()]
+    policies = policy_rules.render(core.state, core.base)
+    pieces.append(("filtering within bridges", frozenset(r for r in policies if isinstance(r, Sysctl))))
+    pieces.append(("the policies", frozenset(r for r in policies if not isinstance(r, Sysctl))))
     pieces += [(c.name, sandbox.render(core.state, c)) for c in core.state.containers.values()]
     # What was done was taken back, as far as that went: look again.
     have = await core.on_kernel(observe, core.kernel, wanted(core))

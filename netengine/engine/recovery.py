@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from netengine import firewalls
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
-from netengine.engine import forwarding, reconcile, sandbox, surroundings
+from netengine.engine import forwarding, policy_rules, reconcile, sandbox, surroundings
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now, stamp
 from netengine.engine.files import EtcFiles
@@ -21,7 +21,7 @@ from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
 from netengine.kernel import namespaces, observe
 from netengine.kernel.resources import Element, HostPort, Resource, Table
-from netengine.model import Container, Network
+from netengine.model import Container, Network, Policy
 from netengine.runtime import Exited, ExitStatus, Running
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ class Recovery:
             core.addresses.add(network)
         for container in core.store.load("container", Container):
             core.state.containers[container.id] = container
+        for policy in core.store.load("policy", Policy):
+            core.state.policies[policy.id] = policy
         live = {e.id for c in core.state.containers.values() for e in c.endpoints.values()}
         for network_id, address, owner in core.store.leases():
             if owner in live:
@@ -274,7 +276,7 @@ class Recovery:
             except NotFound:
                 raise NotFound(f"no network and no container is called {reference}") from None
             return "container", container, sandbox.render(state, container)
-        rendered = DRIVERS[network.driver].render_network(network)
+        rendered = DRIVERS[network.driver].render_network(network) | policy_rules.of_network(state, network)
         # The elements of a network live in the constant rules, which every network has in common.
         families = {r.family for r in rendered if isinstance(r, Element)}
         return (

@@ -63,6 +63,17 @@ class PublishRequest(msgspec.Struct, kw_only=True, rename="pascal"):
     port_bindings: dict[str, list[PortBinding] | None]
 
 
+class PolicyRequest(msgspec.Struct, kw_only=True, rename="pascal"):
+    """POST /netengine/policies. `source` and `target` are names, with container: or network: before them where that is in
+    doubt, or any; `ports` is 5432, 5432/tcp or 8000-8010/udp."""
+
+    action: str = ""
+    source: str = field(default="", name="From")
+    target: str = field(default="", name="To")
+    protocol: str = ""
+    ports: str = ""
+
+
 class NetworkingConfig(msgspec.Struct, kw_only=True, rename="pascal"):
     endpoints_config: dict[str, EndpointSettings | None] | None = None
 

@@ -12,7 +12,7 @@ from typing import Literal
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.drivers.bridge_options import mode
 from netengine.drivers.parents import DHCP
-from netengine.engine import links, parents
+from netengine.engine import links, parents, policy_rules
 from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import PortWish, Ways, reserve, settle, wishes_of
 from netengine.engine.state import State
@@ -122,6 +122,7 @@ def render(state: State, container: Container) -> frozenset[Resource]:
         rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
         out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
     out |= links.render(state, container)
+    out |= policy_rules.of_container(state, container)
     # What the container's owner says of a link comes before what the driver says.
     return endpoint_options.over(out, {Sysctl(ns, path, value) for path, value in _sysctls(container).items()})
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from netengine.errors import Invalid, NotFound
-from netengine.model import Container, Network
+from netengine.model import Container, Network, Policy
 
 T = TypeVar("T", Network, Container)
 
@@ -34,6 +34,7 @@ class State:
         self.containers: dict[str, Container] = {}
         self.name_servers: tuple[str, ...] = ()
         """Those that daemon.json gives every container, as if by --dns."""
+        self.policies: dict[str, Policy] = {}
 
     def network(self, reference: str) -> Network:
         """Raises NotFound with Docker's text, Invalid when several match."""

@@ -23,7 +23,7 @@ from netengine.kernel.resources import Element, Family, Table, TableFamily
 _LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROTOCOLS = {"tcp", "udp", "sctp"}
-_VERDICTS = {"accept", "drop"}
+VERDICTS = {"accept", "drop", "jump policies"}
 _CHUNK = 2000
 """Elements in one command: libnftables' memory use grows faster than the number of elements."""
 
@@ -42,9 +42,13 @@ def _part(family: TableFamily, kind: ruleset.Part, value: str) -> str:
             if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
                 raise ValueError(f"not a port: {value!r}")
             return value
+        case "ports" if _is_span(value, 0, 65535):
+            return value
+        case "protocols" if value in _PROTOCOLS | {"icmp", "ipv6-icmp"} or _is_span(value, 1, 255):
+            return value
         case "protocol" if value in _PROTOCOLS:
             return value
-        case "verdict" if value in _VERDICTS:
+        case "verdict" if value in VERDICTS:
             return value
         case "ethertype" if value == family:
             return value
@@ -57,6 +61,11 @@ def _part(family: TableFamily, kind: ruleset.Part, value: str) -> str:
         case "link" if _LINK.fullmatch(value):
             return f'"{value}"'
     raise ValueError(f"not a {kind} of table {family}: {value!r}")
+
+
+def _is_span(value: str, least: int, most: int) -> bool:
+    match = re.fullmatch(r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", value)
+    return match is not None and least <= int(match[1]) <= int(match[2] or match[1]) <= most
 
 
 def element_text(element: Element) -> str:
@@ -233,5 +242,7 @@ def _texts(value: Any) -> tuple[str, ...]:
             return (f"{value['prefix']['addr']}/{value['prefix']['len']}",)
         if "range" in value:
             return ("-".join(str(v) for v in value["range"]),)
+        if "jump" in value:
+            return (f"jump {value['jump']['target']}",)
         return tuple(value)[:1]  # a verdict: {"accept": null}
     return (str(value),)

@@ -26,9 +26,34 @@ VERSION_PREFIX = "version-"
 
 FAMILIES: tuple[TableFamily, ...] = ("ip", "ip6", "bridge")
 
-Part = Literal["address", "protocol", "port", "link", "verdict", "ethertype", "prefix", "mac", "address6", "target"]
+Part = Literal[
+    "address",
+    "prefix",
+    "protocol",
+    "protocols",
+    "port",
+    "ports",
+    "link",
+    "verdict",
+    "ethertype",
+    "mac",
+    "address6",
+    "target",
+]
 """`address` and `prefix` are of the table's family, and of IPv4 in the bridge's; `target` is an IPv6 address that stands where
-nft has no name for it."""
+nft has no name for it; `prefix`, `protocols` and `ports` may be intervals."""
+
+POLICY_ENDS = (
+    ("container", "container"),
+    ("container", "network"),
+    ("network", "container"),
+    ("network", "network"),
+    ("container", "any"),
+    ("any", "container"),
+    ("network", "any"),
+    ("any", "network"),
+)
+"""What a policy may be about, from and to, in the order in which policies are asked: the first that says something decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +65,8 @@ class Container:
     value: tuple[Part, ...]
     why: str
 
+
+_NOUNS = {"container": "a container", "network": "a network", "any": "anywhere"}
 
 CONTAINERS: tuple[Container, ...] = (
     Container(
@@ -102,6 +129,21 @@ CONTAINERS: tuple[Container, ...] = (
         ("link", "address", "address", "protocol", "port"),
         (),
         "bridge, linker, target and a port that the target exposes: who may reach whom on a bridge where others may not",
+    ),
+    Container(
+        "policy-gate",
+        ("ethertype",),
+        ("verdict",),
+        "leads to the policies while there are any: without, a packet pays one look-up",
+    ),
+    *(
+        Container(
+            f"policy-{source}-{target}",
+            ("prefix", "prefix", "protocols", "ports"),
+            ("verdict",),
+            f"policies from {_NOUNS[source]} to {_NOUNS[target]}: source, target, protocol, port of the target",
+        )
+        for source, target in POLICY_ENDS
     ),
     Container(
         "strangers",
@@ -168,6 +210,7 @@ _RULES = """
     chain filter-forward {
         type filter hook forward priority filter; policy accept;
         jump user-forward
+        meta protocol vmap @policy-gate
         ct state established,related accept
         iifname . oifname vmap @pairs
         iifname . IP saddr . IP daddr . meta l4proto . th dport @links accept comment "to a container it is linked to"
@@ -178,6 +221,12 @@ _RULES = """
         oifname @bridges goto into-a-network
         iifname @bridges accept
         meta protocol vmap @strangers
+    }
+
+    chain policies {
+        ct state untracked return comment "IPv6 neighbours look for each other; and what you do not track"
+        ct direction reply return
+POLICIES
     }
 
     chain into-a-network {
@@ -241,11 +290,18 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
 }
 """What the words in capitals stand for in each family."""
 
+_LOOKUPS = "\n".join(
+    f"        IP saddr . IP daddr . meta l4proto . th dport vmap @policy-{source}-{target}"
+    for source, target in POLICY_ENDS
+)
+
 _TYPES: dict[Part, str] = {
     "mac": "ether_addr",
     "address6": "ipv6_addr",
     "protocol": "inet_proto",
+    "protocols": "inet_proto",
     "port": "inet_service",
+    "ports": "inet_service",
     "link": "ifname",
     "verdict": "verdict",
     "ethertype": "ether_type",
@@ -298,7 +354,7 @@ def _rules(family: TableFamily) -> str:
         return _RULES_BRIDGE
     words = _WORDS[family]
     pattern = rf"\b({'|'.join(words)})\b( ?)"
-    return re.sub(pattern, lambda m: words[m[1]] and words[m[1]] + m[2], _RULES)
+    return re.sub(pattern, lambda m: words[m[1]] and words[m[1]] + m[2], _RULES.replace("POLICIES", _LOOKUPS))
 
 
 def version(family: TableFamily) -> str:

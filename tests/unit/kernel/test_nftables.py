@@ -36,6 +36,14 @@ EXAMPLES = {
         Element("ip", "links", ("docker0", "172.17.0.3", "172.17.0.2", "tcp", "80")),
         '"docker0" . 172.17.0.3 . 172.17.0.2 . tcp . 80',
     ),
+    "policy-gate": (Element("ip", "policy-gate", ("ip",), ("jump policies",)), "ip : jump policies"),
+    **{
+        f"policy-{source}-{target}": (
+            Element("ip", f"policy-{source}-{target}", ("10.0.0.2/32", "0.0.0.0/0", "7-255", "80-90"), ("drop",)),
+            "10.0.0.2/32 . 0.0.0.0/0 . 7-255 . 80-90 : drop",
+        )
+        for source, target in ruleset.POLICY_ENDS
+    },
     "strangers": (Element("ip", "strangers", ("ip",), ("drop",)), "ip : drop"),
     "guarded": (Element("bridge", "guarded", ("veth1",)), '"veth1"'),
     "stations": (Element("bridge", "stations", ("veth1", MAC)), f'"veth1" . {MAC}'),
@@ -55,7 +63,10 @@ def test_an_element_of_each_set_and_map_as_text(name: str) -> None:
 
 
 # What one part of an element may look like once it is text. Nothing here can end a command or open a block.
-SAFE_PART = re.compile(r'"[^\s"/\\]{1,15}"|[0-9a-fA-F.:]+(/[0-9]{1,3})?|0x[0-9a-f]{32}|tcp|udp|sctp|accept|drop|ip6?')
+SAFE_PART = re.compile(
+    r'"[^\s"/\\]{1,15}"|[0-9a-fA-F.:]+(/[0-9]{1,3})?|0x[0-9a-f]{32}|tcp|udp|sctp|icmp|accept|drop|ip6?|jump policies'
+    r"|[0-9]+(-[0-9]+)?"
+)
 hostile = st.one_of(
     st.text(),
     st.sampled_from(
