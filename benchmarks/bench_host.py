@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.contenders.base import Contender
 from tests.daemons import Daemon
-from tests.hosts import REPO, Host, Process, wait_until
+from tests.hosts import ELSEWHERE, REPO, Host, Process, wait_until
 
 DOCKERD = ("dockerd", "--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", "-H", "unix:///run/docker.sock")
 
@@ -18,7 +18,9 @@ class Worker:
 
     def __init__(self, contender: type[Contender], directory: Path) -> None:
         self.name = contender.name
-        self.host = Host(contender.__name__.lower(), directory)
+        self.host = Host(
+            contender.__name__.lower(), directory, hidden=() if contender.server == "docker" else ELSEWHERE
+        )
         self.daemon: Daemon | None = None
         self.server_pid = 0
         """Of netengined or dockerd; 0 for neither."""

@@ -56,9 +56,15 @@ for name, value in (("ip_forward", "0"), ("conf/all/rp_filter", "0"), ("conf/def
         file.write(value)
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
     fcntl.ioctl(control, 0x8914, struct.pack("16sH14x", b"lo", 1 | 64))  # SIOCSIFFLAGS: IFF_UP, IFF_RUNNING
+for program in sys.argv[3:]:
+    if os.path.exists(program):
+        mount("/dev/null", program, "", BIND)
 os.write(1, b"ready\n")
 sys.stdin.buffer.read()
 """
+
+# A test host has no Docker engine, whatever the machine has: netengine would make room for it.
+ELSEWHERE = ("/usr/sbin/dockerd", "/usr/bin/dockerd", "/usr/local/bin/dockerd", "/usr/local/sbin/dockerd")
 
 
 def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10.0) -> T:
@@ -199,7 +205,8 @@ class Namespace:
 class Host(Namespace):
     """A machine of a test. `directory` is its own place in the (shared) file system."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, hidden: Sequence[str] = ELSEWHERE) -> None:
+        """`hidden` are programs of the machine that the host does not have."""
         self.name = name
         self.directory = directory
         self.processes: list[Process] = []
@@ -207,7 +214,19 @@ class Host(Namespace):
         self.disk = directory / f"{name}-disk"
         self.disk.mkdir()
         argv = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        argv += ["--propagation", "private", "--", sys.executable, "-I", "-S", "-c", _INIT, name, str(self.disk)]
+        argv += [
+            "--propagation",
+            "private",
+            "--",
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _INIT,
+            name,
+            str(self.disk),
+            *hidden,
+        ]
         self._unshare = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._unshare.stdout is not None and self._unshare.stderr is not None
         if self._unshare.stdout.readline() != b"ready\n":

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ from benchmarks.contenders import engines
 from benchmarks.contenders.engines import busybox_archive
 from netengine.kernel.nameservice import rules
 from tests.daemons import Daemon
-from tests.hosts import Host, Process, wait_until
+from tests.hosts import ELSEWHERE, Host, Process, wait_until
 
 AARDVARK = Path("/usr/lib/podman/aardvark-dns")
 UPSTREAM = "127.0.0.1"
@@ -32,12 +33,13 @@ class Contender(ABC):
     """The network namespace under /run/netns that asks."""
     has_memory = True
     most_sandboxes = 300
+    hidden: Sequence[str] = ELSEWHERE
 
     def __init__(self, directory: Path, responder: Path) -> None:
         self.directory = directory / self.__class__.__name__.lower()
         self.directory.mkdir()
         self.responder = responder
-        self.host = Host(self.__class__.__name__.lower(), self.directory)
+        self.host = Host(self.__class__.__name__.lower(), self.directory, hidden=self.hidden)
 
     def __enter__(self) -> Contender:
         resolv_conf = self.directory / "resolv.conf"
@@ -182,6 +184,7 @@ class Docker(Contender):
     server = "127.0.0.11"
     has_memory = False  # dockerd does all the rest too
     most_sandboxes = 1
+    hidden = ()
 
     def begin(self) -> None:
         self.host.sysctl("net.ipv4.ip_forward", "1")
