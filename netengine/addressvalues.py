@@ -179,9 +179,15 @@ def pools(value: object) -> tuple[AddressPool, ...]:
     return found
 
 
-def binding(value: object) -> IPv4Address:
-    address = address_v4(value)
-    if address.is_multicast or address == IPv4Address("255.255.255.255"):
+def binding(value: object) -> IPv4Address | IPv6Address:
+    wanted = "an IP address of the host, such as 192.0.2.1 or 2001:db8::1"
+    text = string(value, wanted)
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise Invalid(f"{quote(value)} is not {wanted} ({error})") from error
+    unusable = address.is_multicast or address == IPv4Address("255.255.255.255")
+    if unusable or (isinstance(address, IPv6Address) and (address.is_link_local or address.ipv4_mapped)):
         raise Invalid(
             f"{quote(value)} is not an address that a port can be published on; 0.0.0.0 means all of the host's"
         )

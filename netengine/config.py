@@ -73,11 +73,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ipv6: bool = False
     mtu: int = 0  # bytes; 0: the default of 1500
     icc: bool = True
-    ip: IPv4Address = IPv4Address("0.0.0.0")
+    ip: IPv4Address | IPv6Address = IPv4Address("0.0.0.0")  # everywhere, IPv6 included
     ip_masq: bool = True
 
     # all networks
     ip_forward: bool = True
+    ip_forward_no_drop: bool = False  # forward everything, not netengine's own alone, where it turned forwarding on
+    allow_direct_routing: bool = False
     ip6tables: bool = True  # Docker's; there is nothing to switch off
     default_address_pools: tuple[AddressPool, ...] = ()  # of a family that it leaves out: Docker's default pools
     default_network_opts: Mapping[str, Mapping[str, str]] = {}  # by driver

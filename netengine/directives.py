@@ -202,6 +202,7 @@ def _log_level(value: object) -> str:
 
 
 DIRECTIVES: Mapping[str, Directive] = {
+    "allow-direct-routing": Directive("allow_direct_routing", boolean),
     "bip": Directive("bip", addressvalues.bip),
     "bip6": Directive("bip6", addressvalues.bip6),
     "bridge": Directive("bridge", _bridge),
@@ -222,6 +223,7 @@ DIRECTIVES: Mapping[str, Directive] = {
     "icc": Directive("icc", boolean),
     "ip": Directive("ip", addressvalues.binding),
     "ip-forward": Directive("ip_forward", boolean),
+    "ip-forward-no-drop": Directive("ip_forward_no_drop", boolean),
     "ip-masq": Directive("ip_masq", boolean),
     "ip6tables": Directive("ip6tables", _always),
     "ipv6": Directive("ipv6", boolean),
@@ -238,9 +240,9 @@ DIRECTIVES: Mapping[str, Directive] = {
 # Docker's other keys: told apart from typing errors, since a file written for Docker may well hold them.
 DOCKER_ONLY = frozenset(
     """
-    allow-direct-routing bridge-accept-fwmark debug default-runtime
+    bridge-accept-fwmark debug default-runtime
     exec-opts experimental features firewall-backend host-gateway-ip insecure-registries
-    ip-forward-no-drop iptables live-restore log-driver log-opts min-api-version
+    iptables live-restore log-driver log-opts min-api-version
     network-control-plane-mtu registry-mirrors resolv-conf runtimes storage-driver storage-opts
     swarm-default-advertise-addr tls userland-proxy userland-proxy-path
     """.split()  # noqa: SIM905 (a list of words reads as such)

@@ -83,7 +83,7 @@ async def base_of(core: Core, family: Family) -> set[Resource]:
         with core.store.transaction() as t:
             t.set(family.setting, here)
     out: set[Resource] = {Sysctl(HOST, family.path, "1")}
-    if core.store.setting(family.setting) == here:
+    if core.store.setting(family.setting) == here and not core.config.ip_forward_no_drop:
         out.add(family.strangers)
     return out
 

@@ -90,6 +90,8 @@ class Networks:
         configs = check_ipam_config(entries)
         endpoint_options.check_network(network.options)
         driver.settle(network, others, await surroundings.default_mtu(core))
+        if network.bridge is not None:
+            network.bridge.direct = core.config.allow_direct_routing
         if not driver.has_addresses:
             return ""
         caution = await parents.settle(core, network)

@@ -59,6 +59,10 @@ class Recovery:
             with core.store.transaction() as t:
                 t.finish(intent)
         for network in core.store.load("network", Network):
+            if network.bridge is not None:
+                network.bridge.direct = (
+                    core.config.allow_direct_routing
+                )  # of today's configuration, not of its first day's
             core.state.networks[network.id] = network
             core.addresses.add(network)
         for container in core.store.load("container", Container):
@@ -134,7 +138,7 @@ class Recovery:
                 DEFAULT_BRIDGE: "true",
                 ICC: str(config.icc).lower(),
                 MASQUERADE: str(config.ip_masq).lower(),
-                HOST_BINDING: str(config.ip),
+                HOST_BINDING: str(config.ip) if config.ip.version == 4 else "",
                 NAME: link,
                 MTU: str(await surroundings.default_mtu(core)),
             },

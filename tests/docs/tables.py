@@ -9,6 +9,7 @@ from pathlib import Path
 from netengine.api import server, unsupported
 from netengine.cli import catalogue
 from netengine.kernel import ruleset
+from tests import gatewaymodes
 
 _BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
@@ -67,6 +68,10 @@ def _sets(containers: tuple[ruleset.Container, ...] = ruleset.CONTAINERS) -> str
     return _table(("name", "kind", "of", "what it holds"), map(row, containers))
 
 
+def _gateway_modes() -> str:
+    return _table(("mode", "from", *gatewaymodes.PROBES), gatewaymodes.as_table(gatewaymodes.EXPECTED))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "routes": _routes,
     "refused": _refused,
@@ -74,6 +79,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": _commands,
     "spellings": _spellings,
     "sets": _sets,
+    "gateway-modes": _gateway_modes,
     "guard-sets": lambda: _sets(ruleset.GUARD),
     "guard-rules": lambda: f"```nft{ruleset._RULES_BRIDGE}```\n",
 }
