@@ -124,7 +124,7 @@ class FaultLab:
         self.daemon.start()
         command = ["python3", "-I", "-S", "-c", _ECHO]
         ports = {f"{_UDP}/udp": [{"HostPort": str(_UDP)}], f"{_TCP}/tcp": [{"HostPort": str(_TCP)}]}
-        self.ask("POST", "/networks/create", {"Name": "bystanders"})
+        self.ask("POST", "/networks/create", {"Name": "bystanders", "EnableIPv6": True})
         self.ask(
             "POST",
             "/containers/create?name=bystander",
@@ -197,7 +197,7 @@ def _box(image: str = "sandbox") -> dict[str, Any]:
 
 
 def _network(lab: FaultLab) -> None:
-    lab.ask("POST", "/networks/create", {"Name": "net"})
+    lab.ask("POST", "/networks/create", {"Name": "net", "EnableIPv6": True})
 
 
 def _created(image: str = "sandbox") -> Callable[[FaultLab], None]:
@@ -218,7 +218,7 @@ def _running(image: str = "sandbox") -> Callable[[FaultLab], None]:
 
 def _two_networks(lab: FaultLab) -> None:
     _running()(lab)
-    lab.ask("POST", "/networks/create", {"Name": "other"})
+    lab.ask("POST", "/networks/create", {"Name": "other", "EnableIPv6": True})
 
 
 def _on_two(lab: FaultLab) -> None:
@@ -242,7 +242,9 @@ def _box_state(lab: FaultLab) -> str:
 
 def _connected(lab: FaultLab) -> str:
     networks = lab.ask("GET", "/containers/box/json").json["NetworkSettings"]["Networks"]
-    return "connected" if networks.get("other", {}).get("IPAddress") else "not connected"
+    endpoint = networks.get("other", {})
+    assert bool(endpoint.get("IPAddress")) == bool(endpoint.get("GlobalIPv6Address")), "both families or none"
+    return "connected" if endpoint.get("IPAddress") else "not connected"
 
 
 def _call(method: str, path: str, body: Any = None) -> Callable[[FaultLab], Answer]:
@@ -253,7 +255,7 @@ OPERATIONS = (
     Operation(
         "network create",
         lambda lab: None,
-        _call("POST", "/networks/create", {"Name": "net"}),
+        _call("POST", "/networks/create", {"Name": "net", "EnableIPv6": True}),
         _network_state,
         ("gone", "there"),
     ),
