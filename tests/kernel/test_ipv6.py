@@ -60,6 +60,16 @@ def test_the_default_route_leads_to_another_machine(machine: Machine, outside: M
     assert tcp(web, "2001:db8::2", 7000, outside) == "fd00:1::2"
 
 
+def test_who_comes_from_outside_finds_a_new_container_at_once(machine: Machine, outside: Machine) -> None:
+    """The kernel asks for the neighbour with the bridge's link-local address, which must not wait a second for its own sake."""
+    unprotected = {"com.docker.network.bridge.gateway_mode_ipv6": "nat-unprotected"}
+    lan = Lan(machine, subnet6=SUBNET6, options=unprotected).build()
+    outside.run("ip", "route", "add", SUBNET6, "via", "2001:db8::1")
+    outside.keep_this()
+    lan.sandbox("web", 2)
+    assert ping(outside, "fd00:1::2", 0.7) == "fd00:1::2"
+
+
 def test_a_sandbox_with_ipv6_alone(machine: Machine) -> None:
     lan = Lan(machine, subnet6=SUBNET6).build()
     plugs = {
