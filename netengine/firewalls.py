@@ -46,7 +46,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     ufw: bool = False
     """ufw is enabled and does not allow what is routed by default."""
     docker: bool = False
-    """Docker's engine is installed."""
+    """Docker's engine runs."""
     strangers_dropped: bool = False
     """netengine turned forwarding on, or is about to, and so drops what is forwarded between interfaces of others."""
 
@@ -60,10 +60,10 @@ def judge(seen: Seen, default_bridge: str) -> list[Obstacle]:
     if seen.docker and seen.strangers_dropped:
         found.append(
             Obstacle(
-                "Docker's engine is installed, and net.ipv4.ip_forward was 0: netengine turns it on for its own bridges, and"
-                " drops what Docker forwards between interfaces of others",
-                "start Docker before netengine; or write net.ipv4.ip_forward=1 into /etc/sysctl.d/99-forward.conf, run"
-                ' sysctl --system, and restart netengined with "ip-forward": false in its daemon.json',
+                "Docker's engine runs, and netengine drops what it forwards: net.ipv4.ip_forward was 0, and netengine turned it"
+                " on for its own bridges alone",
+                "write net.ipv4.ip_forward=1 into /etc/sysctl.d/99-forward.conf, and restart netengined with"
+                ' "ip-forward": false in its daemon.json; or let Docker start before netengine',
             )
         )
     return found
@@ -150,7 +150,7 @@ def look(ip_forward: bool) -> Seen:
     iptables = {program: rules for program in programs if (rules := _run(program, "-S"))}
     ufw = "enabled=yes" in _text("/etc/ufw/ufw.conf").lower().split()
     forwarded = re.search(r'^DEFAULT_FORWARD_POLICY="?(\w+)', _text("/etc/default/ufw"), re.M)
-    docker = _find("dockerd") is not None
+    docker = docker_runs()
     off = _text("/proc/sys/net/ipv4/ip_forward").strip() == "0"
     return Seen(
         dropping={chain: _run("nft", "list", "chain", *chain.split()) for chain in dropping},
@@ -165,9 +165,15 @@ def look(ip_forward: bool) -> Seen:
 _STRANGERS = ("list", "map", "ip", "netengine", "strangers")
 
 
+def docker_runs() -> bool:
+    """Whether Docker's engine runs here, by the file where it writes its process id."""
+    pid = _text("/run/docker.pid").strip()
+    return pid.isdigit() and Path("/proc", pid).exists()
+
+
 def default_bridge() -> str:
-    """What the default network's bridge is called: Docker's engine wants docker0 for itself, and uses one that it finds."""
-    return "docker0" if _find("dockerd") is None else "ne0"
+    """What the default network's bridge is called: Docker's engine wants docker0 for itself."""
+    return "ne0" if docker_runs() else "docker0"
 
 
 def _find(program: str) -> str | None:

@@ -22,7 +22,7 @@ from netengine.config import Config
 CAPABILITIES: Mapping[str, tuple[int, str]] = {
     "NET_ADMIN": (12, ""),
     "SYS_ADMIN": (21, ""),
-    "NET_BROADCAST": (11, "healing of the way to the name server inside sandboxes"),
+    "NET_BROADCAST": (11, "noticing at once what others change inside sandboxes"),
     "NET_RAW": (13, "ping and packet capture in containers"),
     "NET_BIND_SERVICE": (10, "publishing host ports below 1024"),
     "SYS_CHROOT": (18, "entering a sandbox by name, and processes in containers"),

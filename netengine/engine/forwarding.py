@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netengine.engine.core import Core
-from netengine.kernel import observe, sysctl
+from netengine.kernel import observe, sysctl, theirs
 from netengine.kernel.resources import HOST, Element, Resource, Sysctl, Table
 from netengine.model import Network
 
@@ -101,7 +101,7 @@ async def turn_on_ipv6(core: Core) -> None:
 async def _keep_routers(core: Core) -> None:
     """Turning forwarding on makes the kernel drop the default routes that it learnt from router advertisements, and learn no
     more, on links with accept_ra=1. Links that have such a route keep it with accept_ra=2."""
-    for link in await core.on_kernel(observe.advertised_routers, core.kernel):
+    for link in await core.on_kernel(theirs.advertised_routers, core.kernel):
         path = f"net/ipv6/conf/{link}/accept_ra"
         if await core.on_kernel(sysctl.read, path) != "1":
             continue

@@ -2,9 +2,9 @@
 
 Events only raise a suspicion, cheaply and from the model alone: is a link, an address, a rule that we want now gone or changed
 by somebody else? Changes of our own raise none, so that the paths of every day pay next to nothing. A suspicion is followed
-by a look at the whole, under the writer lock, and by mending what differs. From inside sandboxes nothing is heard but that
-the way to the name server was deleted, and of sysctls only forwarding: other differences are found by `doctor`, by the next
-suspicion and at start.
+by a look at the whole, under the writer lock, and by mending what differs. Of what happens inside sandboxes `engine.insides`
+judges, but for the way to the name server. Changes of sysctls other than forwarding make no events: those differences are
+found by `doctor`, by the next suspicion and at start.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from netengine.drivers import DRIVERS
-from netengine.engine import forwarding, reconcile, sandbox, surroundings
+from netengine.engine import forwarding, insides, reconcile, sandbox, surroundings
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
 from netengine.engine.stranded import Parents
 from netengine.errors import NetengineError
 from netengine.kernel import events
+from netengine.kernel import insides as kernel_insides
 from netengine.kernel.plan import Plan
 from netengine.kernel.resources import Key, Resource, Sysctl
 from netengine.model import Container, Network
@@ -48,7 +49,9 @@ class Healing:
         self._core = core
         self._tell = mended
         self._watch: events.Watch | None = None
+        self._insides: kernel_insides.Insides | None = None
         self._pending: dict[tuple[str, str], events.Notice] = {}
+        self._inside: dict[tuple[int, str, str], kernel_insides.Change] = {}
         self._first = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
@@ -62,6 +65,7 @@ class Healing:
         """Listen, in the network namespace of the calling thread. Before the start looks at the kernel: then nothing can change
         between that look and the first event, and nobody has to look twice."""
         self._watch = events.Watch()
+        self._insides = kernel_insides.Insides()
 
     def start(self) -> None:
         """The model is complete: from now on events are judged by it, first those that have come meanwhile."""
@@ -71,18 +75,22 @@ class Healing:
         for descriptor in self._watch.descriptors() if self._watch else ():
             loop.add_reader(descriptor, self._heard, descriptor)
         loop.add_reader(self._core.kernel.relays.watch, self._relay_gone)
+        for descriptor in self._insides.descriptors() if self._insides else ():
+            loop.add_reader(descriptor, self._hear_inside, descriptor)
 
     def close(self) -> None:
         for timer in (self._timer, self._later):
             if timer is not None:
                 timer.cancel()
+        loop = asyncio.get_running_loop()
         if self._watch is not None:
-            loop = asyncio.get_running_loop()
             loop.remove_reader(self._core.kernel.relays.watch)
-            for descriptor in self._watch.descriptors():
-                loop.remove_reader(descriptor)
-            self._watch.close()
-            self._watch = None
+        for heard in (self._watch, self._insides):
+            if heard is not None:
+                for descriptor in heard.descriptors():
+                    loop.remove_reader(descriptor)
+                heard.close()
+        self._watch = self._insides = None
 
     # -- hearing ------------------------------------------------------------------------------------------------------
 
@@ -128,10 +136,27 @@ class Healing:
             if not self._pending:
                 self._first = loop.time()
             self._pending[_subject(notice)] = notice
-        if self._pending:
+        if self._pending or self._inside:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = loop.call_at(min(loop.time() + _QUIET, self._first + _PATIENCE), self._go)
+
+    def _hear_inside(self, descriptor: int) -> None:
+        if self._insides is None:
+            return
+        try:
+            changes = self._insides.read(descriptor)
+        except OSError as e:
+            log.error("the kernel's events of sandboxes cannot be read: %s", e)
+            changes = [kernel_insides.Overrun()]
+        for change in changes:
+            if isinstance(change, kernel_insides.Overrun):
+                self._consider([events.Overrun()])
+                continue
+            if not self._inside and not self._pending:
+                self._first = asyncio.get_running_loop().time()
+            self._inside[change.nsid, change.kind, change.subject] = change
+        self._consider(())
 
     def _look_again(self, seconds: float) -> None:
         if self._later is not None:
@@ -144,24 +169,10 @@ class Healing:
     async def _look(self) -> None:
         async with self._core.lock:
             pending, self._pending = list(self._pending.values()), {}
-            suspicious = [n for n in pending if self._is_suspicious(n)]
-            more = await self._parents.suspect(pending)
-            if not suspicious and not more:
-                return
-            by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
+            inside, self._inside = list(self._inside.values()), {}
             try:
-                if any(isinstance(n, events.RulesTouched | events.Overrun) for n in pending):
-                    await self._mend(await reconcile.rules_difference(self._core), by)
-                mended: tuple[Resource, ...] = ()
-                deleted = max((n.times for n in suspicious if isinstance(n, events.NamesTouched)), default=0)
-                if deleted:
-                    self._names_deleted = deleted - self._core.kernel.names_removed
-                    mended += await self._mend(await reconcile.names_difference(self._core), "")
-                if more or not all(isinstance(n, events.RulesTouched | events.NamesTouched) for n in suspicious):
-                    await self._mend(await reconcile.host_difference(self._core), "")
-                    found = await reconcile.difference(self._core, names=False)
-                    self._parents.tell(found)
-                    mended += await self._mend(found, "")
+                mended = await self._look_around(pending)
+                mended += await self._look_inside(inside)
             except NetengineError as e:
                 log.error("cannot see what is wrong in the kernel: %s", e)
                 return
@@ -169,6 +180,32 @@ class Healing:
         for container in list(self._core.state.containers.values()):
             if self._tell is not None and container.sandbox_id in sandboxes:
                 await self._tell(container)
+
+    async def _look_around(self, pending: list[events.Notice]) -> tuple[Resource, ...]:
+        suspicious = [n for n in pending if self._is_suspicious(n)]
+        more = await self._parents.suspect(pending)
+        by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
+        mended: tuple[Resource, ...] = ()
+        if any(isinstance(n, events.RulesTouched | events.Overrun) for n in suspicious):
+            await self._mend(await reconcile.rules_difference(self._core), by)
+        deleted = max((n.times for n in suspicious if isinstance(n, events.NamesTouched)), default=0)
+        if deleted:
+            self._names_deleted = deleted - self._core.kernel.names_removed
+            mended += await self._mend(await reconcile.names_difference(self._core), "")
+        if more or not all(isinstance(n, events.RulesTouched | events.NamesTouched) for n in suspicious):
+            await self._mend(await reconcile.host_difference(self._core), "")
+            overrun = any(isinstance(n, events.Overrun) for n in pending)
+            found = await reconcile.difference(self._core, names=overrun, own=False)
+            self._parents.tell(found)
+            mended += await self._mend(found, "")
+        return mended
+
+    async def _look_inside(self, changes: list[kernel_insides.Change]) -> tuple[Resource, ...]:
+        core = self._core
+        if insides.route_of_a_network(core, changes):
+            await self._mend(await reconcile.host_difference(core), "")
+        suspects = insides.suspects(core, changes)
+        return await self._mend(await reconcile.inside_difference(core, suspects), "") if suspects else ()
 
     # -- suspecting: from the model alone -------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from netengine.engine.requests import ConnectRequest, NetworkRequest
 from netengine.errors import Conflict, Forbidden, NotFound
 from netengine.ipam import check_ipam_config
 from netengine.ipam.rules import IpamConfig, IpamEntry
-from netengine.kernel import observe, sysctl
+from netengine.kernel import sysctl, theirs
 from netengine.kernel.resources import Resource
 from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network
 
@@ -106,7 +106,7 @@ class Networks:
             configs,
             pools=subnets.pools_of(core.config, core.store.setting("identity") or ""),
             others=others,
-            routes=await core.on_kernel(observe.host_routes, core.kernel),
+            routes=await core.on_kernel(theirs.host_routes, core.kernel),
             adopted=link is not None,
         )
         if network.bridge is not None and link is not None:
@@ -115,12 +115,12 @@ class Networks:
             network.bridge.has_address6 = any(s.gateway in has for s in network.subnets if s.version == 6)
         return "; ".join(filter(None, [*warnings, caution]))
 
-    async def _adopt(self, network: Network) -> observe.Link | None:
+    async def _adopt(self, network: Network) -> theirs.Link | None:
         """A link of the wanted name that exists already is the user's: used when it is a bridge, and never changed."""
         settings = network.bridge
         if settings is None:
             return None
-        link = await self._core.on_kernel(observe.find_link, self._core.kernel, settings.link)
+        link = await self._core.on_kernel(theirs.find_link, self._core.kernel, settings.link)
         if link is None or link.ours:
             return None
         if link.kind != "bridge":
@@ -272,7 +272,7 @@ def _entries(request: NetworkRequest) -> list[IpamEntry]:
     return [IpamEntry(c.subnet, c.ip_range, c.gateway, c.auxiliary_addresses or {}) for c in configs]
 
 
-def _of_link(link: observe.Link, network: Network, configs: tuple[IpamConfig, ...]) -> tuple[IpamConfig, ...]:
+def _of_link(link: theirs.Link, network: Network, configs: tuple[IpamConfig, ...]) -> tuple[IpamConfig, ...]:
     """The subnets of a bridge that is used as it is found, for the families of the network that have no subnet among
     `configs`: its own addresses are the gateways."""
     wanted = {4} if network.enable_ipv4 else set()

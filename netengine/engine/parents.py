@@ -10,7 +10,7 @@ from netengine.drivers.parents import VID_RANGE
 from netengine.engine.core import Core
 from netengine.engine.state import State
 from netengine.errors import Forbidden, Invalid, KernelRefused, NotFound
-from netengine.kernel import observe, stacked
+from netengine.kernel import stacked, theirs
 from netengine.kernel.resources import Resource
 from netengine.model import Network
 
@@ -30,7 +30,7 @@ async def settle(core: Core, network: Network) -> str:
     await _check_kernel(core, network.driver)
     if settings.own:
         return ""
-    link = await core.on_kernel(observe.find_link, core.kernel, settings.link)
+    link = await core.on_kernel(theirs.find_link, core.kernel, settings.link)
     if link is None:
         settings.trunk, settings.vid = await _tagged(core, network, settings.link)
         return ""
@@ -50,7 +50,7 @@ async def settle(core: Core, network: Network) -> str:
     return "" if link.up else f"parent interface {link.name} is down: containers reach nobody until it is up"
 
 
-def _check_parent(network: Network, link: observe.Link) -> None:
+def _check_parent(network: Network, link: theirs.Link) -> None:
     if link.loopback:
         raise Invalid(
             f"invalid value {link.name!r} for parent: the loopback interface is not a valid {network.driver} parent"
@@ -65,9 +65,9 @@ def _check_parent(network: Network, link: observe.Link) -> None:
 async def _tagged(core: Core, network: Network, link: str) -> tuple[str, int]:
     """The link and the VLAN of a parent like eth0.50 that does not exist yet."""
     trunk, dot, number = link.rpartition(".")
-    found = await core.on_kernel(observe.find_link, core.kernel, trunk) if dot and trunk else None
+    found = await core.on_kernel(theirs.find_link, core.kernel, trunk) if dot and trunk else None
     if found is None:
-        names = await core.on_kernel(observe.link_names, core.kernel)
+        names = await core.on_kernel(theirs.link_names, core.kernel)
         raise NotFound(
             f"invalid value {link!r} for parent: there is no such interface on this host "
             f"(there is {', '.join(sorted(names)[:12]) or 'none'}; or INTERFACE.VLAN for an 802.1Q sub-interface of one)"

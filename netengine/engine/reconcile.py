@@ -7,13 +7,15 @@ the model stands still. What is not ours is neither a difference nor touched.
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netengine.drivers import DRIVERS
-from netengine.engine import policy_rules, sandbox
+from netengine.engine import insides, policy_rules, sandbox
 from netengine.engine.core import Core
 from netengine.errors import NetengineError
-from netengine.kernel.observe import links_up, name_ports, observe, observe_host, observe_rules
+from netengine.kernel.observe import name_ports, observe, observe_host, observe_inside, observe_rules
 from netengine.kernel.plan import Plan, plan, stranded
 from netengine.kernel.resources import (
     HOST,
@@ -25,13 +27,17 @@ from netengine.kernel.resources import (
     Macvlan,
     NameService,
     Namespace,
+    NamespaceAlias,
     Resource,
+    Route,
     Sysctl,
     Table,
     TokenBucket,
     Veth,
     Vlan,
 )
+from netengine.kernel.theirs import links_up
+from netengine.model import Container
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +71,11 @@ def wanted(core: Core) -> frozenset[Resource]:
     return frozenset(want)
 
 
-def comparable(want: frozenset[Resource], have: set[Resource], *, starting: bool = False) -> frozenset[Resource]:
-    """`have` without what others may do on links of ours: a program in a sandbox has links and addresses of its own, an
-    administrator gives a bridge one more address. At start an address of a bridge may be one that netengine gave it under
-    another configuration, so there it counts."""
+def comparable(want: frozenset[Resource], have: set[Resource]) -> frozenset[Resource]:
+    """`have` without what a program in a sandbox may do on links of ours: it has links and addresses of its own. An address
+    of a bridge that an administrator gave it is told from ours by its mark, and not in `have`."""
     keys = {r.key for r in want}
-    theirs = {r.name for r in want if isinstance(r, Namespace)} | (set() if starting else {HOST})
+    theirs = {r.name for r in want if isinstance(r, Namespace)}
     return frozenset(r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in theirs and r.key not in keys))
 
 
@@ -118,10 +123,21 @@ async def names_difference(core: Core) -> Difference:
     return Difference(want, have, plan(want, have))
 
 
-async def difference(core: Core, *, starting: bool = False, names: bool = True) -> Difference:
+async def inside_difference(core: Core, containers: Iterable[Container]) -> Difference:
+    """As `difference`, for what is inside the sandboxes of a few containers alone."""
+    rendered = frozenset(r for c in containers for r in sandbox.render(core.state, c))
+    inside = {r.name for r in rendered if isinstance(r, Namespace)}
+    want = frozenset(r for r in rendered if getattr(r, "ns", HOST) in inside and not isinstance(r, NamespaceAlias))
+    want |= {Namespace(ns) for ns in inside}
+    have = comparable(want, await core.on_kernel(observe_inside, core.kernel, want, inside))
+    return Difference(want, have, plan(want, have))
+
+
+async def difference(core: Core, *, names: bool = True, own: bool = True) -> Difference:
     """Read the kernel back and compare. A namespace whose file is gone gets it back first: without, it could not be read.
 
     Without `names` the rules of name services inside sandboxes are taken for granted: reading them is a third of the time.
+    Without `own` so is what is inside the sandboxes of containers that may change their network.
     """
     want = wanted(core)
     unmounted = [n for n, ns, pid in _namespaces(core) if await core.on_kernel(core.kernel.keep_namespace, ns, pid)]
@@ -129,15 +145,29 @@ async def difference(core: Core, *, starting: bool = False, names: bool = True) 
     if any(isinstance(r, Vlan | Macvlan | Ipvlan) for r in want):
         lost = stranded(want, await core.on_kernel(links_up, core.kernel))
         want -= lost
-    granted = {r for r in want if not names and isinstance(r, NameService) and core.kernel.has_namespace(r.ns)}
+    granted: set[Resource] = {
+        r for r in want if not names and isinstance(r, NameService) and core.kernel.has_namespace(r.ns)
+    }
     seen = await core.on_kernel(observe, core.kernel, want - granted)
-    have = comparable(want, seen | granted, starting=starting)
+    if not own:
+        theirs = {c.sandbox_id for c in core.state.containers.values() if insides.may_change_its_own(c)}
+        want, granted = frozenset(_without_inner(want, theirs)), set(_without_inner(granted, theirs))
+        seen = set(_without_inner(seen, theirs))
+    have = comparable(want, seen | granted)
     return Difference(want, have, plan(want, have), tuple(unmounted), lost)
 
 
+def _without_inner(resources: Iterable[Resource], sandboxes: set[str]) -> Iterable[Resource]:
+    inner = (Address, Route, LinkUp, NameService)
+    return (r for r in resources if not (isinstance(r, inner) and r.ns in sandboxes))
+
+
 def lost_namespaces(core: Core) -> list[str]:
-    """Whose namespace has no file any more. Cheap: no netlink."""
-    return [name for name, ns, _ in _namespaces(core) if not core.kernel.has_namespace(ns)]
+    """Whose namespace has no file any more, or no link under /run/netns. Cheap: no netlink."""
+    kernel = core.kernel
+    lost = [name for name, ns, _ in _namespaces(core) if not kernel.has_namespace(ns)]
+    running = (c for c in core.state.containers.values() if c.sandbox_id)
+    return lost + [c.name for c in running if not os.path.lexists(kernel.alias_dir / c.name)]
 
 
 def _namespaces(core: Core) -> list[tuple[str, str, int]]:

@@ -19,7 +19,7 @@ from netengine.engine.files import EtcFiles
 from netengine.engine.networks import Networks
 from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
-from netengine.kernel import namespaces, observe
+from netengine.kernel import namespaces, theirs
 from netengine.kernel.resources import Element, HostPort, Resource, Table
 from netengine.model import Container, Network, Policy
 from netengine.runtime import Exited, ExitStatus, Running
@@ -167,11 +167,10 @@ class Recovery:
         return any(network.id in c.endpoints for c in self._core.state.containers.values())
 
     async def _free_link(self) -> str:
-        """docker0, unless somebody (Docker itself, say) has it or would take it: its engine uses a docker0 that it finds, ours
-        with our addresses too."""
-        if firewalls.default_bridge() != "docker0":
+        """docker0, unless somebody (Docker itself, say) has it or would like to."""
+        if firewalls.docker_runs():
             return firewalls.default_bridge()
-        taken = await self._core.on_kernel(observe.find_link, self._core.kernel, "docker0")
+        taken = await self._core.on_kernel(theirs.find_link, self._core.kernel, "docker0")
         return "docker0" if taken is None or taken.ours else "ne0"
 
     async def _default_entries(self, existing: Network | None) -> list[IpamEntry]:
@@ -179,9 +178,7 @@ class Recovery:
         config = self._core.config
         if not config.ipv6 and (config.bip6 or config.fixed_cidr_v6 or config.default_gateway_v6):
             log.warning("bip6, fixed-cidr-v6 and default-gateway-v6 do nothing while ipv6 is not true in daemon.json")
-        link = (
-            await self._core.on_kernel(observe.find_link, self._core.kernel, config.bridge) if config.bridge else None
-        )
+        link = await self._core.on_kernel(theirs.find_link, self._core.kernel, config.bridge) if config.bridge else None
         own: list[Interface] = [i for i in link.addresses if not i.is_link_local] if link else []
         entries = [self._default_entry(existing, 4, config.bip, config.fixed_cidr, config.default_gateway, own)]
         if config.ipv6:
@@ -251,7 +248,7 @@ class Recovery:
                 self._containers.lifecycle.forget_sandbox(operation, container)
             operation.finish()
         await self._hold_ports()
-        found = await reconcile.difference(core, starting=True)
+        found = await reconcile.difference(core)
         if steps := found.steps:
             log.info(
                 "kernel: %d to remove, %d to create, %d to change",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
-from netengine.kernel import events, observe
+from netengine.kernel import events, theirs
 from netengine.model import Network
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Parents:
             for network_id, endpoint in container.endpoints.items()
             if network_id in touched and not self._is_stranded(network_id)
         ]
-        return bool(await self._core.on_kernel(observe.missing_links, self._core.kernel, links))
+        return bool(await self._core.on_kernel(theirs.missing_links, self._core.kernel, links))
 
     def _networks_on(self, link: str) -> list[Network]:
         """The networks that need a link of the host."""

@@ -14,7 +14,7 @@ from netengine import hostcheck
 from netengine.engine.core import Core
 from netengine.engine.state import State
 from netengine.errors import Forbidden
-from netengine.kernel import observe, surroundings
+from netengine.kernel import surroundings, theirs
 from netengine.kernel.events import RouteSeen
 from netengine.model import Network
 
@@ -98,7 +98,7 @@ def route_seen(core: Core, seen: RouteSeen) -> None:
 async def findings(core: Core) -> list[hostcheck.Finding]:
     """What `doctor` says of the networks that exist and the host around them."""
     out = []
-    routes = await core.on_kernel(observe.host_routes, core.kernel)
+    routes = await core.on_kernel(theirs.host_routes, core.kernel)
     for network, subnet in _subnets(core.state):
         for route in routes:
             if route.version == subnet.version and route.overlaps(subnet):

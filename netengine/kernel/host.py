@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from netengine import failpoints
 from netengine.errors import KernelRefused, NetengineError
-from netengine.kernel import hostports, kinds, messages, namespaces
+from netengine.kernel import hostports, insides, kinds, messages, namespaces
 from netengine.kernel.announce import announce_again
 from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
@@ -54,6 +54,8 @@ class Kernel:
         self._nft: Nft | None = None
         self.conntrack: Conntrack | None = None
         self.sockets: dict[str, NetlinkSocket] = {}
+        self.numbers: dict[int, str] = {}
+        """The names of namespaces by what the host's calls them in events (nsid). See `insides`."""
         self.held: dict[HostPort, socket.socket | None] = {}
         self.graves: list[object] = []
         """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
@@ -73,6 +75,7 @@ class Kernel:
         self.conntrack = Conntrack()
         self.inherited = self.relays.inherit()
         self.reap()  # what an earlier life left
+        insides.number_all(self)
 
     def reap(self) -> None:
         """Delete the links that were taken out of use. Takes the kernel some 20 ms, however many they are."""

@@ -7,6 +7,7 @@ Every function takes all resources of a kind at once, so that they share netlink
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +15,20 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
-from netengine.kernel import aliases, messages, nameservice, namespaces, relays, shaping, stacked, sysctl
+from netengine.kernel import (
+    aliases,
+    bridges,
+    insides,
+    messages,
+    nameservice,
+    namespaces,
+    relays,
+    shaping,
+    stacked,
+    sysctl,
+)
 from netengine.kernel.announce import announce
-from netengine.kernel.netlink import NetlinkSocket, is_gone
+from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
 from netengine.kernel.plan import Change
 from netengine.kernel.resources import (
@@ -82,6 +94,7 @@ def _create_namespaces(kernel: Kernel, resources: list[Namespace], made: list[Re
         fd = namespaces.create(path, kernel.home)
         made.append(r)
         try:
+            insides.number(kernel, r.name, fd)
             with namespaces.entered(fd, kernel.home):
                 kernel.sockets[r.name] = NetlinkSocket()
                 for name, value in _NAMESPACE_DEFAULTS:
@@ -112,16 +125,6 @@ def _create_tables(kernel: Kernel, resources: list[Table | Element], made: list[
             made.extend(elements)
             # Flows of what was published before, by an earlier version say, go on as they are.
             _forget_flows(kernel, [r for r in elements if r not in before])
-
-
-def _create_bridges(kernel: Kernel, resources: list[Bridge], made: list[Resource]) -> None:
-    # In two goes: a batch is carried out to its end, and where somebody else's link has the name, that would get our mark.
-    kernel.create_each(HOST, [(r, [(f"create bridge {r.name}", messages.bridge_add(r))]) for r in resources], made)
-    batch: messages.Batch = []
-    for r in resources:
-        batch.append((f"mark bridge {r.name} as {r.mark}", messages.alternative_name(r.name, r.mark)))
-        batch.append((f"bring bridge {r.name} up", messages.link_set(r.name, mtu=r.mtu)))
-    kernel.execute(HOST, batch)
 
 
 def _create_veths(kernel: Kernel, resources: list[Veth], made: list[Resource]) -> None:
@@ -184,7 +187,17 @@ def _create_addresses(kernel: Kernel, resources: list[Address], made: list[Resou
             (r, [(f"add address {r.interface} to {r.link}", messages.address_add(kernel.index(ns, r.link), r))])
             for r in items
         ]
-        kernel.create_each(ns, groups, made)
+        try:
+            kernel.create_each(ns, groups, made)
+        except NetlinkError as e:
+            if e.errno != errno.EEXIST:
+                raise
+            # It is there, and its connected route is not: `observe` takes it for missing.
+            back = [r for r in items if r not in made]
+            what = "add the connected route of"
+            kernel.execute(
+                ns, [(f"{what} {r.interface}", messages.connected_route(kernel.index(ns, r.link), r)) for r in back]
+            )
 
 
 def _create_routes(kernel: Kernel, resources: list[Route], made: list[Resource]) -> None:
@@ -288,10 +301,6 @@ def _delete_tables(kernel: Kernel, resources: list[Table]) -> None:
         kernel.nft.unload(r)
 
 
-def _delete_bridges(kernel: Kernel, resources: list[Bridge]) -> None:
-    kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name)) for r in resources])
-
-
 def _delete_veths(kernel: Kernel, resources: list[Veth]) -> None:
     """Take them out of use now, which costs a millisecond, and let `Kernel.reap` delete them later, all at once.
 
@@ -361,7 +370,7 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     HostPort: _create_ports,
     Namespace: _create_namespaces,
     Table: _create_tables,
-    Bridge: _create_bridges,
+    Bridge: bridges.create,
     Veth: _create_veths,
     Vlan: stacked.create,
     Macvlan: stacked.create,
@@ -381,7 +390,7 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     HostPort: _delete_ports,
     Namespace: _delete_namespaces,
     Table: _delete_tables,
-    Bridge: _delete_bridges,
+    Bridge: bridges.remove,
     Veth: _delete_veths,
     Vlan: stacked.remove,
     Macvlan: stacked.remove,

@@ -36,6 +36,8 @@ Batch = list[tuple[str, Message]]
 """Messages with a few words each on what they do, for the error."""
 _UP = 1  # IFF_UP
 _RT_TABLE_MAIN = 254
+ROUTE_OF_KERNEL = 2
+"""RTPROT_KERNEL: the kernel made the route by itself, along with an address."""
 _RTN_UNICAST = 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _IFA_F_NODAD = 2
@@ -129,8 +131,8 @@ def same_mac(name: str, mac: str) -> Message:
     return _link(RTM_SETLINK, name=name, attrs=[("IFLA_ADDRESS", mac)])
 
 
-def link_delete(name: str) -> Message:
-    return _link(RTM_DELLINK, name=name)
+def link_delete(name: str = "", index: int = 0) -> Message:
+    return _link(RTM_DELLINK, name=name, index=index)
 
 
 def link_bury(index: int, name: str) -> Batch:
@@ -194,9 +196,11 @@ def _address(kind: int, flags: int, index: int, address: Address) -> Message:
     if interface.version == 6:
         # IPAM leases each address once: without duplicate address detection it can be used, and announced, at once.
         message["flags"] = _IFA_F_NODAD
-    attrs = [("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))]
+    attrs: list[tuple[str, Any]] = [("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))]
     if interface.version == 4 and interface.network.prefixlen < 31:
         attrs.append(("IFA_BROADCAST", str(interface.network.broadcast_address)))
+    # Tells our addresses on a bridge from those that an administrator gives it. Kernels before 5.18 ignore it.
+    attrs.append(("IFA_PROTO", ROUTE_PROTOCOL))
     message["attrs"] = attrs
     return message
 
@@ -254,6 +258,27 @@ def route_get(address: str) -> Message:
     message["family"] = socket.AF_INET
     message["dst_len"] = 32
     message["attrs"] = [("RTA_DST", address)]
+    return message
+
+
+def connected_route(index: int, address: Address) -> Message:
+    """The route that the kernel makes along with an IPv4 address, word for word."""
+    interface = ip_interface(address.interface)
+    message = Request(rtmsg)
+    message["header"]["type"] = RTM_NEWROUTE
+    message["header"]["flags"] = NLM_F_CREATE | NLM_F_EXCL
+    message["family"] = socket.AF_INET
+    message["dst_len"] = interface.network.prefixlen
+    message["table"] = _RT_TABLE_MAIN
+    message["proto"] = ROUTE_OF_KERNEL
+    message["scope"] = _SCOPE_LINK
+    message["type"] = _RTN_UNICAST
+    attrs = [
+        ("RTA_DST", str(interface.network.network_address)),
+        ("RTA_OIF", index),
+        ("RTA_PREFSRC", str(interface.ip)),
+    ]
+    message["attrs"] = attrs
     return message
 
 

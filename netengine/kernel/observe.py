@@ -1,17 +1,15 @@
 """Reading the kernel back: which resources of ours exist, found by their ownership marks, with or without a database.
 
-Also the few questions that the engine asks about what is *not* ours: the host's routes, whether a link exists. Nothing is
-changed here. Runs on the kernel thread.
+Nothing is changed here. Runs on the kernel thread. What the engine asks about others is answered in `theirs`.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl
@@ -37,53 +35,21 @@ from netengine.kernel.resources import (
     Veth,
 )
 from netengine.kernel.ruleset import FAMILIES
+from netengine.kernel.theirs import kind_of
 
 log = logging.getLogger(__name__)
 
 MARK_PREFIX = "netengine-"
 """What the alternative name of every bridge of ours begins with."""
 
-Prefix = IPv4Network | IPv6Network
-
-_UP, _LOOPBACK = 1, 8  # IFF_UP, IFF_LOOPBACK
-_RTPROT_RA = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link of any owner: what the engine needs to know before it adopts or avoids one."""
-
-    name: str
-    index: int
-    kind: str
-    mtu: int
-    ours: bool
-    addresses: tuple[IPv4Interface | IPv6Interface, ...]
-    mac: str = ""
-    up: bool = True
-    loopback: bool = False
-    master: str = ""
-    """The bridge or bond that it is a port of, or ""."""
+_UP = 1  # IFF_UP
 
 
 def observe(kernel: Kernel, want: Iterable[Resource] = ()) -> set[Resource]:
     """Everything of ours in the kernel, and of `want` what can only be looked up by name (sysctls, addresses of links that
     are not ours). The answer is comparable with what drivers render: equal sets mean that nothing is to be done."""
-    want = list(want)
     out: set[Resource] = {*kernel.held_ports(), *kernel.relays.doors()}
-    inner = {ns: _links_in(kernel, ns) for ns in sorted(_namespaces(kernel))}
-    by_key: dict[Key, Resource] = {r.key: r for r in want}
-    names = _observe_host(kernel, want, inner, out)
-    addresses = {r for r in want if isinstance(r, Address)}
-    for ns, links in inner.items():
-        out.add(Namespace(ns))
-        _observe_namespace(kernel, ns, links, addresses, out)
-        out |= {s for link in links.values() if (s := stacked.read(link, ns, names, by_key)) is not None}
-    for r in want:
-        if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
-            out.add(r)
-        if isinstance(r, NameService) and name_ports(kernel, r.ns) is not None:
-            out.add(r)
+    _observe_links(kernel, list(want), _namespaces(kernel), out)
     _observe_tables(kernel, out)
     if kernel.alias_dir.is_dir():
         for path in kernel.alias_dir.iterdir():
@@ -125,6 +91,31 @@ def observe_host(kernel: Kernel, want: Iterable[Resource]) -> set[Resource]:
     return {r for r in out if isinstance(r, Bridge | Veth | Address | Sysctl | TokenBucket)}
 
 
+def observe_inside(kernel: Kernel, want: Iterable[Resource], inside: Iterable[str]) -> set[Resource]:
+    """Of everything of ours only what is inside those namespaces."""
+    alive = {ns for ns in inside if kernel.has_namespace(ns)}
+    out: set[Resource] = set()
+    _observe_links(kernel, list(want), alive, out)
+    return {r for r in out if getattr(r, "ns", HOST) in alive or (isinstance(r, Namespace) and r.name in alive)}
+
+
+def _observe_links(kernel: Kernel, want: list[Resource], inside: set[str], out: set[Resource]) -> None:
+    """All but rules and files, of the host and of those namespaces."""
+    inner = {ns: _links_in(kernel, ns) for ns in sorted(inside)}
+    by_key: dict[Key, Resource] = {r.key: r for r in want}
+    names = _observe_host(kernel, want, inner, out)
+    addresses = {r for r in want if isinstance(r, Address)}
+    for ns, links in inner.items():
+        out.add(Namespace(ns))
+        _observe_namespace(kernel, ns, links, addresses, out)
+        out |= {s for link in links.values() if (s := stacked.read(link, ns, names, by_key)) is not None}
+    for r in want:
+        if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
+            out.add(r)
+        if isinstance(r, NameService) and name_ports(kernel, r.ns) is not None:
+            out.add(r)
+
+
 def _namespaces(kernel: Kernel) -> set[str]:
     return {path.name for path in kernel.run_dir.iterdir() if namespaces.is_alive(path)}
 
@@ -154,7 +145,7 @@ def _observe_host(
         link.get_attr("IFLA_LINK"): (ns, link)
         for ns, links in inner.items()
         for link in links.values()
-        if _kind(link) == "veth"  # what is stacked on a link names it likewise
+        if kind_of(link) == "veth"  # what is stacked on a link names it likewise
     }
     links = kernel.socket_in(HOST).dump(messages.links_dump())
     by_index = {link["index"]: link for link in links}
@@ -167,7 +158,7 @@ def _observe_host(
         if link.get_attr("IFLA_GROUP") != MARK_GROUP:
             continue
         name = link.get_attr("IFLA_IFNAME")
-        kind = _kind(link)
+        kind = kind_of(link)
         if kind == "bridge":
             ours.add(name)
             up = bool(link["flags"] & _UP)
@@ -184,6 +175,7 @@ def _observe_host(
     _observe_addresses(kernel, HOST, names, ours | wanted_links, {r for r in want if isinstance(r, Address)}, out)
     _observe_routes(kernel, HOST, names, wanted_routes, out)
     _observe_rates(kernel, HOST, [link for link in links if link.get_attr("IFLA_GROUP") == MARK_GROUP], out)
+    _without_cut_off(kernel, HOST, by_index, out)
     return names
 
 
@@ -193,11 +185,6 @@ def _observe_rates(kernel: Kernel, ns: str, links: Iterable[Any], out: set[Resou
     }
     if shaped:
         out.update(shaping.observe(kernel, ns, shaped))
-
-
-def _kind(link: Any) -> str:
-    info = link.get_attr("IFLA_LINKINFO")
-    return (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
 
 
 def _mark(link: Any) -> str:
@@ -219,7 +206,7 @@ def _veth(link: Any, by_index: dict[int, Any], peers: dict[int, tuple[str, Any]]
         ns=ns,
         peer=peer.get_attr("IFLA_IFNAME"),
         peer_mac=peer.get_attr("IFLA_ADDRESS"),
-        mtu=link.get_attr("IFLA_MTU"),
+        mtu=link.get_attr("IFLA_MTU") if link.get_attr("IFLA_MTU") == peer.get_attr("IFLA_MTU") else 0,
         isolated=bool(port.get_attr("IFLA_BRPORT_ISOLATED")) if port else False,
         up=bool(link["flags"] & _UP),
     )
@@ -245,6 +232,7 @@ def _observe_namespace(
     _observe_addresses(kernel, ns, names, set(names.values()) - {"lo"}, wanted, out)
     _observe_routes(kernel, ns, names, set(names.values()), out)
     _observe_rates(kernel, ns, links.values(), out)
+    _without_cut_off(kernel, ns, links, out)
 
 
 def _observe_addresses(
@@ -258,8 +246,23 @@ def _observe_addresses(
         address = Address(ns, link, f"{text}/{message['prefixlen']}")
         if message["family"] == socket.AF_INET6 and address not in wanted and ip_address(text).is_link_local:
             continue  # the kernel's own: every link with IPv6 has one
-        if ns or address in wanted or any(isinstance(r, Bridge) and r.name == link for r in out):
+        if ns or address in wanted or message.get_attr("IFA_PROTO") == ROUTE_PROTOCOL:
             out.add(address)
+
+
+def _without_cut_off(kernel: Kernel, ns: str, links: dict[int, Any], out: set[Resource]) -> None:
+    """Take IPv4 addresses out whose connected route somebody deleted: they are of no use. A link that is down has none."""
+    up = {link.get_attr("IFLA_IFNAME") for link in links.values() if link["flags"] & _UP}
+    suspects = {r for r in out if isinstance(r, Address) and r.ns == ns and r.link in up and ":" not in r.interface}
+    suspects = {r for r in suspects if ip_interface(r.interface).network.prefixlen < 32}
+    if not suspects:
+        return
+    connected = set()
+    for message in kernel.socket_in(ns).dump(messages.routes_dump(messages.ROUTE_OF_KERNEL)):
+        link = links.get(message.get_attr("RTA_OIF") or 0)
+        if link is not None and message["family"] == socket.AF_INET:
+            connected.add((link.get_attr("IFLA_IFNAME"), f"{message.get_attr('RTA_DST')}/{message['dst_len']}"))
+    out -= {r for r in suspects if (r.link, str(ip_interface(r.interface).network)) not in connected}
 
 
 def _observe_routes(kernel: Kernel, ns: str, names: dict[int, str], links: set[str], out: set[Resource]) -> None:
@@ -282,112 +285,3 @@ def _observe_tables(kernel: Kernel, out: set[Resource]) -> None:
             continue  # made anew as a whole, with all its elements
         out.add(Table(family))
         out |= read_elements(objects, family)
-
-
-# -- what is not ours -------------------------------------------------------------------------------------------------
-
-
-def host_routes(kernel: Kernel) -> list[Prefix]:
-    """Destinations that the host reaches by links that are not ours, the default route aside."""
-    sock = kernel.socket_in(HOST)
-    ours: dict[int, bool] = {}
-    out: list[Prefix] = []
-    for message in sock.dump(messages.routes_dump()):
-        destination, index = message.get_attr("RTA_DST"), message.get_attr("RTA_OIF") or 0
-        if not destination or message.get_attr("RTA_TABLE") != 254:
-            continue
-        prefix = ip_network(f"{destination}/{message['dst_len']}", strict=False)
-        if prefix.version == 6 and (prefix.is_link_local or prefix.is_loopback):
-            continue  # of every link, and no destination
-        if index not in ours:
-            # Asked one by one: a host has few links with routes of their own, and may have a thousand without.
-            link = _link(kernel, index=index) if index else None
-            ours[index] = link is not None and link.get_attr("IFLA_GROUP") == MARK_GROUP
-        if not ours[index]:
-            out.append(prefix)
-    return out
-
-
-def advertised_routers(kernel: Kernel) -> list[str]:
-    """Links on which a default route was learnt from a router advertisement."""
-    sock = kernel.socket_in(HOST)
-    indexes = {
-        route.get_attr("RTA_OIF")
-        for route in sock.dump(messages.routes_dump())
-        if route["family"] == socket.AF_INET6 and route["proto"] == _RTPROT_RA and not route["dst_len"]
-    }
-    links = sock.dump(messages.links_dump()) if indexes else []
-    return sorted(link.get_attr("IFLA_IFNAME") for link in links if link["index"] in indexes)
-
-
-def find_link(kernel: Kernel, name: str) -> Link | None:
-    """The host's link of that name, whoever owns it."""
-    link = _link(kernel, name=name)
-    if link is None:
-        return None
-    above = _link(kernel, index=link.get_attr("IFLA_MASTER")) if link.get_attr("IFLA_MASTER") else None
-    addresses = tuple(
-        ip_interface(f"{a.get_attr('IFA_LOCAL') or a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
-        for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
-        if a["index"] == link["index"]
-    )
-    return Link(
-        name=link.get_attr("IFLA_IFNAME"),
-        index=link["index"],
-        kind=_kind(link),
-        mtu=link.get_attr("IFLA_MTU"),
-        ours=link.get_attr("IFLA_GROUP") == MARK_GROUP,
-        addresses=addresses,
-        mac=link.get_attr("IFLA_ADDRESS") or "",
-        up=bool(link["flags"] & _UP),
-        loopback=bool(link["flags"] & _LOOPBACK),
-        master=above.get_attr("IFLA_IFNAME") if above else "",
-    )
-
-
-def _link(kernel: Kernel, **which: Any) -> Any:
-    """What the kernel says of one link of the host, by its `name` or `index`; None when there is none."""
-    try:
-        return kernel.socket_in(HOST).ask("look at a link", messages.link_get(**which))
-    except OSError as e:
-        if e.errno in (errno.ENODEV, errno.ERANGE, errno.EINVAL):  # the last two for a name that no link can have
-            return None
-        raise
-
-
-def links_up(kernel: Kernel) -> dict[str, bool]:
-    """All links of the host, whoever owns them: whether each is up."""
-    links = kernel.socket_in(HOST).dump(messages.links_dump())
-    return {link.get_attr("IFLA_IFNAME"): bool(link["flags"] & _UP) for link in links}
-
-
-def missing_links(kernel: Kernel, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Of links in namespaces (ns, name), those that are not there."""
-    out = []
-    for ns, name in wanted:
-        try:
-            kernel.socket_in(ns).ask("look at a link", messages.link_get(name=name))
-        except OSError as e:
-            if e.errno != errno.ENODEV:
-                continue  # a namespace that is gone is another matter
-            out.append((ns, name))
-    return out
-
-
-def link_names(kernel: Kernel) -> list[str]:
-    """The names of the host's links that are not ours, the loopback interface aside."""
-    links = kernel.socket_in(HOST).dump(messages.links_dump())
-    return [
-        link.get_attr("IFLA_IFNAME")
-        for link in links
-        if link.get_attr("IFLA_GROUP") not in (MARK_GROUP, GRAVE_GROUP) and not link["flags"] & _LOOPBACK
-    ]
-
-
-def host_addresses(kernel: Kernel) -> list[str]:
-    """The host's IPv4 addresses."""
-    return [
-        a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS")
-        for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
-        if a["family"] == socket.AF_INET
-    ]

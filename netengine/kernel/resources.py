@@ -97,6 +97,7 @@ class Veth:
     The host end is up.
 
     isolated: IFLA_BRPORT_ISOLATED, ports so marked do not reach each other (but do reach the bridge itself).
+    mtu: of both ends; 0, only in what is found: they differ.
     """
 
     name: str

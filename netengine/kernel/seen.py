@@ -68,12 +68,13 @@ _SHAPES: Mapping[type, _Shape] = {
             "IFLA_QDISC": (6, _text),
             "IFLA_MASTER": (10, _number),
             "IFLA_GROUP": (27, _number),
+            "IFLA_LINK_NETNSID": (37, _number),
         },
     ),
     ifaddrmsg: _Shape(
         struct.Struct("=BBBBI"),
         ("family", "prefixlen", "flags", "scope", "index"),
-        {"IFA_ADDRESS": (1, _address), "IFA_LOCAL": (2, _address)},
+        {"IFA_ADDRESS": (1, _address), "IFA_LOCAL": (2, _address), "IFA_PROTO": (11, _number)},
     ),
     rtmsg: _Shape(
         struct.Struct("=BBBBBBBBI"),

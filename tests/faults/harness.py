@@ -10,11 +10,13 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import signal
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,25 @@ class FaultLab:
         answer = self.daemon.request(method, path, body)
         assert answer.status < 300, f"{method} {path}: {answer.status} {answer.body!r}"
         return answer
+
+    @contextmanager
+    def ask_first(self, method: str, path: str) -> Iterator[list[Answer]]:
+        """Stop the daemon for the block, with a request on its way that it reads before anything that happens meanwhile is
+        looked into. The answer is in the list after the block."""
+        process = self.daemon.process
+        assert process is not None
+        answers: list[Answer] = []
+        process.send(signal.SIGSTOP)
+        try:
+            with self.daemon.connect() as asking:
+                asking.sendall(f"{method} {path} HTTP/1.0\r\nHost: here\r\n\r\n".encode())
+                yield answers
+                process.send(signal.SIGCONT)
+                data = b"".join(iter(lambda: asking.recv(1 << 16), b""))
+                answers.append(Answer(int(data.split()[1]), {}, data.partition(b"\r\n\r\n")[2]))
+        finally:
+            process.send(signal.SIGCONT)
+            process.popen.send_signal(signal.SIGCONT)  # nsenter stops with its child, and does not go on with it
 
     def doctor(self) -> list[str]:
         """What the doctor finds, its notes on the host aside."""

@@ -130,18 +130,22 @@ def test_docker_s_engine_first(crowded: Host, neighbour: Host, daemon: Daemon, t
 
 
 def test_docker_s_engine_afterwards(crowded: Host, neighbour: Host, daemon: Daemon, tmp_path: Path) -> None:
+    crowded.ip("link", "add", "docker0", "type", "bridge")  # of an earlier life of Docker's; or "bridge" in daemon.json
     daemon.start()
-    site = Site(daemon, neighbour)
-    (said,) = [one for one in findings(daemon) if "Docker's engine is installed" in one]
-    assert said.partition("; ")[0] in daemon.tail(), "said at start"
-    daemon.config_file.write_text('{"ip-forward": false}')
-    daemon.restart()
     docker = DockerEngine(crowded, tmp_path)
     docker("import", str(rootfs.build(tmp_path / "sh.tar")), "sh")
     docker("network", "create", "theirs")
     docker.serve("theirs")
+    site = Site(daemon, neighbour)
+    assert site.broken() == []
+    assert docker.broken(neighbour, "theirs") != []
+    (said,) = [one for one in findings(daemon) if "Docker's engine runs" in one]
+    assert '"ip-forward": false' in said
+    daemon.config_file.write_text('{"ip-forward": false}')
+    daemon.restart()
     assert docker.broken(neighbour, "theirs") == []
     assert site.broken() == []
+    assert [one for one in findings(daemon) if "Docker's engine runs" in one] == []
     assert crowded.links() >= {"docker0", "ne0"}, "each has its own"
     site.close()
     daemon.cleanup()

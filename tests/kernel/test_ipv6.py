@@ -16,8 +16,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 
-from netengine.kernel.observe import advertised_routers, host_routes
 from netengine.kernel.resources import Address, LinkUp, Namespace, Route, Sysctl
+from netengine.kernel.theirs import advertised_routers, host_routes
 from tests.hosts import wait_until
 from tests.kernel.machine import RUN_DIR, Lan, Machine, box
 from tests.kernel.packets import Ear, listening, ping, send_frame, tcp, udp

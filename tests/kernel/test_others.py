@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from netengine.kernel.observe import find_link, host_addresses, host_routes
+from netengine.kernel.theirs import find_link, host_addresses, host_routes
 from tests.kernel.machine import ALIAS_DIR, RUN_DIR, Lan, Machine, port
 from tests.kernel.packets import tcp
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from netengine.engine import surroundings
 from netengine.engine.events import Events
 from netengine.errors import Forbidden
-from netengine.kernel import observe
 from netengine.kernel import surroundings as seen
+from netengine.kernel import theirs
 from netengine.kernel.events import RouteSeen
 from netengine.kernel.surroundings import NeighbourTable, Uplink
 from tests.unit.engine.model import container, network, plug, state
@@ -21,7 +22,7 @@ from tests.unit.engine.model import container, network, plug, state
 
 def core(*things: Any, uplink: Uplink | None = None, table: NeighbourTable | None = None, **fields: Any) -> Any:
     """A core whose kernel answers so."""
-    answers = {seen.uplink: uplink, seen.neighbours: table, observe.host_routes: fields.pop("routes", [])}
+    answers = {seen.uplink: uplink, seen.neighbours: table, theirs.host_routes: fields.pop("routes", [])}
 
     async def on_kernel(function: Any, *_: Any) -> Any:
         return answers[function]
@@ -108,7 +109,7 @@ def test_routes_elsewhere_are_nobody_s_business(caplog: pytest.LogCaptureFixture
 
 
 def test_doctor_names_what_crosses_a_network_and_what_is_larger_than_the_uplink() -> None:
-    routes = [observe.ip_network("10.1.0.0/16")]
+    routes = [ip_network("10.1.0.0/16")]
     found = ask(surroundings.findings(core(network("app"), uplink=Uplink("up0", 1400), routes=routes)))
     assert [f.level for f in found] == ["warn", "note"]
     assert found[0].what.startswith("the host's route to 10.1.0.0/16 overlaps subnet 10.1.0.0/24 of network app")

@@ -1,0 +1,185 @@
+"""What happens inside sandboxes, heard on one socket for all of them; and of the host, that a connected route was deleted.
+
+A netlink socket with NETLINK_LISTEN_ALL_NSID gets the events of every network namespace that has a number (nsid) in the
+socket's own, and with each event that number. Sandboxes get theirs when they are made (`number`), so that listening to 300 of
+them costs no more than listening to one. Only what may be a loss is reported; whether it is one is the engine's business.
+
+Source: include/uapi/linux/{netlink,net_namespace,rtnetlink}.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pyroute2.netlink.rtnl import RTM_GETNSID, RTM_NEWNSID
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from netengine.kernel import namespaces
+from netengine.kernel.descriptors import move_up
+from netengine.kernel.resources import HOST, ROUTE_PROTOCOL
+from netengine.kernel.seen import Message, Seen
+
+if TYPE_CHECKING:
+    from netengine.kernel.host import Kernel
+
+HERE = -1
+"""The number by which the host's own namespace goes here."""
+
+_NETLINK_ROUTE = 0
+_SOL_NETLINK, _LISTEN_ALL_NSID, _SO_RCVBUFFORCE = 270, 8, 33
+_BUFFER = 4 << 20
+_DATAGRAMS = 256
+_HEADER = struct.Struct("=IHHII")
+# RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11. Bit n-1 of the group mask.
+_ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10
+_NEWLINK, _DELLINK, _DELADDR, _DELROUTE = 16, 17, 21, 25  # RTM_*
+_IFF_UP = 1
+_MAIN, _KERNEL = 254, 2  # RT_TABLE_MAIN, RTPROT_KERNEL
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something changed in the namespace with number `nsid`. `subject` is a link's name, an address, or a route's
+    destination as `Route` has it. Only of a link does it say how that is now."""
+
+    nsid: int
+    kind: Literal["link", "address", "route"]
+    subject: str
+    up: bool = False
+    mtu: int = 0
+    mac: str = ""
+    paired: bool = False
+    """Its other end is in another namespace: a veth, and not a link that a program in the sandbox made for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """Events were lost: anything may have changed, anywhere."""
+
+
+class Insides:
+    """The event socket, in the network namespace of the thread that makes it. Never blocks."""
+
+    def __init__(self) -> None:
+        self._route = _listening(_ROUTE_GROUPS)
+
+    def close(self) -> None:
+        self._route.close()
+
+    def descriptors(self) -> tuple[int, ...]:
+        return (self._route.fileno(),)
+
+    def read(self, descriptor: int) -> list[Change | Overrun]:
+        """What has happened, oldest first."""
+        out: list[Change | Overrun] = []
+        for _ in range(_DATAGRAMS):
+            try:
+                data, ancillary, _, _ = self._route.recvmsg(1 << 18, socket.CMSG_SPACE(4))
+            except BlockingIOError:
+                break
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise
+                out.append(Overrun())
+                continue
+            nsid = next(
+                (struct.unpack("=i", value)[0] for _, kind, value in ancillary if kind == _LISTEN_ALL_NSID), HERE
+            )
+            out += route_changes(data, nsid)
+        return out
+
+
+def _listening(groups: int) -> socket.socket:
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETLINK_ROUTE
+    ) as low:
+        made = socket.socket(fileno=move_up(low.detach()))
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    made.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+    made.bind((0, groups))
+    return made
+
+
+# -- decoding: pure ---------------------------------------------------------------------------------------------------
+
+
+def route_changes(data: bytes, nsid: int) -> Iterator[Change]:
+    """What a datagram of the rtnetlink groups says. Of the host's events, which `events` has too, routes alone."""
+    for kind, message in _messages(data):
+        if kind == _DELROUTE and len(message) >= 28:
+            route = Seen(rtmsg, message)
+            if route["table"] == _MAIN and route["proto"] in (ROUTE_PROTOCOL, _KERNEL):
+                destination = route.get_attr("RTA_DST")
+                default = "default" if route["family"] == socket.AF_INET else "::/0"
+                yield Change(nsid, "route", f"{destination}/{route['dst_len']}" if destination else default)
+        elif nsid == HERE:
+            continue
+        elif kind == _DELADDR and len(message) >= 24:
+            address = Seen(ifaddrmsg, message)
+            yield Change(nsid, "address", address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS") or "")
+        elif kind in (_NEWLINK, _DELLINK) and len(message) >= 32 and message[16] == socket.AF_UNSPEC:
+            link = Seen(ifinfmsg, message)
+            there = kind == _NEWLINK
+            yield Change(
+                nsid,
+                "link",
+                link.get_attr("IFLA_IFNAME", ""),
+                up=there and bool(link["flags"] & _IFF_UP),
+                mtu=link.get_attr("IFLA_MTU", 0),
+                mac=link.get_attr("IFLA_ADDRESS", ""),
+                paired=link.get_attr("IFLA_LINK_NETNSID") is not None,
+            )
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, whole message) of each."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, data[offset : offset + length]
+        offset += (length + 3) & ~3
+
+
+# -- numbers: on the kernel thread ------------------------------------------------------------------------------------
+
+
+def number(kernel: Kernel, ns: str, fd: int) -> None:
+    """Give namespace `ns`, which `fd` is a descriptor of, a number in the host's, and remember it in `kernel.numbers`."""
+    sock = kernel.socket_in(HOST)
+    for error in sock.execute([("number a namespace", _nsid(RTM_NEWNSID, fd))]):
+        if error is not None and error.errno != errno.EEXIST:  # it keeps the one that it has
+            raise error
+    # Numbers of namespaces that are gone are given anew: the last one that got it has it.
+    kernel.numbers[sock.ask("the number of a namespace", _nsid(RTM_GETNSID, fd)).get_attr("NETNSA_NSID")] = ns
+
+
+def number_all(kernel: Kernel) -> None:
+    """Number the namespaces that an earlier life made."""
+    kernel.numbers[HERE] = HOST
+    for path in kernel.run_dir.iterdir():
+        if namespaces.is_alive(path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                number(kernel, path.name, fd)
+            finally:
+                os.close(fd)
+
+
+def _nsid(kind: int, fd: int) -> Message:
+    message = nsidmsg()
+    message["header"]["type"] = kind
+    attrs = [("NETNSA_FD", fd)]
+    message["attrs"] = [*attrs, ("NETNSA_NSID", 0xFFFFFFFF)] if kind == RTM_NEWNSID else attrs
+    return message
