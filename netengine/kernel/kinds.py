@@ -7,7 +7,6 @@ Every function takes all resources of a kind at once, so that they share netlink
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
 from netengine.kernel import (
+    addresses,
     aliases,
     bridges,
     insides,
@@ -28,7 +28,7 @@ from netengine.kernel import (
     sysctl,
 )
 from netengine.kernel.announce import announce
-from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
+from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
 from netengine.kernel.plan import Change
 from netengine.kernel.resources import (
@@ -179,25 +179,6 @@ def _write_sysctl(kernel: Kernel, r: Sysctl) -> None:
             sysctl.write(r.path, r.value)
         except OSError as e:
             raise KernelRefused(f"cannot set sysctl {r.path.replace('/', '.')} to {r.value!r}: {e.strerror}") from e
-
-
-def _create_addresses(kernel: Kernel, resources: list[Address], made: list[Resource]) -> None:
-    for ns, items in _by_ns(resources):
-        groups: list[tuple[Address, messages.Batch]] = [
-            (r, [(f"add address {r.interface} to {r.link}", messages.address_add(kernel.index(ns, r.link), r))])
-            for r in items
-        ]
-        try:
-            kernel.create_each(ns, groups, made)
-        except NetlinkError as e:
-            if e.errno != errno.EEXIST:
-                raise
-            # It is there, and its connected route is not: `observe` takes it for missing.
-            back = [r for r in items if r not in made]
-            what = "add the connected route of"
-            kernel.execute(
-                ns, [(f"{what} {r.interface}", messages.connected_route(kernel.index(ns, r.link), r)) for r in back]
-            )
 
 
 def _create_routes(kernel: Kernel, resources: list[Route], made: list[Resource]) -> None:
@@ -379,7 +360,7 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     LinkUp: _create_ups,
     NameService: _create_name_services,
     Sysctl: _create_sysctls,
-    Address: _create_addresses,
+    Address: addresses.create,
     Route: _create_routes,
     Element: _create_elements,
     Relay: relays.create,
