@@ -24,6 +24,8 @@ class Addresses:
         self._pools: dict[str, list[Pool]] = {}
         self._sharing: set[str] = set()
         """Networks whose subnets may overlap: what one of them has given away, no other gives."""
+        self._former: dict[tuple[str, str], list[str]] = {}
+        """By network and container: what a container had when the machine went down under it."""
 
     def add(self, network: Network) -> None:
         """Open the pools of a network, and write the gateway that each chose into it. Raises Invalid, Forbidden."""
@@ -80,6 +82,23 @@ class Addresses:
         if not pools:
             raise Invalid(f"network {network.name} has no IPv{version} subnet")
         return str(pools[0].lease(owner=owner, taken=lambda address: self._holder(network.id, address) is not None))
+
+    def remember(self, network_id: str, container_id: str, addresses: list[str]) -> None:
+        """Note what a container had that is about to be started again: others know it by these addresses."""
+        self._former[network_id, container_id] = addresses
+
+    def recall(self, network_id: str, container_id: str, version: Literal[4, 6]) -> str:
+        """The address that a container had, if it was noted and nobody has it now, else ""."""
+        for text in self._former.get((network_id, container_id), ()):
+            address = ip_address(text)
+            if address.version == version:
+                owners = [p.owner(address) for p in self._pools.get(network_id, []) if address in p.subnet]
+                return text if owners == [None] and self._holder(network_id, address) is None else ""
+        return ""
+
+    def forget(self) -> None:
+        """From here on everybody takes the next free address, as Docker's do."""
+        self._former.clear()
 
     def _holder(self, network_id: str, address: Address) -> str | None:
         """Who has an address on the other networks that may overlap this one."""

@@ -245,6 +245,8 @@ class Recovery:
         core = self._core
         async with core.operation("take over the kernel's state") as operation:
             for container in settled:
+                for network_id, endpoint in container.endpoints.items():
+                    core.addresses.remember(network_id, container.id, [a for a in (endpoint.ip, endpoint.ip6) if a])
                 self._containers.lifecycle.forget_sandbox(operation, container)
             operation.finish()
         await self._hold_ports()
@@ -265,6 +267,7 @@ class Recovery:
             # As Docker: `always` means after a restart of the daemon too, whoever had stopped it.
             if container.state.status == "exited" and container.host_config.restart_policy.name == "always":
                 await self._start_again(container)
+        core.addresses.forget()
 
     def resources_of(self, reference: str) -> tuple[str, Network | Container, frozenset[Resource]]:
         """What is in the kernel because of a network or a container. Raises NotFound."""

@@ -198,7 +198,7 @@ def _give_addresses(
     settings = network.bridge
     leads_out = not network.internal and DRIVERS[network.driver].has_next_hop(network)
     if network.enable_ipv4 and network.ipam_driver != DHCP:
-        endpoint.address, gateway = _leased(core, operation, network, endpoint.id, 4, wish.ip)
+        endpoint.address, gateway = _leased(core, operation, network, endpoint, 4, wish.ip)
         endpoint.gateway = ((settings and settings.container_gateway) or gateway) if leads_out else ""
     asked = [wish.ip6, *(text for text in wish.link_local_ips if ":" in text)]
     if any(asked) and not ipv6:
@@ -206,15 +206,16 @@ def _give_addresses(
             f"cannot use {' '.join(asked).strip()}: a sysctl of the container disables IPv6 on {endpoint.link}"
         )
     if network.enable_ipv6 and ipv6:
-        endpoint.address6, gateway = _leased(core, operation, network, endpoint.id, 6, wish.ip6)
+        endpoint.address6, gateway = _leased(core, operation, network, endpoint, 6, wish.ip6)
         endpoint.gateway6 = ((settings and settings.container_gateway6) or gateway) if leads_out else ""
 
 
 def _leased(
-    core: Core, operation: Operation, network: Network, owner: str, version: Literal[4, 6], wanted: str
+    core: Core, operation: Operation, network: Network, endpoint: Endpoint, version: Literal[4, 6], wanted: str
 ) -> tuple[str, str]:
     """An address in CIDR and the gateway of its subnet."""
-    address = operation.lease(network, owner, version, wanted)
+    wanted = wanted or core.addresses.recall(network.id, endpoint.container_id, version)
+    address = operation.lease(network, endpoint.id, version, wanted)
     return f"{address}/{core.addresses.prefixlen(network.id, address)}", core.addresses.gateway(network.id, address)
 
 

@@ -88,6 +88,24 @@ def test_networks_and_stopped_containers_are_remembered(lab: Lab, docker: Client
     assert (docker("network", "inspect", "blue"), docker("inspect", "web")) == before
 
 
+def test_after_a_power_cut_containers_start_again_with_the_addresses_that_they_had(lab: Lab, docker: Client):
+    """In whatever order they start: others may know them by these. What starts later takes the next free one."""
+    docker("network", "create", "--subnet", "10.20.0.0/24", "blue")
+    for name in ("first", "web", "db"):
+        lab.serve(name, "--network", "blue", "--restart", "always")
+    docker("rm", "-f", "first")
+    before = {name: docker.address(name, "blue") for name in ("web", "db")}
+    assert before == {"web": "10.20.0.3", "db": "10.20.0.4"}
+    pids = [str(lab.state(name)["Pid"]) for name in before]
+    lab.daemon.stop(signal.SIGKILL)
+    lab.here.run(["kill", "-KILL", *pids], check=True)
+    eventually(lambda: not any(lab.here.path(f"/proc/{pid}").exists() for pid in pids), "the end of both processes")
+    lab.daemon.start()
+    assert {name: docker.address(name, "blue") for name in before} == before
+    lab.serve("late", "--network", "blue")
+    assert docker.address("late", "blue") == "10.20.0.2"
+
+
 def test_what_was_taken_away_meanwhile_is_put_back_at_start(lab: Lab, docker: Client):
     lab.serve("web", "-p", "8080:80")
     lab.daemon.stop()
