@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal
 
 from netengine.drivers import DRIVERS
+from netengine.drivers.base import boolean
 from netengine.drivers.bridge_options import reserves_gateway
 from netengine.drivers.bridge_rules import family_of
 from netengine.drivers.parents import host_aux
-from netengine.errors import Forbidden, Invalid
+from netengine.errors import Forbidden, Invalid, Unavailable
 from netengine.ipam import Pool
 from netengine.model import Network
 
 Address = IPv4Address | IPv6Address
+
+SERIAL = "com.docker.network.ipam.serial"
+"""The option of IPAM: the next address after the last that was given away, not the lowest that is free."""
 
 
 class Addresses:
@@ -38,7 +43,7 @@ class Addresses:
                 gateway=ip_address(subnet.gateway) if subnet.gateway else None,
                 aux={name: ip_address(a) for name, a in subnet.aux.items()},
                 reserve_gateway=not shares and reserves_gateway(network, family_of(subnet.subnet)),
-                serial=network.ipam_options.get("com.docker.network.ipam.serial") == "true",
+                serial=boolean(SERIAL, network.ipam_options.get(SERIAL), default=False),
                 label=f"{network.name} ({network.id})",
             )
             subnet.gateway = str(pool.gateway) if pool.gateway else ""
@@ -67,7 +72,7 @@ class Addresses:
         self._pools.pop(network_id, None)
 
     def lease(self, network: Network, owner: str, version: Literal[4, 6], wanted: Address | None) -> str:
-        """The address that is wanted, or the next free one of that family.
+        """The address that is wanted, or the next free one of that family, of the first subnet that has one.
 
         Raises Invalid when no subnet has the address, Forbidden when it is taken, Unavailable when none is left.
         """
@@ -81,7 +86,13 @@ class Addresses:
         pools = [p for p in self._pools.get(network.id, []) if p.subnet.version == version]
         if not pools:
             raise Invalid(f"network {network.name} has no IPv{version} subnet")
-        return str(pools[0].lease(owner=owner, taken=lambda address: self._holder(network.id, address) is not None))
+        for pool in pools[:-1]:
+            with suppress(Unavailable):
+                return self._next(network, pool, owner)
+        return self._next(network, pools[-1], owner)
+
+    def _next(self, network: Network, pool: Pool, owner: str) -> str:
+        return str(pool.lease(owner=owner, taken=lambda address: self._holder(network.id, address) is not None))
 
     def remember(self, network_id: str, container_id: str, addresses: list[str]) -> None:
         """Note what a container had that is about to be started again: others know it by these addresses."""

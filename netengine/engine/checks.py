@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
 from netengine.drivers import DRIVERS, endpoint_options
+from netengine.drivers.base import boolean
 from netengine.drivers.parents import DHCP
 from netengine.engine import configurations, ports
+from netengine.engine.addresses import SERIAL
 from netengine.engine.core import Core
 from netengine.engine.requests import NetworkRequest
 from netengine.engine.sandbox import joins
@@ -79,9 +81,10 @@ def network_request(request: NetworkRequest) -> None:
     configurations.check(request)
     if request.ipam is not None and request.ipam.driver not in ("", "default", DHCP):
         raise NotFound(f'plugin "{request.ipam.driver}" not found: netengine has the IPAM drivers default and {DHCP}')
-    for key in (request.ipam.options or {}) if request.ipam else {}:
-        if key != "com.docker.network.ipam.serial":
-            raise Invalid(f"unknown IPAM option {key!r}; known is com.docker.network.ipam.serial")
+    for key, value in (request.ipam.options or {}).items() if request.ipam else ():
+        if key != SERIAL:
+            raise Invalid(f"unknown IPAM option {key!r}; known is {SERIAL}")
+        boolean(SERIAL, value, default=False)
 
 
 def is_user_defined(network: Network) -> bool:

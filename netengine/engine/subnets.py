@@ -74,6 +74,7 @@ def choose(
                     warnings.append(
                         f"subnet {prefix} overlaps the host's route to {', '.join(crossed)}, which it may hide"
                     )
+            in_use.append(prefix)
             subnets.append(_subnet(config, prefix))
         if not mine:
             chosen = choose_subnet(pools, in_use=in_use, routes=routes, version=version)

@@ -195,3 +195,33 @@ def test_a_route_that_appears_later_is_reported(lab: Lab, docker: Client, neteng
     # Networks' own routes are no news.
     docker("network", "create", "--subnet", "10.8.0.0/24", "green")
     assert "10.8.0.0/24" not in lab.daemon.tail(limit=1 << 20)[since:]
+
+
+# ---------------------------------------------------------------------- several subnets
+
+
+def test_a_driver_without_a_bridge_takes_several_subnets(lab: Lab, docker: Client):
+    subnets = [
+        "--subnet",
+        "10.50.0.0/30",
+        "--gateway",
+        "10.50.0.1",
+        "--subnet",
+        "10.51.0.0/29",
+        "--gateway",
+        "10.51.0.1",
+    ]
+    docker("network", "create", "-d", "macvlan", "-o", "parent=up0", *subnets, "wire")
+    assert sandboxes(docker, "wire", "c1", "c2", "c3") == ["10.50.0.2", "10.51.0.2", "10.51.0.3"]
+    routes = json.loads(lab.here.run(["ip", "-n", "c3", "-j", "route", "show", "default"], check=True).stdout)
+    assert [r["gateway"] for r in routes] == ["10.51.0.1"]
+    docker("rm", "-f", "c1")
+    assert sandboxes(docker, "wire", "c4") == ["10.50.0.2"]
+    docker("run", "-d", "--name", "c5", "--network", "name=wire,ip=10.51.0.6", "sandbox")
+    refused = docker.refused("network", "create", "--subnet", "10.60.0.0/24", "--subnet", "10.61.0.0/24", "blue").text
+    assert "bridge driver doesn't support multiple subnets" in refused
+
+
+def test_an_option_of_ipam_that_cannot_be(docker: Client):
+    option = ["--ipam-opt", "com.docker.network.ipam.serial=perhaps"]
+    assert "invalid value 'perhaps'" in docker.refused("network", "create", *option, "blue").text
