@@ -32,10 +32,12 @@ _UNKNOWN = 5_000
 
 @dataclass
 class Samples:
-    """Of one contender under one load: questions per second of each turn, and latencies in microseconds under a steady load."""
+    """Of one contender under one load: of each turn, the questions per second, the server's processor time for one of them in
+    microseconds, and latencies in microseconds under a steady load."""
 
     rates: list[float] = field(default_factory=list)
     latencies: list[list[float]] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     lost: int = 0
 
     def p99(self) -> float:
@@ -54,7 +56,7 @@ class Figures:
 
 def measure(quick: bool) -> Figures:
     """Run all loads."""
-    turns, seconds = (1, 1) if quick else (5, 2)
+    turns, seconds = (1, 1) if quick else (5, 1)
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         directory = Path(text)
         there, missing = available()
@@ -83,7 +85,11 @@ def _turns(
     for _ in range(turns):
         for contender in contenders:
             samples = out.setdefault(contender.name, Samples())
-            rate, lost = _rate(contender.dnsperf(questions, seconds))
+            before = contender.cpu_seconds()
+            report = contender.dnsperf(questions, seconds)
+            rate, lost = _rate(report)
+            done = int(re.findall(r"Queries completed:\s+([0-9]+)", report)[0]) or 1
+            samples.cpu.append((contender.cpu_seconds() - before) / done * 1e6)
             samples.rates.append(rate)
             samples.lost += lost
             steady = contender.dnsperf(questions, 1, "-v", "-Q", str(STEADY))
@@ -105,15 +111,15 @@ def _rate(report: str) -> tuple[float, int]:
 def table(figures: Figures) -> list[str]:
     """Medians, and what part of the bare responder's rate each has in the same turns."""
     lines = [
-        "| questions for | contender | per second | of the bare responder's | p99, µs | not answered |",
-        "|---|---|---|---|---|---|",
+        "| questions for | contender | per second | of the bare responder's | CPU each, µs | p99, µs | not answered |",
+        "|---|---|---|---|---|---|---|",
     ]
     for load, by_name in figures.loads.items():
         bare = by_name[Bare.name].rates
         for name, s in by_name.items():
             share = statistics.median(own / theirs for own, theirs in zip(s.rates, bare, strict=True))
-            rate = f"{statistics.median(s.rates):,.0f}"
-            lines.append(f"| {load} | {name} | {rate} | {share:.0%} | {s.p99():,.0f} | {s.lost} |")
+            rate, cpu = f"{statistics.median(s.rates):,.0f}", f"{statistics.median(s.cpu):.1f}"
+            lines.append(f"| {load} | {name} | {rate} | {share:.0%} | {cpu} | {s.p99():,.0f} | {s.lost} |")
     lines += [
         "",
         "| | times the fastest peer's rate | of the bare responder's | p99 of the peer's |",

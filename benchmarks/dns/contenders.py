@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
@@ -64,7 +65,20 @@ class Contender(ABC):
         """Stop what the end of the host would not. Most have nothing of the kind."""
 
     @abstractmethod
-    def memory_mib(self) -> float: ...
+    def pid(self) -> int:
+        """Of the process that answers."""
+
+    def memory_mib(self) -> float:
+        """Resident."""
+        return int(Path(f"/proc/{self.pid()}/statm").read_text().split()[1]) * 4096 / (1 << 20)
+
+    def cpu_seconds(self) -> float:
+        """What the process has used so far, its own and the kernel's time for it."""
+        fields = Path(f"/proc/{self.pid()}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _only(self, words: str) -> int:
+        return next(pid for pid, command in self.host.pids().items() if words in command and "nsenter" not in command)
 
     def dnsperf(self, questions: Path, seconds: int, *flags: str) -> str:
         """Its report. Four clients with up to 100 questions under way between them."""
@@ -95,8 +109,8 @@ class Bare(Contender):
     def prepare(self, sandboxes: int, names: int) -> None:
         """It answers anything."""
 
-    def memory_mib(self) -> float:
-        return 0
+    def pid(self) -> int:
+        return self._only(f"{self.responder} {self.server}")
 
 
 class Netengine(Contender):
@@ -126,9 +140,8 @@ class Netengine(Contender):
         if self._daemon in Daemon.alive:
             Daemon.alive.remove(self._daemon)
 
-    def memory_mib(self) -> float:
-        found = [pid for pid, words in self.host.pids().items() if "netengine.dns --control" in words]
-        return resident_mib(found[0])
+    def pid(self) -> int:
+        return self._only("netengine.dns --control")
 
     def _ask(self, method: str, path: str, body: object = None) -> None:
         answer = self._daemon.request(method, path, body)
@@ -172,9 +185,8 @@ class Aardvark(Contender):
             [*enter, "dig", "+noall", "+answer", "+tries=1", "+time=1", f"@{self.server}", "n0."]
         ).stdout
 
-    def memory_mib(self) -> float:
-        found = [pid for pid, words in self.host.pids().items() if words.startswith(str(AARDVARK))]
-        return max(map(resident_mib, found))
+    def pid(self) -> int:
+        return self._only(str(AARDVARK))
 
 
 class Docker(Contender):
@@ -206,8 +218,8 @@ class Docker(Contender):
     def place(self) -> str:
         return f"/proc/{self._pid}/ns/net"
 
-    def memory_mib(self) -> float:
-        return 0
+    def pid(self) -> int:
+        return self._only(DOCKERD[0])
 
     def _docker(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         return self.host.run(["docker", "-H", "unix:///run/docker.sock", *words], stdin=stdin, timeout=60)
@@ -219,11 +231,6 @@ def ready(process: Process) -> None:
     line = out.readline() if out is not None else b""
     if line != b"ready\n":
         raise RuntimeError(f"the responder did not start: {line!r}")
-
-
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / (1 << 20)
 
 
 def compiled(directory: Path) -> Path:
