@@ -56,7 +56,7 @@ class Figures:
 
 def measure(quick: bool) -> Figures:
     """Run all loads."""
-    turns, seconds = (1, 1) if quick else (5, 1)
+    turns, seconds = (1, 1) if quick else (5, 2)
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         directory = Path(text)
         there, missing = available()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -78,7 +79,10 @@ class Contender(ABC):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _only(self, words: str) -> int:
-        return next(pid for pid, command in self.host.pids().items() if words in command and "nsenter" not in command)
+        found = [pid for pid, command in self.host.pids().items() if words in command and "nsenter" not in command]
+        if len(found) != 1:
+            raise RuntimeError(f"{self.name}: {len(found)} processes are called {words}")
+        return found[0]
 
     def dnsperf(self, questions: Path, seconds: int, *flags: str) -> str:
         """Its report. Four clients with up to 100 questions under way between them."""
@@ -165,7 +169,7 @@ class Aardvark(Contender):
         ip("link", "set", "v0", "master", "br0", "up")
         ip("-n", self.client, "address", "add", "10.7.0.2/16", "dev", "eth0")
         ip("-n", self.client, "link", "set", "eth0", "up")
-        self._process: Process | None = None
+        self._started = False
 
     def prepare(self, sandboxes: int, names: int) -> None:
         config = self.directory / "config"
@@ -173,10 +177,13 @@ class Aardvark(Contender):
         lines = [self.server, f"{'0' * 64} 10.7.0.2  " + ",".join(f"n{n}" for n in range(names))]
         lines += [f"{n:064d} 10.7.{n // 250 + 1}.{n % 250 + 1}  s{n}" for n in range(1, sandboxes)]
         (config / "app").write_text("\n".join(lines) + "\n")
-        if self._process is not None:
-            self._process.stop()
+        if self._started:  # it has put itself into the background
+            old = self.pid()
+            os.kill(old, signal.SIGKILL)
+            wait_until(lambda: old not in self.host.pids(), "the end of aardvark-dns", 10)
+        self._started = True
         log = (self.directory / "log").open("wb")
-        self._process = self.host.popen([AARDVARK, "--config", config, "-p", "53", "run"], stdout=log, stderr=log)
+        self.host.popen([AARDVARK, "--config", config, "-p", "53", "run"], stdout=log, stderr=log)
         wait_until(lambda: "n0" in self._answer(), lambda: f"aardvark-dns does not answer: {self._answer()}", 10)
 
     def _answer(self) -> str:
