@@ -27,7 +27,7 @@ from tests.daemons import Daemon  # noqa: E402
 from tests.hosts import Host, wire  # noqa: E402
 from tests.patience import PATIENCE, SKIPS_FAIL  # noqa: E402
 
-ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults"))
+ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults", "cluster"))
 RAISED = "NETENGINE_TESTS_RAISED"  # set in the environment of the run under sudo, so that it cannot repeat
 NEEDS_ROOT = (
     "this test makes network namespaces and needs root: run it as root, or as a user who may use sudo without a password "

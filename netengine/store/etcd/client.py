@@ -1,0 +1,337 @@
+"""The calls: keys, transactions, leases, watches, members and users of an etcd cluster, over its JSON gateway.
+
+Nothing here knows what netengine keeps in etcd. Reads are linearizable: what they answer is what a majority of the members has
+agreed on. Every call ends within its time limit; where no majority answers it raises Unavailable. After a time-out a change may
+or may not have been made, as with every distributed store: callers make changes that can be repeated.
+
+Source: etcd v3.4 API, https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/ and rpc.proto; gRPC status codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Literal
+
+import aiohttp
+
+from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unavailable
+from netengine.store.etcd.records import (
+    Change,
+    Compacted,
+    Compare,
+    Delete,
+    Entry,
+    JsonDict,
+    Member,
+    Outcome,
+    Put,
+    Step,
+    change_of,
+    entry_of,
+    key_range,
+    member_of,
+)
+
+log = logging.getLogger(__name__)
+
+TIME_LIMIT = 3.0
+"""Seconds that a call may take, over all members that are tried."""
+
+_TRY = 1.0  # seconds for one member, as long as there is another to try
+_INVALID, _NOT_FOUND, _DENIED, _UNAUTHENTICATED = 3, 5, 7, 16  # gRPC status codes
+_STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
+
+
+class Etcd:
+    """A client of the members at `urls`, as the user `name` where the cluster asks for one; an async context manager."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        tls: ssl.SSLContext | None = None,
+        name: str = "",
+        password: str = "",
+        time_limit: float = TIME_LIMIT,
+    ) -> None:
+        if not urls:
+            raise Invalid("no etcd member is given: name at least one, such as https://192.0.2.1:2379")
+        self._urls = list(urls)
+        self._tls = tls
+        self._name, self._password = name, password
+        self._time_limit = time_limit
+        self._token = ""
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Etcd:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def use(self, urls: Sequence[str]) -> None:
+        """Other members from now on: one has joined or left."""
+        if urls:
+            self._urls = list(urls)
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> Entry | None:
+        found = (await self._call("/v3/kv/range", key_range(key, False))).get("kvs", ())
+        return entry_of(found[0]) if found else None
+
+    async def read(self, prefix: str) -> tuple[list[Entry], int]:
+        """Every key that begins with `prefix`, in order, and the revision that this is the state of."""
+        answer = await self._call("/v3/kv/range", key_range(prefix, True))
+        return [entry_of(kv) for kv in answer.get("kvs", ())], int(answer["header"]["revision"])
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write one key; the revision of the change."""
+        return (await self.transact((), [Put(key, value, lease)])).revision
+
+    async def delete(self, key: str, prefix: bool = False) -> int:
+        return (await self.transact((), [Delete(key, prefix)])).revision
+
+    async def transact(
+        self, compare: Sequence[Compare], then: Sequence[Step], otherwise: Sequence[Step] = ()
+    ) -> Outcome:
+        """Carry out `then` if every condition holds, else `otherwise`: wholly or not at all."""
+        answer = await self._call(
+            "/v3/kv/txn",
+            {
+                "compare": [c.encoded() for c in compare],
+                "success": [s.encoded() for s in then],
+                "failure": [s.encoded() for s in otherwise],
+            },
+        )
+        read = tuple(
+            tuple(entry_of(kv) for kv in response["response_range"].get("kvs", ()))
+            for response in answer.get("responses", ())
+            if "response_range" in response
+        )
+        return Outcome(bool(answer.get("succeeded")), int(answer["header"]["revision"]), read)
+
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    async def grant(self, seconds: int) -> int:
+        """A lease: keys put with it vanish when it is not kept alive."""
+        return int((await self._call("/v3/lease/grant", {"TTL": str(seconds)}))["ID"])
+
+    async def keep_alive(self, lease: int) -> int:
+        """Renew a lease; the seconds that it has now, 0 when it is gone."""
+        answer = await self._call("/v3/lease/keepalive", {"ID": str(lease)})
+        return int(answer["result"].get("TTL", 0))
+
+    async def revoke(self, lease: int) -> None:
+        try:
+            await self._call("/v3/lease/revoke", {"ID": str(lease)})
+        except NotFound:
+            log.debug("lease %d had expired", lease)
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+
+    async def watch(self, prefix: str, after: int) -> AsyncIterator[tuple[list[Change], int]]:
+        """Changes of the keys that begin with `prefix`, after revision `after`, with the revision that they lead to.
+
+        Goes on over lost connections, from member to member; while none answers it waits. Raises Compacted when what comes
+        next is no longer kept.
+        """
+        at = 0
+        while True:
+            try:
+                async for changes, revision in self._watch_once(self._urls[at % len(self._urls)], prefix, after):
+                    after = revision
+                    if changes:
+                        yield changes, revision
+            except Compacted:
+                raise
+            except (aiohttp.ClientError, NetengineError, TimeoutError, OSError) as e:
+                log.debug("watch of %s at %s: %s", prefix, self._urls[at % len(self._urls)], e)
+            at += 1
+            await asyncio.sleep(0.2 if at % len(self._urls) else 0.5)
+
+    async def _watch_once(self, url: str, prefix: str, after: int) -> AsyncIterator[tuple[list[Change], int]]:
+        wanted = {**key_range(prefix, True), "start_revision": str(after + 1), "progress_notify": True}
+        # etcd says nothing while nothing changes, progress apart (every ten minutes); TCP keep-alive finds a dead member.
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_TRY)
+        if self._name and not self._token:
+            await self._authenticate()
+        headers = {"Authorization": self._token} if self._token else {}
+        body = json.dumps({"create_request": wanted})
+        async with self._http().post(
+            f"{url}/v3/watch", data=body, headers=headers, timeout=limit, ssl=self._ssl()
+        ) as answer:
+            async for line in _lines(answer.content):
+                message = json.loads(line)
+                if "error" in message:
+                    self._token = ""
+                    raise Unavailable(str(message["error"]))
+                result = message["result"]
+                if int(result.get("compact_revision", 0)):
+                    raise Compacted(f"revision {after} is compacted, {result['compact_revision']} is the oldest kept")
+                if result.get("canceled"):
+                    self._token = ""
+                    raise Unavailable(f"etcd cancelled the watch: {result.get('cancel_reason', 'no reason given')}")
+                changes = [change_of(event) for event in result.get("events", ())]
+                yield changes, max([after, *(c.entry.modified for c in changes)])
+                after = max([after, *(c.entry.modified for c in changes)])
+
+    # -- members ------------------------------------------------------------------------------------------------------
+
+    async def members(self) -> list[Member]:
+        return [member_of(m) for m in (await self._call("/v3/cluster/member/list", {})).get("members", ())]
+
+    async def add_member(self, peer_url: str) -> Member:
+        answer = await self._call("/v3/cluster/member/add", {"peerURLs": [peer_url]})
+        return member_of(answer["member"])
+
+    async def remove_member(self, member: int) -> None:
+        await self._call("/v3/cluster/member/remove", {"ID": str(member)})
+
+    # -- users --------------------------------------------------------------------------------------------------------
+
+    async def add_user(self, name: str, password: str) -> None:
+        """A user; one that exists gets the password."""
+        try:
+            await self._call("/v3/auth/user/add", {"name": name, "password": password})
+        except NetengineError as e:
+            if "already exists" not in e.message:
+                raise
+            await self._call("/v3/auth/user/changepw", {"name": name, "password": password})
+
+    async def remove_user(self, name: str) -> None:
+        await self._ignoring("not found", "/v3/auth/user/delete", {"name": name})
+
+    async def add_role(
+        self, name: str, permissions: Sequence[tuple[Literal["READ", "WRITE", "READWRITE"], str]]
+    ) -> None:
+        """A role that may do this to the keys with these prefixes."""
+        await self._ignoring("already exists", "/v3/auth/role/add", {"name": name})
+        for kind, prefix in permissions:
+            wanted = {"permType": kind, **key_range(prefix, True)}
+            await self._call("/v3/auth/role/grant", {"name": name, "perm": wanted})
+
+    async def remove_role(self, name: str) -> None:
+        await self._ignoring("not found", "/v3/auth/role/delete", {"role": name})
+
+    async def give_role(self, user: str, role: str) -> None:
+        await self._call("/v3/auth/user/grant", {"user": user, "role": role})
+
+    async def demand_users(self) -> None:
+        """From now on every call needs a user. There must be a user root with the role root."""
+        await self._call("/v3/auth/enable", {})
+
+    async def _ignoring(self, words: str, path: str, body: JsonDict) -> None:
+        try:
+            await self._call(path, body)
+        except NetengineError as e:
+            if words not in e.message:
+                raise
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    async def _call(self, path: str, body: JsonDict) -> JsonDict:
+        """Ask one member after another until one answers, within the time limit."""
+        problems: list[str] = []
+        try:
+            async with asyncio.timeout(self._time_limit):
+                if self._name and not self._token:
+                    await self._authenticate()
+                for attempt in range(2):
+                    for url in list(self._urls):
+                        last = len(self._urls) == 1
+                        try:
+                            return await self._post(url, path, body, self._time_limit if last else _TRY)
+                        except _Stale:
+                            await self._authenticate()
+                            break
+                        except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as e:
+                            problems.append(f"{url}: {e or type(e).__name__}")
+                            self._prefer_another(url)
+                    else:
+                        if attempt == 0:
+                            await asyncio.sleep(0.1)
+        except TimeoutError:
+            problems.append(f"no answer within {self._time_limit:g} s")
+        raise Unavailable(
+            f"etcd does not answer ({'; '.join(dict.fromkeys(problems))}): a majority of the managers must be up and reachable"
+        )
+
+    def _prefer_another(self, url: str) -> None:
+        if url in self._urls:
+            self._urls.remove(url)
+            self._urls.append(url)
+
+    async def _authenticate(self) -> None:
+        self._token = ""
+        wanted = {"name": self._name, "password": self._password}
+        problem: Exception | None = None
+        for url in list(self._urls):
+            try:
+                self._token = (await self._post(url, "/v3/auth/authenticate", wanted, _TRY))["token"]
+                return
+            except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as e:
+                problem = e
+                self._prefer_another(url)
+            except Invalid as e:
+                if "authentication is not enabled" in e.message:
+                    return
+                raise Forbidden(f"etcd does not know user {self._name} with this password: {e.message}") from e
+        raise Unavailable(f"etcd does not answer: {problem}")
+
+    async def _post(self, url: str, path: str, body: JsonDict, seconds: float) -> JsonDict:
+        headers = {"Authorization": self._token} if self._token else {}
+        limit = aiohttp.ClientTimeout(total=seconds)
+        content = json.dumps(body)
+        async with self._http().post(
+            url + path, data=content, headers=headers, timeout=limit, ssl=self._ssl()
+        ) as answer:
+            text = await answer.text()
+        try:
+            decoded = json.loads(text)
+        except json.JSONDecodeError:
+            raise Unavailable(f"{url}{path}: HTTP {answer.status}: {text[:200].strip()}") from None
+        if answer.status != 200 or "error" in decoded:
+            raise self._error(decoded)
+        return dict(decoded)
+
+    def _error(self, decoded: JsonDict) -> Exception:
+        code = int(decoded.get("code") or decoded.get("grpc_code") or 0)
+        words = str(decoded.get("message") or decoded.get("error"))
+        if self._name and (code == _UNAUTHENTICATED or any(w in words for w in _STALE_TOKEN)):
+            return _Stale(words)
+        kinds: dict[int, type[NetengineError]] = {_NOT_FOUND: NotFound, _INVALID: Invalid, _DENIED: Forbidden}
+        return kinds.get(code, Unavailable)(words)
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=60))
+        return self._session
+
+    def _ssl(self) -> ssl.SSLContext | bool:
+        return self._tls if self._tls is not None else True
+
+
+class _Stale(Exception):
+    """The token has expired or its member has forgotten it."""
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: a watch answers everything that it missed in one."""
+    kept = b""
+    async for piece in stream.iter_any():
+        *whole, kept = (kept + piece).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
