@@ -14,15 +14,25 @@ from typing import Any
 import pytest
 
 from netengine.drivers import DRIVERS, EndpointContext
-from netengine.drivers.parents import HOST_AUX
+from netengine.drivers.parents import HOST_AUX, HOST_AUX6
 from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, Subnet
 from tests.hosts import Namespace
 from tests.kernel.machine import Machine, box, cable
 from tests.kernels import require
 
-ALPHA, BETA = "192.0.2.1", "192.0.2.2"
+WIRE, ALONE_ON, ALSO_ALONE, TAGGED = "192.0.2.0/24", "10.9.0.0/24", "10.8.0.0/24", "10.50.0.0/24"
+BASES = {
+    WIRE: ("192.0.2.", "2001:db8::"),
+    ALONE_ON: ("10.9.0.", "2001:db8:9::"),
+    ALSO_ALONE: ("10.8.0.", "2001:db8:8::"),
+    TAGGED: ("10.50.0.", "2001:db8:50::"),
+}
+"""What an address begins with, in both families."""
 COLUMNS = ("web>db", "web>app", "web>beta", "beta>web", "web>alpha", "alpha>web")
+
+Place = tuple[Namespace, str, str]
+"""Where to make sockets, and the addresses of both families that lead there."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Row:
     options: dict[str, str]
     expected: str
     parent: str = "up0"
-    subnets: tuple[str, str] = ("192.0.2.0/24", "192.0.2.0/24")
+    subnets: tuple[str, str] = (WIRE, WIRE)
     needs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -47,12 +57,12 @@ def macvlan(expected: str, mode: str = "bridge", **more: Any) -> Row:
 
 def ipvlan(expected: str, mode: str, flag: str = "bridge", **more: Any) -> Row:
     options = {"ipvlan_mode": mode, "ipvlan_flag": flag, **more.pop("options", {})}
-    routed = {} if mode == "l2" else {"subnets": ("10.9.0.0/24", "10.8.0.0/24")}
+    routed = {} if mode == "l2" else {"subnets": (ALONE_ON, ALSO_ALONE)}
     return Row("ipvlan", options, expected, needs=("ipvlan",), **(routed | more))
 
 
 ACCESS = {"options": {"host_access": "true"}}
-ALONE = {"parent": "", "subnets": ("10.9.0.0/24", "10.8.0.0/24")}
+ALONE = {"parent": "", "subnets": (ALONE_ON, ALSO_ALONE)}
 ROWS = [
     macvlan("yyyy--"),
     macvlan("--yy--", "private"),
@@ -61,7 +71,7 @@ ROWS = [
     macvlan("yyyyyy", **ACCESS),
     macvlan("y-----", **ALONE),
     macvlan("y---yy", **ALONE, **ACCESS),
-    macvlan("yyyy--", parent="up0.50", subnets=("10.50.0.0/24", "10.50.0.0/24"), needs=("vlan",)),
+    macvlan("yyyy--", parent="up0.50", subnets=(TAGGED, TAGGED), needs=("vlan",)),
     ipvlan("yyyy--", "l2"),
     ipvlan("--yy--", "l2", "private"),
     ipvlan("--yy--", "l2", "vepa"),
@@ -93,46 +103,54 @@ class Site:
         if row.parent == "up0.50":
             made.parent.trunk, made.parent.vid = "up0", 50
         number = 200 + len(self.networks)
-        base = subnet.rpartition(".")[0]
-        made.subnets = [Subnet(subnet=subnet, aux={HOST_AUX: f"{base}.{number}"} if made.parent.host_link else {})]
+        base, base6 = BASES[subnet]
+        own, own6 = (f"{base}{number}", f"{base6}{number}") if made.parent.host_link else ("", "")
+        made.enable_ipv6 = True
+        made.subnets = [
+            Subnet(subnet=subnet, aux={HOST_AUX: own} if own else {}),
+            Subnet(subnet=f"{base6}/64", aux={HOST_AUX6: own6} if own6 else {}),
+        ]
         self.networks.append(made)
         self.alpha.build(DRIVERS[row.driver].render_network(made))
         return made
 
     def plug(self, ns: str, network: Network, number: int) -> frozenset[Resource]:
-        base, _, length = network.subnets[0].subnet.rpartition(".")[0], "", 24
+        base, base6 = BASES[network.subnets[0].subnet]
         routed = not DRIVERS[network.driver].has_next_hop(network)
         endpoint = Endpoint(
             id="e" * 64,
             network_id=network.id,
             container_id=ns,
             sandbox_id=ns,
-            address=f"{base}.{number}/{length}",
+            address=f"{base}{number}/24",
+            address6=f"{base6}{number}/64",
             mac=f"02:00:00:00:00:{number:02x}",
             link="eth0",
         )
-        return DRIVERS[network.driver].render_endpoint(network, endpoint, EndpointContext(is_gateway=routed))
+        context = EndpointContext(is_gateway=routed, is_gateway6=routed)
+        return DRIVERS[network.driver].render_endpoint(network, endpoint, context)
 
-    def sandbox(self, ns: str, network: Network, number: int) -> tuple[Namespace, str]:
+    def sandbox(self, ns: str, network: Network, number: int) -> Place:
         self.alpha.build(box(ns) | self.plug(ns, network, number))
-        return self.alpha.namespace(ns), f"{network.subnets[0].subnet.rpartition('.')[0]}.{number}"
+        base, base6 = BASES[network.subnets[0].subnet]
+        return self.alpha.namespace(ns), f"{base}{number}", f"{base6}{number}"
 
-    def look(self) -> str:
-        """A row of the table: what is reached, column by column."""
+    def look(self) -> tuple[str, str]:
+        """A row of the table for each family: what is reached, column by column."""
         one = self.network("one", self.row.subnets[0])
-        places: dict[str, tuple[Namespace, str]] = {"web": self.sandbox("web", one, 11)}
+        places: dict[str, Place] = {"web": self.sandbox("web", one, 11)}
         if self.row.options.get("macvlan_mode") != "passthru":
             places["db"] = self.sandbox("db", one, 12)
             places["app"] = self.sandbox("app", self.network("two", self.row.subnets[1]), 13)
-        places["alpha"] = (self.alpha, one.subnets[0].aux.get(HOST_AUX, ALPHA))
-        places["beta"] = (self.beta, BETA if self.row.parent != "up0.50" else "10.50.0.2")
-        if self.row.subnets[0].startswith("10.") and self.row.parent == "up0":
-            for subnet in self.row.subnets:
-                self.beta.run("ip", "route", "add", subnet, "via", ALPHA)
-        servers = [place.listen(80) for place, _ in places.values()]
+        wire, wire6 = BASES[TAGGED if self.row.parent == "up0.50" else WIRE]
+        own, own6 = one.subnets[0].aux.get(HOST_AUX, f"{wire}1"), one.subnets[1].aux.get(HOST_AUX6, f"{wire6}1")
+        places |= {"alpha": (self.alpha, own, own6), "beta": (self.beta, f"{wire}2", f"{wire6}2")}
+        servers = [place.listen(80, any_) for place, _, _ in places.values() for any_ in ("0.0.0.0", "::")]
         try:
-            with ThreadPoolExecutor(len(COLUMNS)) as pool:
-                return "".join(pool.map(lambda column: _reached(places, column), COLUMNS))
+            with ThreadPoolExecutor(2 * len(COLUMNS)) as pool:
+                asked = [pool.submit(_reached, places, column, family) for family in (1, 2) for column in COLUMNS]
+                seen = "".join(answer.result() for answer in asked)
+            return seen[: len(COLUMNS)], seen[len(COLUMNS) :]
         finally:
             for server in servers:
                 server.close()
@@ -140,11 +158,21 @@ class Site:
                 places[name][0].close()
 
 
-def _reached(places: dict[str, tuple[Namespace, str]], column: str) -> str:
+def _reached(places: dict[str, Place], column: str, family: int) -> str:
     client, _, server = column.partition(">")
     if client not in places or server not in places:
         return " "
-    return "y" if places[client][0].reaches(places[server][1], 80, timeout=1.0) else "-"
+    address = places[server][family]
+    assert isinstance(address, str)
+    return "y" if places[client][0].reaches(address, 80, timeout=1.0) else "-"
+
+
+def _beta_routes(beta: Machine, row: Row, verb: str) -> None:
+    """In l3 the parent is a router: who is on the wire needs to know."""
+    if row.parent == "up0" and row.subnets[0] == ALONE_ON:
+        for subnet in row.subnets:
+            beta.run("ip", "route", verb, subnet, "via", "192.0.2.1")
+            beta.run("ip", "route", verb, f"{BASES[subnet][1]}/64", "via", "2001:db8::1")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -154,15 +182,19 @@ def test_who_reaches_whom(make_machine: Callable[[str], Machine], row: Row) -> N
     cable(alpha, beta)
     if row.parent == "up0.50":
         beta.run("ip", "link", "add", "link", "up0", "name", "up0.50", "type", "vlan", "id", "50")
+        beta.run("sysctl", "-qw", "net.ipv6.conf.up0/50.disable_ipv6=0")
         beta.run("ip", "address", "add", "10.50.0.2/24", "dev", "up0.50")
+        beta.run("ip", "address", "add", "2001:db8:50::2/64", "dev", "up0.50", "nodad")
         beta.run("ip", "link", "set", "up0.50", "up")
+    _beta_routes(beta, row, "add")
     try:
         seen = Site(alpha, beta, row).look()
     finally:
+        _beta_routes(beta, row, "delete")
         beta.run("ip", "link", "delete", "up0.50", check=False)
-        for subnet in row.subnets:
-            beta.run("ip", "route", "delete", subnet, "via", ALPHA, check=False)
-    table = [" " * 32 + " ".join(f"{c:>9}" for c in COLUMNS)]
-    table += [f"{row!s:32}" + " ".join(f"{c:>9}" for c in cells) for cells in (seen,)]
-    print("\n" + "\n".join(table))
-    assert seen == row.expected, f"seen {seen!r}, expected {row.expected!r} of {' '.join(COLUMNS)}"
+    print("\n" + " " * 40 + " ".join(f"{column:>9}" for column in COLUMNS))
+    for family, cells in zip(("IPv4", "IPv6"), seen, strict=True):
+        print(f"{row!s:34}{family:6}" + " ".join(f"{cell:>9}" for cell in cells))
+    assert seen == (row.expected, row.expected), (
+        f"seen {seen}, expected {row.expected!r} of {' '.join(COLUMNS)} in both"
+    )
