@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+from netengine.drivers import DRIVERS
 from netengine.engine import checks, links, policies, sandbox, spec, surroundings
 from netengine.engine.core import Core, new_id, now
 from netengine.engine.dhcp import Dhcp
@@ -104,6 +105,7 @@ class Containers:
                 host_config=host,
                 attachments=self._attachments(name, config, host, request),
             )
+            warnings += _unpublished(container, [core.state.networks[n] for n in container.attachments])
             core.state.containers[identity] = container
             operation.change(lambda: core.state.containers.pop(identity, None))
             operation.put(container)
@@ -311,6 +313,19 @@ def _merge(config: ContainerConfig, image: ImageConfig) -> None:
     if image.exposed_ports:
         exposed: dict[str, JsonDict] = {port: dict(value) for port, value in image.exposed_ports.items()}
         config.exposed_ports = exposed | (config.exposed_ports or {})
+
+
+def _unpublished(container: Container, networks: list[Network]) -> list[str]:
+    """That ports are asked for and none of the container's networks can publish them."""
+    host = container.host_config
+    if not (host.port_bindings or host.publish_all_ports) or any(DRIVERS[n.driver].publishes_ports for n in networks):
+        return []
+    return [
+        f"Published ports are discarded on network {n.name}: the {n.driver} driver does not support port mappings; "
+        "the container is reached at its own address"
+        for n in networks
+        if n.parent is not None
+    ]
 
 
 def _warnings(config: ContainerConfig, host: HostConfig) -> list[str]:

@@ -213,6 +213,7 @@ def _born(link: Macvlan | Ipvlan) -> str:
 
 
 _SYSCTLS = {
+    "arp_filter": "it answers for the host's other addresses, but only to who is reached by it: to the rest the parent does",
     "route_localnet": "the answer to a connection from 127.0.0.1 to a published port finds its way back",
     "disable_ipv6=1": "no IPv6 on the links of a network without it",
     "disable_ipv6=0": "the network has IPv6",

@@ -87,6 +87,8 @@ def test_without_a_parent_the_network_is_internal(lab: Lab, docker: Client):
 
 def test_ports_are_not_published(lab: Lab, docker: Client):
     create(docker)
+    done = docker.run("create", "--name", "told", "--network", "mv", "-p", "8080:80", "host", "true")
+    assert "WARNING: Published ports are discarded on network mv: the macvlan driver does not support" in done.stderr
     lab.serve("web", "--network", "mv", "-p", "8080:80")
     assert docker("port", "web") == ""
     assert not lab.outside.reaches("192.0.2.1", 8080)
@@ -277,3 +279,27 @@ def test_a_kernel_without_it_is_told_before_anything_is_made(lab: Lab, docker: C
             refused = docker.refused("network", "create", "-d", driver, "-o", f"parent={parent}", "bad")
             assert words in refused.text
     assert lab.untouched()
+
+
+def test_both_families(lab: Lab, docker: Client):
+    six = ("--ipv6", "--subnet", "2001:db8:7::/64", "--gateway", "2001:db8:7::1")
+    create(docker, "mv", *six, "-o", "host_access=true")
+    lab.serve("web", "--network", "mv")
+    lab.serve("db", "--network", "mv")
+    found = docker.inspect("db")["NetworkSettings"]["Networks"]["mv"]
+    assert (found["GlobalIPv6Address"], found["IPv6Gateway"]) == ("2001:db8:7::4", "2001:db8:7::1")
+    listener = lab.sandbox("db").listen(8000, "::")
+    for client in (lab.sandbox("web"), lab.here):
+        client.connect("2001:db8:7::4", 8000).close()
+    assert [listener.accept()[1][0] for _ in range(2)] == ["2001:db8:7::3", "2001:db8:7::2"]
+    listener.close()
+    routes = lab.here.run(["ip", "netns", "exec", "web", "ip", "-6", "route"], check=True).stdout
+    assert "default via 2001:db8:7::1 dev eth0" in routes
+    assert "healthy" in lab.netengine("doctor")
+
+
+def test_the_command_of_netengine_says_the_same(lab: Lab, netengine: Client):
+    netengine("network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "-o", "parent=up0", "mv")
+    assert netengine("network", "ls", "--filter", "driver=macvlan", "--format", "{{.Name}} {{.Driver}}") == "mv macvlan"
+    refused = netengine.refused("network", "create", "-d", "ipvlan", "-o", "parent=up0", "-o", "ipvlan_mode=l4", "bad")
+    assert "invalid value 'l4' for ipvlan_mode: it must be one of l2, l3, l3s" in refused.text

@@ -10,6 +10,7 @@ from netengine.api import server, unsupported
 from netengine.cli import catalogue
 from netengine.kernel import ruleset
 from tests import gatewaymodes
+from tests.kernel import test_parents
 
 _BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
@@ -72,6 +73,19 @@ def _gateway_modes() -> str:
     return _table(("mode", "from", *gatewaymodes.PROBES), gatewaymodes.as_table(gatewaymodes.EXPECTED))
 
 
+_COLUMNS = ("web → db", "web → app", "web → wire", "wire → web", "web → host", "host → web")
+
+
+def _reach(driver: str) -> str:
+    """What tests/kernel/test_parents.py expects of the networks of a driver."""
+    words = {"y": "yes", "-": "no", " ": ""}
+
+    def row(r: test_parents.Row) -> tuple[str, ...]:
+        return str(r).removeprefix(f"{driver} ").replace("up0.50", "on a VLAN"), *(words[cell] for cell in r.expected)
+
+    return _table(("mode", *_COLUMNS), (row(r) for r in test_parents.ROWS if r.driver == driver))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "routes": _routes,
     "refused": _refused,
@@ -80,6 +94,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "spellings": _spellings,
     "sets": _sets,
     "gateway-modes": _gateway_modes,
+    "reach-macvlan": lambda: _reach("macvlan"),
+    "reach-ipvlan": lambda: _reach("ipvlan"),
     "guard-sets": lambda: _sets(ruleset.GUARD),
     "guard-rules": lambda: f"```nft{ruleset._RULES_BRIDGE}```\n",
 }
