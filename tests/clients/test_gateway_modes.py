@@ -3,9 +3,11 @@ tests/kernel/test_gateway_modes.py."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.clients.lab import HERE, OUTSIDE, Lab
+from tests.clients.lab import HERE, HERE6, OUTSIDE, Lab
 from tests.daemons import Client
 
 MODE = "com.docker.network.bridge.gateway_mode_ipv4"
@@ -131,3 +133,51 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     refused = docker.refused("network", "create", "-o", option, *flags, "lan")
     assert words in refused.text
     assert lab.untouched()
+
+
+def test_a_bridge_that_was_there_is_used_with_the_addresses_it_has_and_left_behind(lab: Lab, docker: Client):
+    ip = lab.here.ip
+    ip("link", "add", "mine0", "type", "bridge")
+    try:
+        for address in ("172.30.0.254/24", "fd00:30::fe/64"):
+            ip("address", "add", address, "dev", "mine0", *(["nodad"] if ":" in address else []))
+        ip("link", "set", "mine0", "up")
+        before = ip("-o", "address", "show", "dev", "mine0", "scope", "global")
+        docker(
+            "network", "create", "--ipv6", "--subnet", "172.30.0.0/24", "--gateway", "172.30.0.254",
+            "--subnet", "fd00:30::/64", "--gateway", "fd00:30::fe",
+            "-o", "com.docker.network.bridge.name=mine0", "lan",
+        )  # fmt: skip
+        lab.serve("web", "--network", "lan", "-p", "8080:80")
+        assert lab.outside.fetch(HERE, 8080) == f"web sees {OUTSIDE}"
+        assert ip("-o", "address", "show", "dev", "mine0", "scope", "global") == before
+        assert '"mine0"' in lab.here.run(["nft", "list", "set", "ip6", "netengine", "masquerading"], check=True).stdout
+        docker("rm", "-f", "web")
+        docker("network", "rm", "lan")
+        assert ip("-o", "address", "show", "dev", "mine0", "scope", "global") == before
+        assert "mine0" not in lab.here.rules()
+    finally:
+        ip("link", "del", "mine0")
+
+
+def test_the_daemon_s_own_say(lab: Lab, docker: Client, route: None):
+    """daemon.json: where ports are published, who reaches them directly, and what is forwarded besides."""
+    config = {"ip": HERE6, "allow-direct-routing": True, "ip-forward-no-drop": True}
+    create(docker, "lan")
+    before = lab.daemon.config_file.read_text()
+    lab.daemon.config_file.write_text(json.dumps(config))
+    lab.daemon.restart()
+    try:
+        lab.serve("web", "--network", "lan", "-p", "8080:80", speak=("tcp:80", "tcp:81"))
+        assert docker("port", "web", "80/tcp") == f"[{HERE6}]:8080"
+        lab.serve("four", "--network", "lan", "-p", f"{HERE}:8080:80", speak=("tcp:80", "tcp:81"))
+        assert lab.outside.fetch(docker.address("four", "lan"), 80) == f"four sees {OUTSIDE}"
+        assert not lab.outside.reaches(docker.address("four", "lan"), 81)
+        assert "elements" not in lab.here.run(["nft", "list", "map", "ip", "netengine", "strangers"], check=True).stdout
+    finally:
+        docker("rm", "-f", "web", "four")
+        lab.daemon.config_file.write_text(before)
+        lab.daemon.restart()
+    assert "ip : drop" in lab.here.run(["nft", "list", "map", "ip", "netengine", "strangers"], check=True).stdout
+    lab.serve("closed", "--network", "lan", "-p", "8080:80")
+    assert not lab.outside.reaches(docker.address("closed", "lan"), 80)
