@@ -8,6 +8,7 @@ of it is kept.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 from collections import OrderedDict
@@ -87,8 +88,15 @@ class Streams:
         oldest = next(iter(self.pairs), None)
         if oldest is None or monotonic() - self.pairs[oldest] < IDLE_SECONDS:
             return False
-        oldest.end(abort=True)
+        if self._is_wanted():
+            oldest.end(abort=True)
         return True
+
+    def _is_wanted(self) -> bool:
+        """Whether a connection waits: nobody makes room for nobody."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _carry(self, client: socket.socket) -> None:
         client.setblocking(False)
