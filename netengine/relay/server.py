@@ -33,7 +33,7 @@ class Server:
     def __init__(self, loop: Loop, control: socket.socket) -> None:
         self.loop = loop
         self.doors: dict[tuple[str, str, int], tuple[Door, Streams | Datagrams]] = {}
-        self._room = Room()
+        self._room = Room(loop)
         self._control = control
         self._empty_until: float | None = monotonic() + _FIRST_SECONDS
         control.setblocking(False)

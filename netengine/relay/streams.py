@@ -32,11 +32,19 @@ _TRIES = 5  # SYNs to a container that does not answer: some 30 s
 
 
 class Room:
-    """How many pairs there are in all doors."""
+    """How many pairs there are in all doors, and which doors wait for one to go, or to have been idle for long enough."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop) -> None:
         self.pairs = 0
         self.waiting: set[Streams] = set()
+        loop.timed.append(self)
+
+    def due(self) -> float | None:
+        return min((moment for s in self.waiting if (moment := s.idle_at()) is not None), default=None)
+
+    def expire(self, now: float) -> None:
+        for streams in [s for s in self.waiting if (moment := s.idle_at()) is not None and moment <= now]:
+            streams.resume()
 
     def leave(self) -> None:
         self.pairs -= 1
@@ -52,6 +60,11 @@ class Streams:
         self.pairs: OrderedDict[_Pair, float] = OrderedDict()  # the longest idle in front
         self._watched = False
         self.resume()
+
+    def idle_at(self) -> float | None:
+        """When its longest idle pair will have been idle for long enough."""
+        oldest = next(iter(self.pairs.values()), None)
+        return None if oldest is None else oldest + IDLE_SECONDS
 
     def resume(self) -> None:
         """Take connections again."""

@@ -59,6 +59,20 @@ def test_a_full_door_lets_its_longest_idle_pair_go_when_that_has_been_idle_enoug
             sock.close()
 
 
+def test_who_waits_is_served_as_soon_as_another_has_been_idle_for_long(
+    relay: Relay, container: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "PER_DOOR", 1)
+    monkeypatch.setattr(streams, "IDLE_SECONDS", 0.3)
+    address = relay.open(container)
+    with container, connect(address) as quiet, accept(container), connect(address) as waiting, accept(container) as end:
+        waiting.sendall(b"at last")
+        assert end.recv(16) == b"at last"
+        quiet.settimeout(SECONDS)
+        with pytest.raises(ConnectionResetError):
+            quiet.recv(1)
+
+
 @pytest.mark.parametrize("bound", ["PER_DOOR", "IN_ALL"])
 def test_others_wait_until_one_has_gone(
     relay: Relay, container: socket.socket, monkeypatch: pytest.MonkeyPatch, bound: str
