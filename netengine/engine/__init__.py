@@ -7,6 +7,7 @@
     recovery.py    the start of the daemon                    checks.py      what a request must satisfy
     healing.py     what others take away is put back          checkup.py     behind `netengine doctor`
     reconcile.py   kernel and model compared and mended, for all three
+    loading.py     the store as it is found at start
     audit.py       who asked for which change
 
 Nothing here speaks HTTP or netlink: wire names come in as `requests.py`, the kernel is `netengine.kernel`.

@@ -45,7 +45,7 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
         findings += diagnose(found.steps) + _stored(core)
         if fix:
             problems += await reconcile.mend(core, found)
-            problems += _mend_store(core)
+            problems += mend_store(core)
             after = await reconcile.difference(core)
             left = diagnose(after.steps) + _stored(core)
             mended = [f for f in findings if f not in left]
@@ -58,7 +58,8 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
     return Diagnosis(findings, host, mended, problems)
 
 
-def _leases_wanted(core: Core) -> set[tuple[str, str, str]]:
+def leases_wanted(core: Core) -> set[tuple[str, str, str]]:
+    """What the live endpoints hold, as (network, address, endpoint)."""
     return {
         (network_id, address, endpoint.id)
         for container in core.state.containers.values()
@@ -70,15 +71,16 @@ def _leases_wanted(core: Core) -> set[tuple[str, str, str]]:
 
 def _stored(core: Core) -> list[Finding]:
     """Where the store disagrees with the model: leases, and operations that never ended."""
-    wanted, stored = _leases_wanted(core), set(core.store.leases())
+    wanted, stored = leases_wanted(core), set(core.store.leases())
     found = [Finding("extra", f"lease {address} of endpoint {owner[:12]}") for _, address, owner in stored - wanted]
     found += [Finding("missing", f"lease {address} of endpoint {owner[:12]}") for _, address, owner in wanted - stored]
     found += [Finding("extra", f"operation: {intent.what}") for intent in core.store.intents()]
     return sorted(found, key=lambda finding: finding.what)
 
 
-def _mend_store(core: Core) -> list[str]:
-    wanted, stored = _leases_wanted(core), set(core.store.leases())
+def mend_store(core: Core) -> list[str]:
+    """Make leases and operations in the store those of the model; what could not be done."""
+    wanted, stored = leases_wanted(core), set(core.store.leases())
     intents = core.store.intents()
     if wanted == stored and not intents:
         return []

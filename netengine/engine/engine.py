@@ -10,7 +10,7 @@ from pathlib import Path
 
 from netengine.config import Config
 from netengine.drivers import DRIVERS
-from netengine.engine import checkup, forwarding
+from netengine.engine import checkup, forwarding, loading
 from netengine.engine.audit import Audit
 from netengine.engine.checkup import Diagnosis
 from netengine.engine.containers import Containers
@@ -134,8 +134,7 @@ async def cleanup(config: Config) -> list[str]:
     done: list[str] = []
     try:
         await core.on_kernel(core.kernel.open)
-        for network in core.store.load("network", Network):
-            core.state.networks[network.id] = network
+        loading.networks(core)
         await engine.names.stop()
         known = core.runtime.leftovers(())
         await core.runtime.cleanup(())

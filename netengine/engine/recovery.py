@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from netengine import firewalls
 from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
-from netengine.engine import forwarding, policy_rules, reconcile, sandbox, surroundings
+from netengine.engine import forwarding, loading, policy_rules, reconcile, sandbox, surroundings
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now, stamp
 from netengine.engine.files import EtcFiles
@@ -21,7 +21,7 @@ from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
 from netengine.kernel import namespaces, theirs
 from netengine.kernel.resources import Element, HostPort, Resource, Table
-from netengine.model import Container, Network, Policy
+from netengine.model import Container, Network
 from netengine.runtime import Exited, ExitStatus, Running
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Recovery:
     async def run(self) -> None:
         core = self._core
         await core.on_kernel(core.kernel.open)
-        self._load()
+        loading.load(core)
         await self._begin_base()
         await self._predefined()
         if self._forwards_ipv6():
@@ -51,31 +51,6 @@ class Recovery:
         for container in core.state.containers.values():
             if container.running and self._containers.lifecycle.has_process(container):
                 self._containers.lifecycle.watch(container)
-
-    def _load(self) -> None:
-        core = self._core
-        for intent in core.store.intents():
-            log.warning("rolled back what was under way when the daemon ended: %s", intent.what)
-            with core.store.transaction() as t:
-                t.finish(intent)
-        for network in core.store.load("network", Network):
-            if network.bridge is not None:
-                network.bridge.direct = (
-                    core.config.allow_direct_routing
-                )  # of today's configuration, not of its first day's
-            core.state.networks[network.id] = network
-            core.addresses.add(network)
-        for container in core.store.load("container", Container):
-            core.state.containers[container.id] = container
-        for policy in core.store.load("policy", Policy):
-            core.state.policies[policy.id] = policy
-        live = {e.id for c in core.state.containers.values() for e in c.endpoints.values()}
-        for network_id, address, owner in core.store.leases():
-            if owner in live:
-                core.addresses.restore(network_id, address, owner)
-            else:
-                with core.store.transaction() as t:
-                    t.release(owner)
 
     # -- what belongs to no network -----------------------------------------------------------------------------------
 

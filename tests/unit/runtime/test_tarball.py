@@ -8,8 +8,12 @@ import io
 import lzma
 import os
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netengine.errors import Invalid
 from netengine.runtime import tarball
@@ -138,3 +142,36 @@ def test_several_gzip_streams_in_a_row_are_one_archive(tmp_path):
     data = archive(member("a", data=b"x" * 10_000), member("b", data=b"y"))
     unpack(gzip.compress(data[:3000]) + gzip.compress(data[3000:]), tmp_path)
     assert (tmp_path / "root/b").read_bytes() == b"y"
+
+
+_NAMES = st.sampled_from(
+    ["a", "a/b", "a/../c", "..", ".", "/etc/x", "a/b/c", "d", "d/e", "", "a//b", "./a", "..\\x", "é", "x" * 300]
+)
+_MEMBERS = st.builds(
+    lambda name, kind, link, mode: member(name, kind, b"x" if kind == tarfile.REGTYPE else b"", link, mode=mode),
+    _NAMES,
+    st.sampled_from(
+        [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
+    ),
+    _NAMES | st.sampled_from(["../outside", "../../outside", "/", "a/../../outside"]),
+    st.integers(0, 0o7777),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_MEMBERS, max_size=8))
+def test_no_sequence_of_members_touches_anything_outside(members):
+    """Links that are made first and written through later, in any order."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "outside").mkdir()
+        (Path(folder) / "outside/kept").write_bytes(b"kept")
+        before = sorted(os.listdir("/etc"))
+        try:
+            unpack(archive(*members), Path(folder))
+        except Invalid:
+            pass
+        assert sorted(os.listdir(folder)) == ["outside", "root"]
+        assert os.listdir(Path(folder) / "outside") == ["kept"]
+        kept = (Path(folder) / "outside/kept").stat()
+        assert (kept.st_size, kept.st_nlink) == (4, 1)
+        assert sorted(os.listdir("/etc")) == before

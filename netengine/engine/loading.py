@@ -1,0 +1,75 @@
+"""The model read from the store at the start of the daemon, as far as it is sound.
+
+What a disk, another version or a person damaged costs the object that it damaged: that one is left out and said so, and stays
+in the store as it is. Nothing of the kernel here.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from netengine.drivers import DRIVERS
+from netengine.engine import checkup, sandbox
+from netengine.engine.core import Core
+from netengine.model import Attachment, Container, Network, Policy
+
+log = logging.getLogger(__name__)
+
+_STATUSES = ("created", "running", "paused", "exited")
+
+
+def load(core: Core) -> None:
+    """Fill the state and the address pools; leases in the store follow the endpoints."""
+    for intent in core.store.intents():
+        log.warning("rolled back what was under way when the daemon ended: %s", intent.what)
+        with core.store.transaction() as t:
+            t.finish(intent)
+    networks(core)
+    for container in core.store.load("container", Container):
+        _add_container(core, container)
+    for policy in core.store.load("policy", Policy):
+        core.state.policies[policy.id] = policy
+    for network_id, address, owner in checkup.leases_wanted(core):
+        core.addresses.restore(network_id, address, owner)
+    for problem in checkup.mend_store(core):
+        log.error("leases in the store could not be put right: %s", problem)
+
+
+def networks(core: Core) -> None:
+    """Fill the networks of the state and their address pools."""
+    for network in core.store.load("network", Network):
+        if network.bridge is not None:  # of today's configuration, not of its first day's
+            network.bridge.direct = core.config.allow_direct_routing
+        _add_network(core, network)
+
+
+def _add_network(core: Core, network: Network) -> None:
+    try:
+        core.addresses.add(network)
+        DRIVERS[network.driver].render_network(network)
+    except Exception as error:  # whatever a field of the wrong kind breaks
+        core.addresses.remove(network.id)
+        log.error("network %s in the store is damaged and left out: %s: %s", network.name, type(error).__name__, error)
+        return
+    core.state.networks[network.id] = network
+
+
+def _add_container(core: Core, container: Container) -> None:
+    for network_id in [*container.attachments, *container.endpoints]:
+        if network_id not in core.state.networks:
+            container.attachments.pop(network_id, None)
+            container.endpoints.pop(network_id, None)
+            log.error("container %s forgets network %s, which is not in the store", container.name, network_id[:12])
+    for network_id in container.endpoints:
+        container.attachments.setdefault(network_id, Attachment(network_id=network_id))
+    if container.state.status not in _STATUSES:
+        log.error("container %s has the unknown status %r: taken for exited", container.name, container.state.status)
+        container.state.status = "exited"
+    core.state.containers[container.id] = container
+    try:
+        sandbox.render(core.state, container)
+    except Exception as error:
+        del core.state.containers[container.id]
+        log.error(
+            "container %s in the store is damaged and left out: %s: %s", container.name, type(error).__name__, error
+        )
