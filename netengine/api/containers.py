@@ -23,7 +23,7 @@ from netengine.api.http import (
     streaming,
     version_of,
 )
-from netengine.api.networks import prunable
+from netengine.api.selection import Pruning, matches
 from netengine.api.streams import MULTIPLEXED, RAW, HijackedConnection, hijack, parse_detach_keys, pump
 from netengine.engine import Engine
 from netengine.engine.ports import parse_port
@@ -66,7 +66,7 @@ def _matches_one(engine: Engine, c: Container, name: str, values: list[str]) -> 
         case "id":
             return any(c.id.startswith(v) for v in values)
         case "name":
-            return any(v.removeprefix("^").removeprefix("/").removesuffix("$") in c.name for v in values)
+            return matches(values, c.name) or matches(values, f"/{c.name}")
         case "status":
             for value in values:
                 if value not in _STATUSES:
@@ -162,10 +162,10 @@ async def remove(request: web.Request) -> web.Response:
 
 async def prune(request: web.Request) -> web.Response:
     engine = engine_of(request)
-    wanted = filters(request, _PRUNE_FILTERS)
+    wanted = Pruning.of(filters(request, _PRUNE_FILTERS))
     removed = []
     for container in list(engine.state.containers.values()):
-        if not container.running and prunable(container.created, container.config.labels or {}, wanted):
+        if not container.running and wanted.takes(container.created, container.config.labels or {}):
             await engine.containers.remove(container.id, False)
             removed.append(container.id)
     engine.events.publish("container", "prune", "", reclaimed="0")

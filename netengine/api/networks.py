@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-
 from aiohttp import web
 
 from netengine.api import wire
 from netengine.api.http import body_object, boolean, decode, engine_of, filters, matches_labels, reply, version_of
+from netengine.api.selection import Pruning, matches
 from netengine.engine import Engine
-from netengine.engine.core import moment_of
 from netengine.engine.requests import ConnectRequest, DisconnectRequest, NetworkRequest
 from netengine.errors import Invalid, NotFound
 from netengine.model import Network
@@ -34,9 +31,9 @@ def _matches(engine: Engine, network: Network, wanted: dict[str, list[str]]) -> 
             case "scope":
                 ok = network.scope in values
             case "id":
-                ok = any(v in network.id for v in values)
+                ok = matches(values, network.id)
             case "name":
-                ok = any(v in network.name for v in values)
+                ok = matches(values, network.name)
             case "label":
                 ok = matches_labels(network.labels, values)
             case "type":
@@ -90,44 +87,17 @@ async def remove(request: web.Request) -> web.Response:
 
 async def prune(request: web.Request) -> web.Response:
     engine = engine_of(request)
-    wanted = filters(request, _PRUNE_FILTERS)
+    wanted = Pruning.of(filters(request, _PRUNE_FILTERS))
     removed = []
     for network in list(engine.state.networks.values()):
         if (
             network.predefined
             or network.config_only
             or engine.networks.has_users(network)
-            or not prunable(network.created, network.labels, wanted)
+            or not wanted.takes(network.created, network.labels)
         ):
             continue
         await engine.networks.remove(network.id)
         removed.append(network.name)
     engine.events.publish("network", "prune", "", reclaimed="0")
     return reply({"NetworksDeleted": removed or None})
-
-
-def prunable(created: str, labels: dict[str, str], wanted: dict[str, list[str]]) -> bool:
-    """Whether the filters of a prune call take a thing."""
-    if "label" in wanted and not matches_labels(labels, wanted["label"]):
-        return False
-    if any(matches_labels(labels, [label]) for label in wanted.get("label!", [])):
-        return False
-    return not ("until" in wanted and not _before(created, wanted["until"][0]))
-
-
-def _before(created: str, until: str) -> bool:
-    """Whether a time is before `until`: seconds since the epoch, RFC 3339, or a duration ago such as 10m."""
-    at = moment_of(created).timestamp()
-    try:
-        return at < float(until)
-    except ValueError:
-        pass
-    units = {"s": 1, "m": 60, "h": 3600}
-    if re.fullmatch("[0-9]{1,9}[smh]", until):
-        return at < datetime.now().timestamp() - int(until[:-1]) * units[until[-1]]
-    try:
-        return at < datetime.fromisoformat(until).timestamp()
-    except (ValueError, OverflowError):
-        raise Invalid(
-            f"invalid filter 'until={until[:40]}': give a time in RFC 3339, seconds since the epoch, or 10m"
-        ) from None
