@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
+from typing import Any
 
 import msgspec
 
@@ -27,8 +28,11 @@ log = logging.getLogger(__name__)
 PATIENCE = 12.0
 """Seconds in which a server must have granted an address to a container that starts: four questions."""
 
+_LATE = 0.7
+"""The part of what is left of a lease after which a client that has not renewed it is given up: after T1, before T2."""
+
 _GRACE = 30.0
-"""Seconds that a lease which ran out while no daemon ran is kept, to be asked for again."""
+"""Seconds after the daemon's start in which a lease that ran out meanwhile is kept, to be asked for again."""
 
 
 def check_network(network: Network, *, has_subnets: bool) -> None:
@@ -61,7 +65,8 @@ class Dhcp:
         self._core = core
         self._told = told
         self._clients: dict[str, client.DhcpClient] = {}
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, list[asyncio.TimerHandle]] = {}
+        self._started = time.time()
 
     # -- getting and giving back --------------------------------------------------------------------------------------
 
@@ -110,8 +115,7 @@ class Dhcp:
         return [(network, endpoint) for network, endpoint in pairs if network.ipam_driver == DHCP]
 
     async def _end(self, endpoint: Endpoint, *, release: bool) -> None:
-        if (timer := self._expiries.pop(endpoint.id, None)) is not None:
-            timer.cancel()
+        self._disarm(endpoint)
         machine = self._clients.pop(endpoint.id, None)
         if machine is not None:
             await machine.close(release=release)
@@ -122,16 +126,30 @@ class Dhcp:
         """After a start of the daemon: go on with the leases of containers that run."""
         for container in list(self._core.state.containers.values()):
             for network, endpoint in self._endpoints(container) if container.sandbox_id else ():
-                try:
-                    await self._start(container, network, endpoint)
-                except (OSError, NetengineError) as e:
-                    log.error("the DHCP lease of %s on %s cannot be kept: %s", container.name, network.name, e)
+                if endpoint.id not in self._clients:
+                    await self._again(container, network, endpoint)
+
+    async def mended(self, container: Container) -> None:
+        """Something was put right in the container's sandbox. Where a link was made anew, the old one's socket is dead."""
+        for network, endpoint in self._endpoints(container):
+            if endpoint.dhcp is not None:
+                await self._again(container, network, endpoint)
+
+    async def _again(self, container: Container, network: Network, endpoint: Endpoint) -> None:
+        """A new client, which asks for the lease that there is."""
+        await self._end(endpoint, release=False)
+        try:
+            await self._start(container, network, endpoint)
+        except (OSError, NetengineError) as e:
+            log.error("the DHCP lease of %s on %s cannot be renewed: %s", container.name, network.name, e)
+            if endpoint.dhcp is not None:
+                self._expire_at(container, network, endpoint, endpoint.dhcp)
 
     async def close(self) -> None:
         """End all clients and keep the leases: the containers run on."""
-        for timer in self._expiries.values():
+        for timer in (t for timers in self._timers.values() for t in timers):
             timer.cancel()
-        self._expiries.clear()
+        self._timers.clear()
         clients, self._clients = list(self._clients.values()), {}
         await asyncio.gather(*(machine.close(release=False) for machine in clients))
 
@@ -223,17 +241,21 @@ class Dhcp:
 
     def _expire_at(self, container: Container, network: Network, endpoint: Endpoint, lease: DhcpLease) -> None:
         """RFC 2131: an address whose lease has run out is not to be used. pyroute2's client does not watch a lease that it
-        took over from an earlier life."""
-        if (timer := self._expiries.pop(endpoint.id, None)) is not None:
-            timer.cancel()
+        took over from an earlier life, and it ends when its link is down for a moment: one that has not renewed in time is
+        replaced."""
+        self._disarm(endpoint)
         if lease.seconds < 0:
             return
-        left = max(lease.obtained + lease.seconds - time.time(), _GRACE)
-        self._expiries[endpoint.id] = asyncio.get_running_loop().call_later(
-            left, lambda: self._expired(container, network, endpoint)
-        )
+        left = max(lease.obtained + lease.seconds - time.time(), self._started + _GRACE - time.time(), 0.0)
+        loop = asyncio.get_running_loop()
+        timers = [loop.call_later(left, lambda: self._later(self._renewed(container, network, endpoint, None)))]
+        if left > _GRACE:
+            timers.append(loop.call_later(left * _LATE, lambda: self._later(self._again(container, network, endpoint))))
+        self._timers[endpoint.id] = timers
 
-    def _expired(self, container: Container, network: Network, endpoint: Endpoint) -> None:
-        self._expiries.pop(endpoint.id, None)
-        work = self._renewed(container, network, endpoint, None)
-        self._core.background(asyncio.create_task(work, name=f"DHCP lease of {container.name} expired"))
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        self._core.background(asyncio.create_task(work, name="DHCP"))
+
+    def _disarm(self, endpoint: Endpoint) -> None:
+        for timer in self._timers.pop(endpoint.id, ()):
+            timer.cancel()

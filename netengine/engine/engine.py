@@ -61,7 +61,7 @@ class Engine:
         self.publishing = Publishing(self._core)
         self.execs = Execs(self._core, self.containers)
         self._recovery = Recovery(self._core, self.networks, self.containers, files)
-        self._healing = Healing(self._core, self.names.opened)
+        self._healing = Healing(self._core, self._mended)
         self._files = files
 
     @property
@@ -96,6 +96,11 @@ class Engine:
         await self._dhcp.close()
         await self.names.close()
         await self._core.close()
+
+    async def _mended(self, container: Container) -> None:
+        """Healing has put something right in a container's sandbox."""
+        await self.names.opened(container)
+        await self._dhcp.mended(container)
 
     async def _readdressed(self, container: Container) -> None:
         """A DHCP server has given a container an address."""

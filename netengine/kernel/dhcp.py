@@ -48,6 +48,9 @@ _SO_ATTACH_FILTER = 26
 _FIRST_WAIT, _MOST_WAIT = 1.0, 32.0
 """Seconds between a question and its first and later repetitions."""
 
+_END = 2.0
+"""Seconds that a client may take to say goodbye."""
+
 _TIMEOUTS = {State.REBOOTING: 10, State.REQUESTING: 10, State.SELECTING: 15 * 60}
 """Seconds in a state without an answer, after which all begins anew."""
 
@@ -151,10 +154,17 @@ class DhcpClient:
         """End; with `release` the server is told that the address is free."""
         self._ending = True
         self._config.release = release
+        machine = self._machine
         try:
-            await self._machine.__aexit__()
-        except (OSError, ValueError, AssertionError) as e:
+            await asyncio.wait_for(machine.__aexit__(), _END)
+        except Exception as e:  # its tasks end with whatever ended them: a link that is gone, say
             log.debug("the end of a DHCP client: %r", e)
+        finally:
+            machine.lease_timers.cancel()
+            for task in (machine._sender_task, machine._receiver_task, machine._state_watchdog):
+                if task is not None:
+                    task.cancel()
+            machine._sock.close()
 
     async def _have(self, lease: Any) -> None:
         self._bound.set()

@@ -188,3 +188,13 @@ def test_what_cannot_be_is_refused(lab: Lab, docker: Client, flags: list[str], w
 def test_a_certain_address_is_the_server_s_to_give(docker: Client, lan: str):
     refused = docker.refused("run", "--rm", "--network", lan, "--ip", "192.0.2.9", "host", "true").text
     assert "on network lan a DHCP server says who has which" in refused
+
+
+def test_a_link_that_is_made_anew_goes_on_with_its_lease(lab: Lab, docker: Client, server: Server, lan: str):
+    lab.serve("web", "--network", lan)
+    before = docker.address("web", lan)
+    acknowledged = server.said("DHCPACK")
+    lab.here.run(["ip", "netns", "exec", "web", "ip", "link", "delete", "eth0"], check=True)
+    eventually(lambda: server.said("DHCPACK") >= acknowledged + 2, "it asks for the lease again, and renews it")
+    assert docker.address("web", lan) == before
+    assert lab.outside.fetch(before, 80) == "web sees 192.0.2.2"
