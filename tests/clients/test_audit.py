@@ -20,11 +20,11 @@ def test_a_change_is_written_down_with_who_asked_and_what_came_of_it(
 ) -> None:
     docker("network", "create", "traced")
     docker.refused("network", "create", "traced")
-    docker("run", "-d", "--name", "box", "--network", "traced", "-e", "TOKEN=s3cret", "host", "sleep", "60")
-    docker("exec", "box", "true")
+    docker("run", "-d", "--name", "audited", "--network", "traced", "-e", "TOKEN=s3cret", "host", "sleep", "60")
+    docker("exec", "audited", "true")
     docker("ps")
     lab.daemon.restart()
-    docker("rm", "-f", "box")
+    docker("rm", "-f", "audited")
 
     records = trail(netengine, "1m")
     made, refused = [one for one in records if "traced" in one.get("asked", "") and "/networks/create" in one["path"]][
@@ -33,7 +33,7 @@ def test_a_change_is_written_down_with_who_asked_and_what_came_of_it(
     assert (made["uid"], made["user"], made["command"], made["status"]) == ("0", "root", "docker", "201")
     assert int(made["pid"]) > 0
     assert refused["status"] == "409" and refused["error"] == "network with name traced already exists"
-    (created,) = [one for one in records if one.get("query") == "name=box"]
+    (created,) = [one for one in records if one.get("query") == "name=audited"]
     assert '"Image":"host"' in created["asked"] and '"TOKEN=..."' in created["asked"]
     assert "s3cret" not in json.dumps(records)
     begun = [one["status"] for one in records if one["path"].endswith("/start") and "/exec/" in one["path"]]
