@@ -6,13 +6,23 @@ Pure. Which endpoint is the way out is decided for the sandbox as a whole, by th
 from __future__ import annotations
 
 from netengine.drivers.base import EndpointContext
+from netengine.errors import Invalid
 from netengine.kernel.resources import Address, Resource, Route, Sysctl
-from netengine.model import Endpoint
+from netengine.model import Endpoint, Network
 
 ENABLE_IPV4 = "com.docker.network.enable_ipv4"
 ENABLE_IPV6 = "com.docker.network.enable_ipv6"
+IPV6_MTU = 1280  # RFC 8200, section 5; the kernel takes IPv6 off a link with less
 FAMILY_OPTIONS = (ENABLE_IPV4, ENABLE_IPV6)
 """Options of `network create` that every driver with addresses knows: what --ipv4 and --ipv6 say. The engine reads them."""
+
+
+def check_mtu(network: Network, mtu: int, option: str) -> None:
+    """Raise Invalid for an MTU that IPv6 cannot have, on a network that has it."""
+    if network.enable_ipv6 and mtu < IPV6_MTU:
+        raise Invalid(
+            f"an MTU of {mtu} is too small for IPv6, which needs {IPV6_MTU} bytes: give -o {option}={IPV6_MTU} or more"
+        )
 
 
 def render_addresses(endpoint: Endpoint, context: EndpointContext, *, next_hop: bool = True) -> set[Resource]:

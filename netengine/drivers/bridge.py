@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from netengine.drivers import bridge_options
-from netengine.drivers.addresses import FAMILY_OPTIONS, ipv6_sysctls, render_addresses
+from netengine.drivers.addresses import FAMILY_OPTIONS, check_mtu, ipv6_sysctls, render_addresses
 from netengine.drivers.base import EndpointContext, boolean
 from netengine.drivers.bridge_rules import guard_elements, network_elements, port_resources
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
@@ -41,7 +41,6 @@ _KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU, *FAMILY_OPTI
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 MTU_RANGE = (68, 65535)  # RFC 791's least datagram, IFLA_MAX_MTU of a bridge
-IPV6_MTU = 1280  # RFC 8200, section 5; the kernel takes IPv6 off a link with less
 
 
 class BridgeDriver:
@@ -71,11 +70,12 @@ class BridgeDriver:
         network.bridge = BridgeSettings(
             link=link,
             mac=_mac_of(network.id),
-            mtu=_mtu(options.get(MTU, ""), default_mtu, least=IPV6_MTU if network.enable_ipv6 else MTU_RANGE[0]),
+            mtu=_mtu(options.get(MTU, ""), default_mtu),
             icc=boolean(ICC, options.get(ICC), default=True),
             masquerade=boolean(MASQUERADE, options.get(MASQUERADE), default=True),
             host_binding=_address(options.get(HOST_BINDING, "")),
         )
+        check_mtu(network, network.bridge.mtu, MTU)
         network.bridge.anti_spoof = boolean(
             bridge_options.ANTI_SPOOF, options.get(bridge_options.ANTI_SPOOF), default=False
         )
@@ -153,16 +153,13 @@ def _mac_of(network_id: str) -> str:
     return octets.hex(":")
 
 
-def _mtu(value: str, default: int, least: int) -> int:
+def _mtu(value: str, default: int) -> int:
+    if not value:
+        return default
     low, high = MTU_RANGE
-    if value and (not value.isascii() or not value.isdigit() or not low <= int(value) <= high):
+    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
         raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
-    mtu = int(value) if value else default
-    if mtu < least:
-        raise Invalid(
-            f"an MTU of {mtu} is too small for IPv6, which needs {least} bytes: give -o {MTU}={least} or more"
-        )
-    return mtu
+    return int(value)
 
 
 def _address(value: str) -> str:

@@ -42,7 +42,7 @@ class IpvlanDriver:
             link=link,
             mode=mode,
             flag=flag,
-            mtu=parents.mtu_of(options),
+            mtu=parents.mtu_of(network, options),
             own=own,
             host_link=parents.host_link_of(network, options, refusal),
         )

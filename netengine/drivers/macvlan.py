@@ -42,7 +42,7 @@ class MacvlanDriver:
         network.parent = ParentSettings(
             link=link,
             mode=mode,
-            mtu=parents.mtu_of(options),
+            mtu=parents.mtu_of(network, options),
             own=own,
             host_link=parents.host_link_of(network, options, refusal),
         )

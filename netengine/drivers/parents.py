@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from netengine.drivers.addresses import FAMILY_OPTIONS, ipv6_sysctls, render_addresses
+from netengine.drivers.addresses import FAMILY_OPTIONS, check_mtu, ipv6_sysctls, render_addresses
 from netengine.drivers.base import EndpointContext
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
@@ -80,13 +80,14 @@ def parent_of(network: Network, options: dict[str, str]) -> tuple[str, bool]:
     return link, False
 
 
-def mtu_of(options: dict[str, str]) -> int:
+def mtu_of(network: Network, options: dict[str, str]) -> int:
     value = options.get(MTU, "")
     low, high = MTU_RANGE
     if not value:
         return 0
     if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
         raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
+    check_mtu(network, int(value), MTU)
     return int(value)
 
 

@@ -9,6 +9,7 @@ import logging
 import socket
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Literal
 
 from netengine import hostcheck
 from netengine.engine.core import Core
@@ -29,8 +30,9 @@ BRIDGE_PORTS = 1023
 _SMALL = 1000
 """Neighbours that any kernel has room for (gc_thresh3 is 1,024 unless somebody lowers it): below, it is not asked."""
 
-_PER_ENDPOINT = 2
-"""Entries of the neighbour table: the host's for the container, and the container's for its gateway."""
+_PER_ENDPOINT: dict[Literal[4, 6], int] = {4: 2, 6: 4}
+"""Entries of the neighbour table: the host's for the container, and the container's for its gateway. By IPv6 they know each
+other's link-local addresses as well."""
 
 
 async def default_mtu(core: Core) -> int:
@@ -54,23 +56,29 @@ def room_on(state: State, network: Network) -> None:
 
 
 async def room_for_neighbours(core: Core, more: int) -> str:
-    """A warning when the kernel's neighbour table may not hold all endpoints and `more` of them; "" when it will."""
-    live = sum(len(container.endpoints) for container in core.state.containers.values())
-    needed = _PER_ENDPOINT * (live + more)
+    """A warning when the kernel's neighbour tables may not hold all endpoints and `more` of them; "" when they will."""
+    warnings = [await _room(core, 4, more), await _room(core, 6, more)]
+    return "; ".join(filter(None, warnings))
+
+
+async def _room(core: Core, version: Literal[4, 6], more: int) -> str:
+    endpoints = [e for container in core.state.containers.values() for e in container.endpoints.values()]
+    live = sum(1 for e in endpoints if (e.address if version == 4 else e.address6))
+    needed = _PER_ENDPOINT[version] * (live + more)
     if needed <= _SMALL:
         return ""
-    table = await core.on_kernel(surroundings.neighbours, core.kernel)
+    table = await core.on_kernel(surroundings.neighbours, core.kernel, version)
     if table is None or needed <= table.most:
         return ""
     return (
-        f"{live + more} endpoints need up to {needed} entries of the kernel's neighbour table, which takes {table.most}: "
-        f"packets will be lost when all of them talk; on the host: sysctl -w {_wider(needed)}"
+        f"{live + more} endpoints need up to {needed} entries of the kernel's neighbour table of IPv{version}, which takes "
+        f"{table.most}: packets will be lost when all of them talk; on the host: sysctl -w {_wider(version, needed)}"
     )
 
 
-def _wider(needed: int) -> str:
+def _wider(version: Literal[4, 6], needed: int) -> str:
     most = 1 << (2 * needed - 1).bit_length()
-    prefix = "net.ipv4.neigh.default.gc_thresh"
+    prefix = f"net.ipv{version}.neigh.default.gc_thresh"
     return f"{prefix}3={most} {prefix}2={most // 2} {prefix}1={most // 8}"
 
 
@@ -105,9 +113,10 @@ async def findings(core: Core) -> list[hostcheck.Finding]:
                 remedy = f"make network {network.name} anew with another --subnet, or take the route away"
                 out.append(hostcheck.Finding("warn", _overlap(network, subnet, route), remedy))
     out += await _too_large(core)
-    if warning := await room_for_neighbours(core, 0):
-        what, _, remedy = warning.partition("; ")
-        out.append(hostcheck.Finding("warn", what, remedy))
+    for version in _PER_ENDPOINT:
+        if warning := await _room(core, version, 0):
+            what, _, remedy = warning.partition("; ")
+            out.append(hostcheck.Finding("warn", what, remedy))
     return out
 
 

@@ -6,7 +6,7 @@ Source: include/uapi/linux/{if_link,if_addr,rtnetlink}.h.
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
@@ -255,8 +255,9 @@ def route_get(address: str) -> Message:
     """Which route a packet to an address would take."""
     message = Request(rtmsg)
     message["header"]["type"] = RTM_GETROUTE
-    message["family"] = socket.AF_INET
-    message["dst_len"] = 32
+    version = ip_address(address).version
+    message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
+    message["dst_len"] = 32 if version == 4 else 128
     message["attrs"] = [("RTA_DST", address)]
     return message
 

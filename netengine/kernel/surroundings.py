@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass
+from typing import Literal
 
 from pyroute2.netlink.rtnl import RTM_GETNEIGHTBL
 from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
@@ -18,8 +19,8 @@ from netengine.kernel.host import Kernel
 from netengine.kernel.netlink import NetlinkError
 from netengine.kernel.resources import HOST, MARK_GROUP
 
-_FAR_AWAY = "1.1.1.1"
-"""An address that is reached by the default route wherever there is one. Nothing is sent to it."""
+_FAR_AWAY = ("1.1.1.1", "2606:4700:4700::1111")
+"""Addresses that are reached by the default route wherever there is one. Nothing is sent to them."""
 
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
@@ -34,17 +35,22 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class NeighbourTable:
-    """The kernel's IPv4 neighbours, of all network namespaces together. Above `most` (gc_thresh3) it takes no more."""
+    """The kernel's neighbours of one family, of all network namespaces together. Above `most` (gc_thresh3) it takes no more."""
 
     entries: int
     most: int
 
 
 def uplink(kernel: Kernel) -> Uplink | None:
-    """By which link of its own, and with which MTU, the host reaches the rest of the world; None where it does not."""
+    """By which link of its own, and with which MTU, the host reaches the rest of the world, by IPv6 where not by IPv4; None
+    where it does not."""
+    return next((found for address in _FAR_AWAY if (found := _way_to(kernel, address)) is not None), None)
+
+
+def _way_to(kernel: Kernel, address: str) -> Uplink | None:
     sock = kernel.socket_in(HOST)
     try:
-        route = sock.ask("look for the uplink", messages.route_get(_FAR_AWAY))
+        route = sock.ask("look for the uplink", messages.route_get(address))
         link = sock.ask("look at the uplink", messages.link_get(index=route.get_attr("RTA_OIF")))
     except NetlinkError as e:
         if e.errno in _NO_ROUTE:
@@ -57,11 +63,12 @@ def uplink(kernel: Kernel) -> Uplink | None:
     return Uplink(link.get_attr("IFLA_IFNAME"), of_route or link.get_attr("IFLA_MTU"))
 
 
-def neighbours(kernel: Kernel) -> NeighbourTable | None:
-    """How full the neighbour table is. Asked by netlink: a network namespace other than the first has no file that says it."""
+def neighbours(kernel: Kernel, version: Literal[4, 6]) -> NeighbourTable | None:
+    """How full the neighbour table of a family is. Asked by netlink: a network namespace other than the first has no file that
+    says it."""
     message = ndtmsg()
     message["header"]["type"] = RTM_GETNEIGHTBL
-    message["family"] = socket.AF_INET
+    message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
     for table in kernel.socket_in(HOST).dump(message):
         most, config = table.get_attr("NDTA_THRESH3"), table.get_attr("NDTA_CONFIG")
         if most is not None and config is not None:

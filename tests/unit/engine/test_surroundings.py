@@ -74,8 +74,19 @@ def test_a_full_neighbour_table_is_told_before() -> None:
     assert ask(surroundings.room_for_neighbours(core(*things, table=NeighbourTable(0, 4096)), 1)) == ""
     assert ask(surroundings.room_for_neighbours(core(*things), 1)) == ""
     warning = ask(surroundings.room_for_neighbours(core(*things, table=NeighbourTable(0, 1024)), 1))
-    assert warning.startswith("601 endpoints need up to 1202 entries of the kernel's neighbour table, which takes 1024")
+    table = "the kernel's neighbour table of IPv4, which takes 1024"
+    assert warning.startswith(f"601 endpoints need up to 1202 entries of {table}")
     assert "net.ipv4.neigh.default.gc_thresh3=4096" in warning
+    assert "IPv6" not in warning
+
+
+def test_ipv6_has_a_table_of_its_own_and_needs_more_of_it() -> None:
+    things = crowded(300)
+    for member in things[1:]:
+        member.endpoints[things[0].id].address6 = "fd00::2/64"
+    warning = ask(surroundings.room_for_neighbours(core(*things, table=NeighbourTable(0, 1024)), 1))
+    assert warning.startswith("301 endpoints need up to 1204 entries of the kernel's neighbour table of IPv6")
+    assert "net.ipv6.neigh.default.gc_thresh3=4096" in warning
 
 
 # ---------------------------------------------------------------------- routes
