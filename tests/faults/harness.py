@@ -268,6 +268,36 @@ def _connected(lab: FaultLab) -> str:
     return "connected" if endpoint.get("IPAddress") else "not connected"
 
 
+_MORE_PORTS = {"PortBindings": {"81/tcp": [{"HostPort": "8081"}], "82/udp": [{"HostPort": "8082"}]}}
+_POLICY = {"Action": "deny", "From": "box", "To": "network:net", "Ports": "80/tcp"}
+
+
+def _with_more_ports(lab: FaultLab) -> None:
+    _running()(lab)
+    lab.ask("POST", "/netengine/containers/box/publish", _MORE_PORTS)
+
+
+def _published(lab: FaultLab) -> str:
+    box = lab.ask("GET", "/containers/box/json").json
+    live = sum(bool(bindings) for bindings in box["NetworkSettings"]["Ports"].values())
+    assert live == len(box["HostConfig"]["PortBindings"]), "what is published is what a restart would publish"
+    return {1: "one port", 3: "three ports"}.get(live, f"{live} ports")
+
+
+def _with_policy(lab: FaultLab) -> None:
+    _running()(lab)
+    lab.ask("POST", "/netengine/policies", _POLICY)
+
+
+def _policy_state(lab: FaultLab) -> str:
+    return "there" if lab.ask("GET", "/netengine/policies").json else "gone"
+
+
+def _remove_policy(lab: FaultLab) -> Answer:
+    (policy,) = lab.ask("GET", "/netengine/policies").json
+    return lab.daemon.request("DELETE", f"/netengine/policies/{policy['Id']}")
+
+
 def _call(method: str, path: str, body: Any = None) -> Callable[[FaultLab], Answer]:
     return lambda lab: lab.daemon.request(method, path, body)
 
@@ -284,7 +314,11 @@ OPERATIONS = (
     Operation(
         "connect",
         _two_networks,
-        _call("POST", "/networks/other/connect", {"Container": "box"}),
+        _call(
+            "POST",
+            "/networks/other/connect",
+            {"Container": "box", "EndpointConfig": {"DriverOpts": {"rate": "100mbit"}}},
+        ),
         _connected,
         ("not connected", "connected"),
     ),
@@ -302,6 +336,24 @@ OPERATIONS = (
         _box_state,
         ("gone", "stopped"),
     ),
+    Operation(
+        "publish",
+        _running(),
+        _call("POST", "/netengine/containers/box/publish", _MORE_PORTS),
+        _published,
+        ("one port", "three ports"),
+    ),
+    Operation(
+        "unpublish",
+        _with_more_ports,
+        _call("POST", "/netengine/containers/box/unpublish", _MORE_PORTS),
+        _published,
+        ("three ports", "one port"),
+    ),
+    Operation(
+        "policy add", _running(), _call("POST", "/netengine/policies", _POLICY), _policy_state, ("gone", "there")
+    ),
+    Operation("policy remove", _with_policy, _remove_policy, _policy_state, ("there", "gone")),
     Operation("start", _created(), _call("POST", "/containers/box/start"), _box_state, ("stopped", "running")),
     Operation("stop", _running(), _call("POST", "/containers/box/stop"), _box_state, ("running", "stopped")),
     Operation("remove", _created(), _call("DELETE", "/containers/box"), _box_state, ("stopped", "gone")),
@@ -331,7 +383,8 @@ OPERATIONS = (
 
 def undo(lab: FaultLab) -> None:
     """Remove what operations make, whether it is there or not."""
-    for path in ("/containers/box?force=1", "/networks/other", "/networks/net"):
+    policies = [f"/netengine/policies/{policy['Id']}" for policy in lab.ask("GET", "/netengine/policies").json]
+    for path in (*policies, "/containers/box?force=1", "/networks/other", "/networks/net"):
         answer = lab.daemon.request("DELETE", path)
         assert answer.status in (200, 204, 404), f"DELETE {path}: {answer.status} {answer.body!r}"
 
