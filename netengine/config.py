@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from netengine.addressvalues import IPV6_MTU, AddressPool
-from netengine.directives import DIRECTIVES, DOCKER_ONLY
+from netengine.directives import DIRECTIVES, DOCKER_INSTEAD, DOCKER_ONLY
 from netengine.errors import Invalid
 from netengine.values import quote
 
@@ -133,7 +133,8 @@ def _check(raw: Mapping[str, object], problems: list[str], names: Mapping[str, s
 
 def _unknown(key: str) -> str:
     if key in DOCKER_ONLY:
-        return f"{key}: a directive of Docker that netengine does not have; remove it"
+        instead = DOCKER_INSTEAD.get(key, "remove it")
+        return f"{key}: a directive of Docker that netengine does not have; {instead}"
     near = difflib.get_close_matches(key.lower().replace("_", "-"), DIRECTIVES, n=1)
     advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(DIRECTIVES)}"
     return f"{quote(key)[1:-1]}: unknown directive; {advice}"

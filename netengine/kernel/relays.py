@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _ANSWER_SECONDS = 5.0
 """A process that has just been started answers after some 0.1 s, more on a busy machine."""
 
+_MOST_OWED = 32
 _BACKLOG = 512
 _NOBODY = 65534
 _decoder = msgspec.json.Decoder(protocol.Answer)
@@ -104,8 +105,10 @@ class Relays:
         for _ in range(2):
             if self._sock is None and not self._connect():
                 self._start()
+            if self._owed >= _MOST_OWED:
+                self._answers()  # unread, they would fill the socket, and the process would wait for us
             if self._tell(protocol.Open(door), [held.fileno()]):
-                return  # its answer is read before the next one
+                return  # its answer is read before the next one that is waited for
         raise KernelRefused(
             f"the relay for IPv6 ports does not take {relay.address}:{relay.port}; {self._log_path} may say why"
         )

@@ -184,6 +184,12 @@ def test_there_is_one_process_for_all_ports_and_none_without(machine: Machine) -
     wait_until(lambda: not relays(machine), "the end of the relay", 5)
 
 
+def test_hundreds_of_ports_at_once(machine: Machine) -> None:
+    lan = Lan(machine).build()
+    web = lan.sandbox("web", 2, *(port(8000 + n, 1000 + n, "::") for n in range(600)))
+    tcp(machine, "::1", 8599, web, 1599, "0.0.0.0")
+
+
 def test_it_has_no_privileges(machine: Machine) -> None:
     publish(machine, "::")
     (pid,) = relays(machine)
