@@ -252,6 +252,5 @@ DOCKER_INSTEAD: Mapping[str, str] = {
     "bridge-accept-fwmark": (
         "add a rule to the chain user-forward in its place: nft add rule ip netengine user-forward meta mark 1 accept"
     ),
-    "userland-proxy": "remove it: no proxy runs but the one relay for IPv6 ports that the rules cannot translate",
 }
 """What to do in place of some of them."""

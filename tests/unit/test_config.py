@@ -11,7 +11,7 @@ import pytest
 
 from netengine import config as configuration
 from netengine.config import AddressPool, Config, load
-from netengine.directives import DIRECTIVES, DOCKER_ONLY
+from netengine.directives import DIRECTIVES, DOCKER_INSTEAD, DOCKER_ONLY
 from netengine.errors import Invalid
 
 
@@ -113,6 +113,7 @@ def test_every_directive_arrives_typed(tmp_path: Path) -> None:
 def test_every_directive_is_an_attribute_and_no_attribute_is_unreachable() -> None:
     assert {directive.attribute for directive in DIRECTIVES.values()} == set(Config.__struct_fields__)
     assert not DIRECTIVES.keys() & DOCKER_ONLY
+    assert DOCKER_INSTEAD.keys() <= DOCKER_ONLY
 
 
 @pytest.mark.parametrize(
