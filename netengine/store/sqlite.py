@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,10 @@ CREATE TABLE leases (pool TEXT NOT NULL, address TEXT NOT NULL, owner TEXT NOT N
 CREATE TABLE intents (id TEXT PRIMARY KEY, what TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+
+_MIGRATIONS: Mapping[int, str] = {}
+"""Of each older schema, the SQL that makes it the next one. Fields of objects need none: those that are missing get their
+default, those that are unknown are left out."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -97,10 +101,15 @@ class Store:
     def _open(self) -> None:
         # The writer lock of the engine keeps threads from using it at the same time.
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:  # before anything is written
+            raise sqlite3.DatabaseError(
+                f"it was written by a newer netengine (schema {version}, this one knows {SCHEMA_VERSION})"
+            )
         self._db.execute("PRAGMA journal_mode = WAL")
         # A crash of the daemon loses nothing in this mode; a crash of the machine takes the kernel's state with it.
         self._db.execute("PRAGMA synchronous = NORMAL")
-        self._migrate()
+        self._migrate(version)
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             error = sqlite3.DatabaseError(damage)
@@ -127,14 +136,34 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(
-                f"it was written by a newer netengine (schema {version}, this one knows {SCHEMA_VERSION})"
-            )
+    def _migrate(self, version: int) -> None:
         if version == 0:
             self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        elif version < SCHEMA_VERSION:
+            self._upgrade(version)
+
+    def _upgrade(self, version: int) -> None:
+        """To the schema of this version, as a whole or not at all; the older one stays beside it."""
+        kept = self._path.with_name(f"{self._path.name}.schema-{version}")
+        with closing(sqlite3.connect(kept)) as copy:
+            self._db.backup(copy)
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for older in range(version, SCHEMA_VERSION):
+                for statement in _MIGRATIONS[older].split(";"):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._db.execute("COMMIT")
+        except (sqlite3.Error, KeyError) as e:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise sqlite3.OperationalError(
+                f"it cannot be brought from schema {version} to {SCHEMA_VERSION} ({e}); it is as it was, and the older"
+                " netengine can go on with it"
+            ) from e
+        log.info(
+            "the state in %s was brought from schema %d to %d; as it was: %s", self._path, version, SCHEMA_VERSION, kept
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -1,4 +1,4 @@
-"""Every failpoint of every operation, several rounds, and a table of what was survived: what `scripts/soak` runs."""
+"""Every failpoint of every operation, and churn, and tables of what was survived: what `scripts/soak` runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults import churn
 from tests.faults.harness import OPERATIONS, Death, FaultLab, die_at, points
+from tests.hosts import wait_until
+
+_CLIENTS = 16
+_MEMORY = 12 << 10  # KiB, as in test_churn
 
 
 def run(lab: FaultLab, rounds: int, only: str) -> dict[str, list[Death]]:
@@ -29,10 +36,68 @@ def run(lab: FaultLab, rounds: int, only: str) -> dict[str, list[Death]]:
     return table
 
 
+@dataclass
+class Load:
+    """One kind of churn: rounds done, what went wrong in them, what was more afterwards than before."""
+
+    name: str
+    rounds: int
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+def _settle(lab: FaultLab) -> None:
+    wait_until(lambda: not any(name.startswith("xveth") for name in lab.here.links()), "detached links are deleted", 60)
+
+
+def come_and_go(lab: FaultLab, many: int) -> Load:
+    """Rounds on an empty host, after enough of them to take every path once."""
+    load = Load(f"rounds of {_CLIENTS} clients", many)
+    with churn.networks(lab, "churn-a", "churn-b"):
+        load.wrong += churn.rounds(lab, min(many, 200), _CLIENTS)
+        _settle(lab)
+        before, began = churn.figures(lab), time.monotonic()
+        load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600)
+        load.seconds = time.monotonic() - began
+        _settle(lab)
+        load.wrong += churn.figures(lab).grown(before, _MEMORY) + lab.doctor()
+    return load
+
+
+def come_and_go_in_a_crowd(lab: FaultLab, many: int, endpoints: int = 900, ports: int = 5000) -> Load:
+    """The same beside so many endpoints on one bridge and published ports."""
+    load = Load(f"the same beside {endpoints} endpoints on one bridge and {ports} ports", many)
+    each = -(-ports // endpoints)
+
+    def fill(client: churn.Client, who: int, number: int) -> None:
+        mine = range(number * each, min((number + 1) * each, ports))
+        published = [(f"{1 + outer % each}/tcp", str(20000 + outer)) for outer in mine]
+        client("POST", *churn.sandbox(f"s{number}", "churn-a", *published))
+        client("POST", f"/containers/s{number}/start")
+
+    def empty(client: churn.Client, who: int, number: int) -> None:
+        client("DELETE", f"/containers/s{number}?force=1")
+
+    # The rounds' own containers are on this network too, 16 at most; the kernel's limit is 1,023 ports a bridge.
+    with churn.networks(lab, "churn-a", "churn-b"):
+        load.wrong += churn.rounds(lab, endpoints, 8, fill, seconds=900)
+        full, began = churn.figures(lab), time.monotonic()
+        load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600)
+        load.seconds = time.monotonic() - began
+        _settle(lab)
+        load.wrong += churn.figures(lab).grown(full, _MEMORY) + lab.doctor()
+        load.wrong += churn.rounds(lab, endpoints, 8, empty, seconds=900)
+        _settle(lab)
+    return load
+
+
 def main() -> int:
-    words = argparse.ArgumentParser(description="Kill the daemon at every step of every operation.")
+    words = argparse.ArgumentParser(
+        description="Kill the daemon at every step of every operation; or load it with churn."
+    )
     words.add_argument("--rounds", type=int, default=1, help="how often each point is tried (default 1)")
     words.add_argument("--only", default="", metavar="TEXT", help="only operations with TEXT in their name")
+    words.add_argument("--churn", type=int, default=0, metavar="N", help="no kills, but N rounds of 16 clients")
     given = words.parse_args()
     if os.geteuid() != 0:
         print("soak: this makes network namespaces and needs root", file=sys.stderr)
@@ -40,11 +105,29 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="netengine-soak-"))
     lab = FaultLab(directory)
     try:
-        table = run(lab, given.rounds, given.only)
+        bad = _churn(lab, given.churn) if given.churn else _kills(lab, given.rounds, given.only)
         sent, lost = lab.flow.sent, lab.flow.lost()
     finally:
         lab.close()
         shutil.rmtree(directory, ignore_errors=True)
+    print(f"\nThe bystander's flow meanwhile: {sent} datagrams and as many TCP segments, {lost} lost.")
+    return 1 if bad or lost else 0
+
+
+def _churn(lab: FaultLab, many: int) -> int:
+    loads = [come_and_go(lab, many), come_and_go_in_a_crowd(lab, max(100, many // 20))]
+    print("\n| churn | rounds | went wrong or grew | rounds a second |\n| --- | --- | --- | --- |")
+    for load in loads:
+        print(f"| {load.name} | {load.rounds} | {len(load.wrong)} | {load.rounds / load.seconds:.0f} |")
+    for line in (line for load in loads for line in load.wrong):
+        print(line)
+    memory = churn.figures(lab)
+    print(f"\nAfterwards: {memory.memory >> 10} MB of memory, {memory.descriptors} descriptors.")
+    return sum(len(load.wrong) for load in loads)
+
+
+def _kills(lab: FaultLab, rounds: int, only: str) -> int:
+    table = run(lab, rounds, only)
     print("\n| kill -9 during | tries | survived | lost | longest restart |\n| --- | --- | --- | --- | --- |")
     for name, deaths in table.items():
         bad = sum(bool(d.wrong) for d in deaths)
@@ -53,8 +136,7 @@ def main() -> int:
     everything = [d for deaths in table.values() for d in deaths]
     bad = sum(bool(d.wrong) for d in everything)
     print(f"| all | {len(everything)} | {len(everything) - bad} | {bad} | |")
-    print(f"\nThe bystander's flow meanwhile: {sent} datagrams and as many TCP segments, {lost} lost.")
-    return 1 if bad or lost else 0
+    return bad
 
 
 if __name__ == "__main__":

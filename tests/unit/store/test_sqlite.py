@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from netengine.errors import KernelRefused
 from netengine.model import Endpoint, Network, PublishedPort, Subnet
-from netengine.store import Intent, Store
+from netengine.store import Intent, Store, sqlite
 
 APP = Network(
     id="1" * 64, name="app", driver="bridge", created="2025-01-01T00:00:00Z", subnets=[Subnet(subnet="10.0.0.0/24")]
@@ -202,3 +203,34 @@ def test_a_database_that_another_process_writes_to_is_an_error_not_a_crash(store
         pass
     other.execute("ROLLBACK")
     other.close()
+
+
+# ---------------------------------------------------------------------- schemas
+
+
+def test_an_older_schema_becomes_the_newer_one_and_is_kept_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    Store(path).close()
+    monkeypatch.setattr(sqlite, "SCHEMA_VERSION", 3)
+    migrations = {1: "CREATE TABLE more (x); INSERT INTO more VALUES (1)", 2: "ALTER TABLE more ADD y"}
+    monkeypatch.setattr(sqlite, "_MIGRATIONS", migrations)
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as now, closing(sqlite3.connect(tmp_path / "state.db.schema-1")) as before:
+        assert now.execute("SELECT * FROM more").fetchall() == [(1, None)]
+        assert [d.execute("PRAGMA user_version").fetchone()[0] for d in (now, before)] == [3, 1]
+
+
+def test_a_migration_that_fails_leaves_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path)
+    with store.transaction() as t:
+        t.set("identity", "me")
+    store.close()
+    with monkeypatch.context() as newer:
+        newer.setattr(sqlite, "SCHEMA_VERSION", 3)
+        newer.setattr(sqlite, "_MIGRATIONS", {1: "DROP TABLE settings", 2: "no SQL at all"})
+        with pytest.raises(KernelRefused, match=r"from schema 1 to 3 .*it is as it was"):
+            Store(path)
+    assert Store(path).setting("identity") == "me", "the older version goes on"
