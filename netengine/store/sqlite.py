@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,8 @@ CREATE TABLE intents (id TEXT PRIMARY KEY, what TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-_MIGRATIONS: Mapping[int, str] = {}
-"""Of each older schema, the SQL that makes it the next one. Fields of objects need none: those that are missing get their
+_MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], object]] = {}
+"""Of each older schema, what makes it the next one, inside a transaction. Fields of objects need none: those that are missing get their
 default, those that are unknown are left out."""
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -150,8 +150,7 @@ class Store:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for older in range(version, SCHEMA_VERSION):
-                for statement in _MIGRATIONS[older].split(";"):
-                    self._db.execute(statement)
+                _MIGRATIONS[older](self._db)
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._db.execute("COMMIT")
         except (sqlite3.Error, KeyError) as e:

@@ -214,7 +214,10 @@ def test_an_older_schema_becomes_the_newer_one_and_is_kept_beside_it(
     path = tmp_path / "state.db"
     Store(path).close()
     monkeypatch.setattr(sqlite, "SCHEMA_VERSION", 3)
-    migrations = {1: "CREATE TABLE more (x); INSERT INTO more VALUES (1)", 2: "ALTER TABLE more ADD y"}
+    migrations = {
+        1: lambda d: (d.execute("CREATE TABLE more (x)"), d.execute("INSERT INTO more VALUES (1)")),
+        2: lambda d: d.execute("ALTER TABLE more ADD y"),
+    }
     monkeypatch.setattr(sqlite, "_MIGRATIONS", migrations)
     Store(path).close()
     with closing(sqlite3.connect(path)) as now, closing(sqlite3.connect(tmp_path / "state.db.schema-1")) as before:
@@ -230,7 +233,11 @@ def test_a_migration_that_fails_leaves_the_older_state(tmp_path: Path, monkeypat
     store.close()
     with monkeypatch.context() as newer:
         newer.setattr(sqlite, "SCHEMA_VERSION", 3)
-        newer.setattr(sqlite, "_MIGRATIONS", {1: "DROP TABLE settings", 2: "no SQL at all"})
+        migrations = {
+            1: lambda d: d.execute("DROP TABLE settings"),
+            2: lambda d: d.execute("no SQL at all"),
+        }
+        newer.setattr(sqlite, "_MIGRATIONS", migrations)
         with pytest.raises(KernelRefused, match=r"from schema 1 to 3 .*it is as it was"):
             Store(path)
     assert Store(path).setting("identity") == "me", "the older version goes on"
