@@ -30,8 +30,8 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 """
 
 _MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], object]] = {}
-"""Of each older schema, what makes it the next one, inside a transaction. Fields of objects need none: those that are missing get their
-default, those that are unknown are left out."""
+"""Of each older schema, what makes it the next one, inside a transaction. Fields of objects need none: those that are missing
+get their default, those that are unknown are left out."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
