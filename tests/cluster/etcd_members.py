@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,10 @@ class EtcdMember:
         self.process.send(signal.SIGSTOP if paused else signal.SIGCONT)
         if not paused:
             self.process.popen.send_signal(signal.SIGCONT)  # nsenter stops along with what it runs
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(
+            lambda: (stat.read_text().rpartition(")")[2].split()[0] == "T") is paused, f"etcd {self.name} is paused"
+        )
 
     def await_health(self) -> None:
         wait_until(lambda: '"health":"true"' in self._health(), f"etcd {self.name} is healthy", 20)
