@@ -67,6 +67,17 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
     (
+        "Lab",
+        (
+            ("lab up", "lab:UP", "Start virtual hosts on this machine, each with a daemon, on a switch of their own"),
+            ("lab status", "lab:STATUS", "Show the hosts of the lab, their daemons, and who is cut off from whom"),
+            ("lab exec", "lab:EXEC", "Run a command on a host of the lab"),
+            ("lab partition", "lab:PARTITION", "Cut two hosts of the lab off from each other"),
+            ("lab heal", "lab:HEAL", "Join two hosts of the lab again, or all"),
+            ("lab down", "lab:DOWN", "End the lab and all that runs in it; nothing is left"),
+        ),
+    ),
+    (
         "System",
         (
             ("inspect", "inspect:INSPECT", "Return low-level information on containers, networks or images"),
@@ -118,6 +129,7 @@ GROUP_WORDS = {
     "dns": "Look at the name server of containers",
     "container": "The container commands under Docker's longer names",
     "image": "List, import, tag and remove images",
+    "lab": "Virtual hosts on this machine, to study and to test with",
     "system": "Look at the daemon",
 }
 """First words that need a second."""
