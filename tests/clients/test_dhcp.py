@@ -118,7 +118,7 @@ def test_a_server_that_changes_its_mind_is_followed(lab: Lab, docker: Client, se
     lab.daemon.kill9()
     server.stop()
     server.leases.unlink()
-    server.start("192.0.2.60", "192.0.2.70")
+    server.start("192.0.2.60", "192.0.2.69")
     since = lab.daemon.log.stat().st_size
     lab.daemon.start()
     eventually(lambda: docker.address("web", lan).startswith("192.0.2.6"))
