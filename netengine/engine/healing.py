@@ -183,7 +183,7 @@ class Healing:
 
     async def _look_around(self, pending: list[events.Notice]) -> tuple[Resource, ...]:
         suspicious = [n for n in pending if self._is_suspicious(n)]
-        more = await self._parents.suspect(pending)
+        more = self._parents.suspect(pending)
         by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
         mended: tuple[Resource, ...] = ()
         if any(isinstance(n, events.RulesTouched | events.Overrun) for n in suspicious):

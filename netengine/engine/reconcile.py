@@ -129,8 +129,17 @@ async def inside_difference(core: Core, containers: Iterable[Container]) -> Diff
     inside = {r.name for r in rendered if isinstance(r, Namespace)}
     want = frozenset(r for r in rendered if getattr(r, "ns", HOST) in inside and not isinstance(r, NamespaceAlias))
     want |= {Namespace(ns) for ns in inside}
+    lost = await _stranded(core, want)
+    want -= lost
     have = comparable(want, await core.on_kernel(observe_inside, core.kernel, want, inside))
-    return Difference(want, have, plan(want, have))
+    return Difference(want, have, plan(want, have), stranded=lost)
+
+
+async def _stranded(core: Core, want: frozenset[Resource]) -> frozenset[Resource]:
+    """What of `want` cannot be now. Costs nothing where no network has a parent."""
+    if not any(isinstance(r, Vlan | Macvlan | Ipvlan) for r in want):
+        return frozenset()
+    return stranded(want, await core.on_kernel(links_up, core.kernel))
 
 
 async def difference(core: Core, *, names: bool = True, own: bool = True) -> Difference:
@@ -141,17 +150,19 @@ async def difference(core: Core, *, names: bool = True, own: bool = True) -> Dif
     """
     want = wanted(core)
     unmounted = [n for n, ns, pid in _namespaces(core) if await core.on_kernel(core.kernel.keep_namespace, ns, pid)]
-    lost: frozenset[Resource] = frozenset()
-    if any(isinstance(r, Vlan | Macvlan | Ipvlan) for r in want):
-        lost = stranded(want, await core.on_kernel(links_up, core.kernel))
-        want -= lost
+    lost = await _stranded(core, want)
+    want -= lost
     granted: set[Resource] = {
         r for r in want if not names and isinstance(r, NameService) and core.kernel.has_namespace(r.ns)
     }
     seen = await core.on_kernel(observe, core.kernel, want - granted)
     if not own:
         theirs = {c.sandbox_id for c in core.state.containers.values() if insides.may_change_its_own(c)}
-        want, granted = frozenset(_without_inner(want, theirs)), set(_without_inner(granted, theirs))
+        # A link that is made anew gets all that it had, whosever it is.
+        keys = {r.key for r in seen}
+        new = {(r.ns, r.name) for r in want if isinstance(r, Macvlan | Ipvlan) and r.key not in keys}
+        again = {r for r in want if isinstance(r, Address | Route | LinkUp) and (r.ns, r.link) in new}
+        want, granted = frozenset(_without_inner(want, theirs)) | again, set(_without_inner(granted, theirs))
         seen = set(_without_inner(seen, theirs))
     have = comparable(want, seen | granted)
     return Difference(want, have, plan(want, have), tuple(unmounted), lost)

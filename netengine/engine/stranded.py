@@ -1,8 +1,7 @@
 """Parents of macvlan and ipvlan networks that go and come back while the daemon runs.
 
 A parent that is deleted takes what is stacked on it along. It is the user's, so nobody puts it back; it is told, and when it
-is back, so is all that was on it. That somebody deletes a link inside a sandbox is heard here too: the kernel then reports its
-parent.
+is back, so is all that was on it. What happens inside sandboxes is engine/insides.py's business.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
-from netengine.kernel import events, theirs
+from netengine.kernel import events
 from netengine.model import Network
 
 log = logging.getLogger(__name__)
@@ -23,28 +22,23 @@ class Parents:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._missing: frozenset[str] = frozenset()
+        self._missing: frozenset[str] | None = None
+        """None before the first look: the start of the daemon saw for itself."""
 
-    async def suspect(self, notices: Iterable[events.Notice]) -> bool:
+    def suspect(self, notices: Iterable[events.Notice]) -> bool:
         """Whether the notices on links mean that something stacked is gone, wrong, or may be made again."""
-        touched: set[str] = set()
         for notice in notices:
             match notice:
                 case events.LinkGone(name=name) if self._networks_on(name):
                     return True
                 case events.LinkSeen(name=name, up=up) if networks := self._networks_on(name):
-                    if name in self._missing or (not up and any(self._is_ours(n, name) for n in networks)):
+                    if (
+                        self._missing is None
+                        or name in self._missing
+                        or (not up and any(self._is_ours(n, name) for n in networks))
+                    ):
                         return True
-                    touched |= {n.id for n in networks}
-        if not touched:
-            return False
-        links = [
-            (endpoint.sandbox_id, endpoint.link)
-            for container in self._core.state.containers.values()
-            for network_id, endpoint in container.endpoints.items()
-            if network_id in touched and not self._is_stranded(network_id)
-        ]
-        return bool(await self._core.on_kernel(theirs.missing_links, self._core.kernel, links))
+        return False
 
     def _networks_on(self, link: str) -> list[Network]:
         """The networks that need a link of the host."""
@@ -57,13 +51,10 @@ class Parents:
             link == parent.host_link or (link == parent.link and (parent.own or bool(parent.trunk)))
         )
 
-    def _is_stranded(self, network_id: str) -> bool:
-        parent = self._core.state.networks[network_id].parent
-        return parent is not None and (parent.trunk or parent.link) in self._missing
-
     def tell(self, found: Difference) -> None:
         """Say which parents are missing now that were not, and which are back."""
-        for name in sorted(found.missing_parents - self._missing):
+        before = self._missing or frozenset()
+        for name in sorted(found.missing_parents - before):
             networks = self._networks_on(name)
             log.error(
                 "parent interface %s is gone: the containers of %s reach nobody there until it is back",
@@ -79,6 +70,6 @@ class Parents:
                     type=network.driver,
                     what=f"parent interface {name} is gone",
                 )
-        for name in sorted(self._missing - found.missing_parents):
+        for name in sorted(before - found.missing_parents):
             log.warning("parent interface %s is back", name)
         self._missing = found.missing_parents

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Any
@@ -116,19 +115,6 @@ def links_up(kernel: Kernel) -> dict[str, bool]:
     """All links of the host, whoever owns them: whether each is up."""
     links = kernel.socket_in(HOST).dump(messages.links_dump())
     return {link.get_attr("IFLA_IFNAME"): bool(link["flags"] & _UP) for link in links}
-
-
-def missing_links(kernel: Kernel, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Of links in namespaces (ns, name), those that are not there."""
-    out = []
-    for ns, name in wanted:
-        try:
-            kernel.socket_in(ns).ask("look at a link", messages.link_get(name=name))
-        except OSError as e:
-            if e.errno != errno.ENODEV:
-                continue  # a namespace that is gone is another matter
-            out.append((ns, name))
-    return out
 
 
 def link_names(kernel: Kernel) -> list[str]:
