@@ -209,20 +209,27 @@ class Machine(RuleBasedStateMachine):
         assert self.lab.here.namespaces() == {n for n, b in self.model.boxes.items() if b.running}
 
     def teardown(self) -> None:
-        lab = self.lab
         failure = sys.exc_info()[1]
-        if failure is not None and not self.first_failure:
-            type(self).first_failure = "\n".join([*self.history, f"{type(failure).__name__}: {failure}"])
         try:
-            if failure is None and (self.model.boxes or self.model.networks != {BRIDGE}):
-                assert self._differences() == []
-                self._compare_kernel()
+            try:
+                if failure is None and (self.model.boxes or self.model.networks != {BRIDGE}):
+                    wait_until(lambda: self._differences() == [], lambda: f"sound: {self._differences()}", HEAL_SECONDS)
+                    self._compare_kernel()
+            finally:
+                self._clear()
+        except AssertionError as error:
+            failure = failure or error
+            raise
         finally:
-            for name in NAMES:
-                lab.api("DELETE", f"/containers/{name}?force=1")
-            for name in NETWORKS:
-                lab.api("DELETE", f"/networks/{name}")
-        assert not re.search(r"10\.5[1-4]\.0", lab.here.rules()), "elements are left"
+            if failure is not None and not self.first_failure:
+                type(self).first_failure = "\n".join([*self.history, f"{type(failure).__name__}: {failure}"])
+
+    def _clear(self) -> None:
+        for name in NAMES:
+            self.lab.api("DELETE", f"/containers/{name}?force=1")
+        for name in NETWORKS:
+            self.lab.api("DELETE", f"/networks/{name}")
+        assert not re.search(r"10\.5[1-4]\.0", self.lab.here.rules()), "elements are left"
 
 
 def _wish(network: str, wish: int) -> dict[str, Any]:
