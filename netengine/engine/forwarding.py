@@ -100,19 +100,20 @@ async def turn_on_ipv6(core: Core) -> None:
 
 async def _keep_routers(core: Core) -> None:
     """Turning forwarding on makes the kernel drop the default routes that it learnt from router advertisements, and learn no
-    more, on links with accept_ra=1. Links that have such a route keep it with accept_ra=2."""
-    for link in await core.on_kernel(theirs.advertised_routers, core.kernel):
-        path = f"net/ipv6/conf/{link}/accept_ra"
-        if await core.on_kernel(sysctl.read, path) != "1":
-            continue
-        log.warning(
-            "setting %s=2: a host that forwards would lose the default route that a router advertised on %s",
-            path.replace("/", "."),
-            link,
-        )
-        with core.store.transaction() as t:
-            t.set(ROUTERS_SETTING, f"{core.store.setting(ROUTERS_SETTING) or ''} {link}".strip())
-        await core.on_kernel(sysctl.write, path, "2")
+    more, on links with accept_ra=1. They go on as before with accept_ra=2, whether a router has spoken already or, the host
+    being about to start, not yet."""
+    links = await core.on_kernel(theirs.router_listeners, core.kernel)
+    if not links:
+        return
+    log.warning(
+        "setting net.ipv6.conf.{%s}.accept_ra=2: a host that forwards would not take its default route from a router there",
+        ",".join(links),
+    )
+    before = core.store.setting(ROUTERS_SETTING) if core.store.setting(IPV6.setting) == this_boot() else None
+    with core.store.transaction() as t:
+        t.set(ROUTERS_SETTING, " ".join(dict.fromkeys([*(before or "").split(), *links])))
+    for link in links:
+        await core.on_kernel(sysctl.write, f"net/ipv6/conf/{link}/accept_ra", "2")
 
 
 async def turn_off(core: Core) -> list[str]:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Any
 
-from netengine.kernel import messages
+from netengine.kernel import messages, sysctl
 from netengine.kernel.host import Kernel
 from netengine.kernel.resources import GRAVE_GROUP, HOST, MARK_GROUP
 
 Prefix = IPv4Network | IPv6Network
 
 _UP, _LOOPBACK = 1, 8  # IFF_UP, IFF_LOOPBACK
-_RTPROT_RA = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +63,20 @@ def host_routes(kernel: Kernel) -> list[Prefix]:
     return out
 
 
-def advertised_routers(kernel: Kernel) -> list[str]:
-    """Links on which a default route was learnt from a router advertisement."""
-    sock = kernel.socket_in(HOST)
-    indexes = {
-        route.get_attr("RTA_OIF")
-        for route in sock.dump(messages.routes_dump())
-        if route["family"] == socket.AF_INET6 and route["proto"] == _RTPROT_RA and not route["dst_len"]
-    }
-    links = sock.dump(messages.links_dump()) if indexes else []
-    return sorted(link.get_attr("IFLA_IFNAME") for link in links if link["index"] in indexes)
+def router_listeners(kernel: Kernel) -> list[str]:
+    """Links that take a default route from router advertisements for as long as the host does not forward (accept_ra=1).
+
+    Not those with a master: what such a link receives is the master's.
+    """
+    links = kernel.socket_in(HOST).dump(messages.links_dump())
+    names = [
+        link.get_attr("IFLA_IFNAME")
+        for link in links
+        if link.get_attr("IFLA_GROUP") not in (MARK_GROUP, GRAVE_GROUP)
+        and not link.get_attr("IFLA_MASTER")
+        and not link["flags"] & _LOOPBACK
+    ]
+    return sorted(name for name in names if sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1")
 
 
 def find_link(kernel: Kernel, name: str) -> Link | None:

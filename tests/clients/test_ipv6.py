@@ -418,7 +418,7 @@ def test_forwarding_and_what_it_would_break_are_taken_care_of_and_set_back(
     assert host.sysctl("net.ipv6.conf.all.forwarding") == "1"
     assert "default via fe80::bad dev up0 proto ra" in host.ip("-6", "route")
     assert "turning net.ipv6.conf.all.forwarding on" in daemon.tail()
-    assert "setting net.ipv6.conf.up0.accept_ra=2" in daemon.tail()
+    assert "setting net.ipv6.conf.{up0}.accept_ra=2" in daemon.tail()
     daemon.restart()
     said = daemon.cleanup().stdout
     assert "sysctl net.ipv6.conf.all.forwarding: set back to 0" in said

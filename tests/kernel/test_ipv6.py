@@ -18,7 +18,7 @@ from scapy.layers.l2 import Ether
 
 from netengine.kernel.resources import Address, LinkUp, Namespace, Route, Sysctl
 from netengine.kernel.surroundings import Uplink, neighbours, uplink
-from netengine.kernel.theirs import advertised_routers, host_routes
+from netengine.kernel.theirs import host_routes, router_listeners
 from tests.hosts import wait_until
 from tests.kernel.machine import RUN_DIR, Lan, Machine, box
 from tests.kernel.packets import Ear, listening, ping, send_frame, tcp, udp
@@ -218,8 +218,16 @@ def router(machine: Machine, outside: Machine) -> Iterator[Ear]:
         yield ear
 
 
-def test_links_that_owe_their_route_to_a_router_are_found(machine: Machine, router: Ear) -> None:
-    assert machine.on_kernel(advertised_routers, machine.kernel) == ["up0"]
+def test_links_that_listen_to_routers_are_found(machine: Machine, outside: Machine) -> None:
+    machine.run("ip", "link", "add", "theirs", "type", "bridge")
+    machine.keep_this()
+    Lan(machine, subnet6=SUBNET6).build()
+    listeners = machine.on_kernel(router_listeners, machine.kernel)
+    assert "up0" in listeners
+    assert not {"br0", "lo"} & set(listeners)
+    machine.run("sysctl", "-qw", "net.ipv6.conf.up0.accept_ra=2")
+    machine.run("sysctl", "-qw", "net.ipv6.conf.theirs.accept_ra=0")
+    assert machine.on_kernel(router_listeners, machine.kernel) == []
 
 
 @pytest.mark.parametrize(("accept_ra", "stays"), [("1", False), ("2", True)])
