@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from netengine import failpoints
 from netengine.engine import links, sandbox, spec, surroundings
 from netengine.engine.core import Core, Operation, moment_of, now, stamp
 from netengine.engine.dhcp import Dhcp
@@ -124,11 +125,14 @@ class Lifecycle:
         netns = None
         if container.host_config.network_mode != "host":
             netns = str(core.kernel.ns_path(container.sandbox_id))
+        failpoints.reach("runtime: before create")
         pid = await core.runtime.create(spec.build(container, image, netns, self._files.paths(container)))
+        failpoints.reach("runtime: created")
         for waiting in self._early.pop(container.id, []):
             if not waiting.done():
                 waiting.set_result(await core.runtime.attach(container.id))
         await core.runtime.start(container.id)
+        failpoints.reach("runtime: started")
         return pid
 
     def host_gateways(self) -> tuple[str, ...]:
@@ -189,6 +193,7 @@ class Lifecycle:
         core = self._core
         networks = self._networks(container)
         if self.has_process(container):
+            failpoints.reach("runtime: before delete")
             await core.runtime.delete(container.id)
         await self._names.closing(container)
         await self._dhcp.release(container)

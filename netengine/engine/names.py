@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from netengine import failpoints
 from netengine.dns.client import (
     Entry,
     Explanation,
@@ -340,11 +341,13 @@ async def _any_changed(watches: Iterable[Watch]) -> None:
 
 async def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> None:
     """Hand sockets over; the name server's duplicates are the ones that stay."""
+    failpoints.reach("names: before the hand-over")
     try:
         await server.add(ns, sockets[0], sockets[1], sockets[2:])
     finally:
         for opened in sockets:
             opened.close()
+    failpoints.reach("names: handed over")
 
 
 def links_of(container: Container, networks: Iterable[Network]) -> dict[str, str]:

@@ -197,12 +197,20 @@ class Recovery:
                     container.state.started_at = container.state.started_at or now()
                     continue
                 self._record_end(container, state.status if isinstance(state, Exited) else None)
+                # What the runtime keeps of it would refuse the next start; one that was created and never started waits still.
+                await self._forget_process(container)
             elif namespaces.is_alive(core.kernel.ns_path(container.sandbox_id)) and container.running:
                 continue
             else:
                 self._record_end(container, None)
             ended.append(container)
         return ended
+
+    async def _forget_process(self, container: Container) -> None:
+        try:
+            await self._core.runtime.delete(container.id)
+        except NetengineError as e:
+            log.error("what is left of the process of %s could not be removed: %s", container.name, e)
 
     def _record_end(self, container: Container, status: ExitStatus | None) -> None:
         """It ended while no daemon looked. A container that was only being started goes back to `created`."""
