@@ -164,7 +164,7 @@ def _port(call: Invocation) -> int:
         ports = {wanted: ports[wanted]}
     for port in _in_order(ports):
         for binding in ports[port] or ():
-            place = phrases.host_port(binding.get("HostIp") or "0.0.0.0", binding["HostPort"] or "0")
+            place = phrases.host_port(binding.get("HostIp") or "0.0.0.0", binding["HostPort"])
             print(place if asked else f"{port} -> {place}")
     return 0
 

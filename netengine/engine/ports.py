@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from netengine.drivers.bridge_options import ROUTED
 from netengine.engine.core import Operation
 from netengine.errors import Invalid, KernelRefused
-from netengine.kernel.hostports import PortTaken
+from netengine.kernel.hostports import PortTaken, shown
 from netengine.kernel.resources import HostPort, Protocol
 from netengine.model import Container, PortBinding, PublishedPort
 
@@ -220,7 +220,7 @@ async def _take(operation: Operation, wish: PortWish, addresses: list[str]) -> i
             if wish.low == wish.high:
                 raise KernelRefused(e.message) from e
     raise KernelRefused(
-        f"Bind for {_shown(addresses[0])}:{wish.low}-{wish.high} failed: "
+        f"Bind for {shown(addresses[0])}:{wish.low}-{wish.high} failed: "
         f"all {wish.high - wish.low + 1} ports of the range are already allocated"
     )
 
@@ -236,7 +236,3 @@ async def _take_together(operation: Operation, protocol: Protocol, addresses: li
         await operation.unreserve(held)
         raise
     return port
-
-
-def _shown(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

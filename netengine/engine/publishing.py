@@ -11,6 +11,7 @@ from netengine.engine import ports, sandbox
 from netengine.engine.core import Core, Operation
 from netengine.engine.ports import PortWish
 from netengine.errors import Conflict, Forbidden, Invalid, NotFound
+from netengine.kernel.hostports import shown
 from netengine.model import Container, PortBinding, PublishedPort
 
 Bindings = Mapping[str, list[PortBinding] | None]
@@ -159,9 +160,9 @@ def _spec(port: int, protocol: str) -> str:
 
 def _shown(wish: PortWish) -> str:
     host = f"{wish.low}" if wish.low == wish.high else f"{wish.low}-{wish.high}"
-    where = f"{wish.host_ip}:" if wish.host_ip else ""
+    where = f"{shown(wish.host_ip)}:" if wish.host_ip else ""
     return f"{where}{host + ':' if wish.low else ''}{wish.container_port}/{wish.protocol}"
 
 
 def _listed(published: list[PublishedPort]) -> str:
-    return ", ".join(f"{p.host_ip}:{p.host_port}:{p.container_port}/{p.protocol}" for p in published)
+    return ", ".join(f"{shown(p.host_ip)}:{p.host_port}:{p.container_port}/{p.protocol}" for p in published)
