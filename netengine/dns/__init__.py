@@ -7,7 +7,8 @@
     wire      questions and answers as bytes; pure
     zones     networks, names and what a sandbox sees of them; pure
     forwarder unknown names, asked from other servers: who is asked when, and whose answer counts
-    alarms, exchange, upstream  its deadlines; one question to one server; what is known of a server
+    pending, alarms, upstream  a question under way; its deadlines; what is known of a server
+    ports, exchange  the ways to the host's servers over UDP, and to any server over TCP
     tcp, datagrams, loop, privileges, stats, explain
 
 Nothing here imports netengine beyond `netengine.errors`, and nothing here runs as root once the sockets are there.

@@ -18,10 +18,12 @@ class Alarms(Generic[W]):
         self._seconds = seconds
         self._due: OrderedDict[W, float] = OrderedDict()
 
-    def put(self, pending: W, start: float) -> None:
-        """Wait from `start`, which is not before that of any other; anew if it waits already."""
-        self._due.pop(pending, None)
-        self._due[pending] = start + self._seconds
+    def put(self, pending: W, start: float) -> float:
+        """Wait from `start`, which is not before that of any other; anew if it waits already. Returns when it is due."""
+        due = start + self._seconds
+        self._due[pending] = due
+        self._due.move_to_end(pending)
+        return due
 
     def drop(self, pending: W) -> None:
         self._due.pop(pending, None)

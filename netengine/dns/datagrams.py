@@ -44,6 +44,9 @@ class _MMsgHdr(ctypes.Structure):
 _NAME = 16  # sizeof(struct sockaddr_in): family, port, address, padding
 _libc = ctypes.CDLL(None, use_errno=True)
 _recvmmsg, _sendmmsg = _libc.recvmmsg, _libc.sendmmsg
+_recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+_sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+_STEP = ctypes.sizeof(_MMsgHdr)
 
 
 class Served(NamedTuple):
@@ -54,75 +57,79 @@ class Served(NamedTuple):
     lost: int
 
 
-class _Vector:
-    """A message vector with its buffers, addresses and lengths, each as one block of memory."""
-
-    def __init__(self) -> None:
-        self.data = mmap.mmap(-1, BATCH * SLOT)
-        self.names = mmap.mmap(-1, BATCH * _NAME)
-        data = ctypes.addressof(ctypes.c_char.from_buffer(self.data))
-        names = ctypes.addressof(ctypes.c_char.from_buffer(self.names))
-        self.iov = (_IoVec * BATCH)(*(_IoVec(data + i * SLOT, SLOT) for i in range(BATCH)))
-        at = ctypes.addressof(self.iov)
-        step = ctypes.sizeof(_IoVec)
-        headers = (_MsgHdr(names + i * _NAME, _NAME, at + i * step, 1, None, 0, 0) for i in range(BATCH))
-        self.messages = (_MMsgHdr * BATCH)(*(_MMsgHdr(header, 0) for header in headers))
-        words = memoryview(self.messages).cast("B").cast("I")
-        stride = ctypes.sizeof(_MMsgHdr) // 4
-        self.received = words[_MMsgHdr.length.offset // 4 :: stride]
-        # iov_len of each message; read and written as machine words of 64 bits.
-        self.lengths = memoryview(self.iov).cast("B").cast("Q")[1::2]
-
-
 class Datagrams:
-    """The buffers, and `serve`."""
+    """The buffers, and `serve`.
+
+    A slot holds a packet, then, in its place, its answer, on its way back to the address that it came from: the id is there
+    already, and nothing is copied but the answer. So there are two message vectors over the same memory.
+    """
 
     def __init__(self) -> None:
-        self._in = _Vector()
-        self._out = _Vector()
+        self._data = mmap.mmap(-1, BATCH * SLOT)
+        self._names = mmap.mmap(-1, BATCH * _NAME)
+        self._in, _ = self._vector()
+        self._out, out = self._vector()
+        self._lengths = memoryview(out).cast("B").cast("Q")[1::2]  # iov_len of each message: a machine word
+        words = memoryview(self._in).cast("B").cast("I")
+        self._received = words[_MMsgHdr.length.offset // 4 :: ctypes.sizeof(_MMsgHdr) // 4]
+        self._out_at = ctypes.addressof(self._out)
+
+    def _vector(self) -> tuple[ctypes.Array[_MMsgHdr], ctypes.Array[_IoVec]]:
+        data = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
+        names = ctypes.addressof(ctypes.c_char.from_buffer(self._names))
+        iov = (_IoVec * BATCH)(*(_IoVec(data + i * SLOT, SLOT) for i in range(BATCH)))
+        at, step = ctypes.addressof(iov), ctypes.sizeof(_IoVec)
+        headers = (_MsgHdr(names + i * _NAME, _NAME, at + i * step, 1, None, 0, 0) for i in range(BATCH))
+        messages = (_MMsgHdr * BATCH)(*(_MMsgHdr(header, 0) for header in headers))
+        self._kept = (*getattr(self, "_kept", ()), iov)  # the headers point there; ctypes does not know
+        return messages, iov
 
     def serve(self, fd: int, hot: Mapping[bytes, Answer], other: Callable[[bytes, tuple[str, int]], None]) -> Served:
         """Receive one batch, answer what `hot` has, and give `other` the rest: (packet, sender). OSError if fd is bad."""
-        count = _recvmmsg(fd, self._in.messages, BATCH, socket.MSG_DONTWAIT, None)
+        count = _recvmmsg(fd, self._in, BATCH, socket.MSG_DONTWAIT, None)
         if count <= 0:
             number = ctypes.get_errno()
             if count == 0 or number in (_EAGAIN, _EINTR):
                 return Served(0, 0, 0)
             raise OSError(number, "recvmmsg")
-        data, names = self._in.data, self._in.names
-        out, out_names, out_lengths = self._out.data, self._out.names, self._out.lengths
-        ready = at = name_at = 0
+        data, out_lengths = self._data, self._lengths
         rest: list[int] = []
-        lengths = self._in.received[:count].tolist()
+        lengths = self._received[:count].tolist()
+        start = 2  # behind the id
         for i, length in enumerate(lengths):
-            start = i * SLOT
-            kept = hot.get(data[start + 2 : start + length])
+            kept = hot.get(data[start : start + length - 2])
             if kept is None:
                 rest.append(i)
+                start += SLOT
                 continue
             if isinstance(kept, bytes):
                 answer = kept
             else:
                 kept.rotate(-1)
                 answer = kept[0]
-            size = len(answer) + 2
-            if size > SLOT:
+            size = len(answer)
+            if size > SLOT - 2:
                 rest.append(i)
-                continue
-            out[at : at + 2] = data[start : start + 2]
-            out[at + 2 : at + size] = answer
-            out_names[name_at : name_at + _NAME] = names[i * _NAME : i * _NAME + _NAME]
-            out_lengths[ready] = size
-            ready += 1
-            at += SLOT
-            name_at += _NAME
-        sent = _sendmmsg(fd, self._out.messages, ready, socket.MSG_DONTWAIT) if ready else 0
+            else:
+                data[start : start + size] = answer
+                out_lengths[i] = size + 2
+            start += SLOT
+        sent = self._send(fd, rest, count)
         for i in rest:
-            name = names[i * _NAME : i * _NAME + _NAME]
+            name = self._names[i * _NAME : i * _NAME + _NAME]
             sender = (socket.inet_ntoa(name[4:8]), int.from_bytes(name[2:4], "big"))
             other(data[i * SLOT : i * SLOT + lengths[i]], sender)
-        answered = max(sent, 0)
-        return Served(count, answered, ready - answered)
+        return Served(count, sent, count - len(rest) - sent)
+
+    def _send(self, fd: int, but: list[int], count: int) -> int:
+        """Send what is in the slots, but for some; how many went."""
+        sent = begin = 0
+        for end in (*but, count):
+            if end > begin:
+                went = _sendmmsg(fd, self._out_at + begin * _STEP, end - begin, socket.MSG_DONTWAIT)
+                sent += max(went, 0)
+            begin = end + 1
+        return sent
 
 
 if sys.maxsize <= 2**32:

@@ -1,4 +1,4 @@
-"""One question to one server on a socket that is its own while it lasts: UDP from the host, TCP from the host or a sandbox.
+"""One question to one server over TCP, on a socket that is its own while it lasts: from the host, or from a sandbox.
 
 Who is asked, and what an answer is good for, is the forwarder's business.
 """
@@ -31,35 +31,32 @@ class Exchange:
         server: Upstream,
         port: int,
         packet: bytes,
-        stream: bool,
         got: Callable[[Upstream, bytes], None],
         failed: Callable[[Upstream, str], None],
         pool: Streams | None = None,
     ) -> None:
         """`pool`: where the socket is taken from and given back to; it must have a free one. OSError if nothing can be sent."""
-        self._loop, self._server, self._stream = loop, server, stream
+        self._loop, self._server = loop, server
         self._got, self._failed, self._pool = got, failed, pool
-        self._out = len(packet).to_bytes(2, "big") + packet if stream else packet
+        self._out = len(packet).to_bytes(2, "big") + packet
         self._in = bytearray()
         self._open = True
         family = family_of(server.address)
-        kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
-        self._sock = socket.socket(family, kind | socket.SOCK_NONBLOCK) if pool is None else pool.take(family)
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        self._sock = socket.socket(family, kind) if pool is None else pool.take(family)
         try:
             try:
                 self._sock.connect(destination(server.address, port))
             except BlockingIOError:
                 pass
-            if not stream:
-                self._sock.send(packet)
-            loop.watch(self._sock.fileno(), self._ready, WRITE if stream else READ)
+            loop.watch(self._sock.fileno(), self._ready, WRITE)
         except OSError:
             self._let_go()
             raise
 
     def _ready(self, events: int) -> None:
         try:
-            response = self._tcp() if self._stream else self._sock.recv(wire.LARGEST)
+            response = self._go_on()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -69,19 +66,7 @@ class Exchange:
         if response is not None:
             self._got(self._server, response)
 
-    def repeat(self) -> None:
-        """Send the datagram again, from the same port under the same id: either's answer will do."""
-        if self._stream or not self._open:
-            return
-        try:
-            self._sock.send(self._out)
-        except BlockingIOError:
-            pass
-        except OSError as error:  # maybe of the first one: a refusal is told with the next call
-            self.close()
-            self._failed(self._server, str(error.strerror))
-
-    def _tcp(self) -> bytes | None:
+    def _go_on(self) -> bytes | None:
         if self._out:
             self._out = self._out[self._sock.send(self._out) :]
             if not self._out:

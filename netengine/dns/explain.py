@@ -9,7 +9,7 @@ import dns.message
 import dns.rcode
 
 from netengine.dns import wire
-from netengine.dns.forwarder import Asker
+from netengine.dns.pending import Asker
 from netengine.dns.protocol import Answer, Explain
 from netengine.dns.server import Server, answered_empty
 from netengine.errors import Invalid, NotFound

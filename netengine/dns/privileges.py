@@ -13,7 +13,7 @@ _DESCRIPTORS = 1 << 19
 
 
 def raise_descriptor_limit() -> None:
-    """As many descriptors as the kernel lets us have: each forwarded question holds one for its source port."""
+    """As many descriptors as the kernel lets us have: sandboxes bring up to ten each, forwarding takes more."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(hard, _DESCRIPTORS) if hard != resource.RLIM_INFINITY else _DESCRIPTORS
     for limit in (wanted, hard):

@@ -11,8 +11,9 @@ from time import monotonic
 
 from netengine.dns import wire
 from netengine.dns.datagrams import Datagrams
-from netengine.dns.forwarder import PORT, Asker, Forwarder
+from netengine.dns.forwarder import PORT, Forwarder
 from netengine.dns.loop import Loop
+from netengine.dns.pending import Asker
 from netengine.dns.protocol import MOST_DESCRIPTORS, Counters, NetworkChange, Ports, Settings, Sync, Update, is_address
 from netengine.dns.stats import Tally
 from netengine.dns.tcp import Idle, Listener

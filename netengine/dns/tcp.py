@@ -9,8 +9,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from netengine.dns import wire
-from netengine.dns.forwarder import Asker
 from netengine.dns.loop import READ, WRITE, Loop
+from netengine.dns.pending import Asker
 
 if TYPE_CHECKING:
     from netengine.dns.server import Sandbox

@@ -132,7 +132,7 @@ def answers_to(response: bytes, query: Query) -> bool:
         len(response) >= end
         and response[2] & 0x80 != 0
         and response[4:6] == b"\x00\x01"
-        and response[HEADER:end].lower() == query.question.lower()
+        and (response[HEADER:end] == query.question or response[HEADER:end].lower() == query.question.lower())
     )
 
 
