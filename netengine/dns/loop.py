@@ -34,6 +34,7 @@ class Loop:
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.timed: list[Timed] = []
+        self._last: list[Callable[[], None]] = []
         self.running = True
 
     def watch(self, fd: int, call: Callable[[int], None], events: int = READ) -> None:
@@ -58,6 +59,10 @@ class Loop:
         """Call once, in so many seconds. For what is rare: it cannot be taken back."""
         heapq.heappush(self._later, (monotonic() + seconds, next(self._numbers), call))
 
+    def last(self, call: Callable[[], None]) -> None:
+        """Call once, when everything that is ready has been served, before anything is waited for."""
+        self._last.append(call)
+
     def run(self) -> None:
         """Until `running` is false."""
         while self.running:
@@ -65,6 +70,10 @@ class Loop:
 
     def turn(self, longest: float = -1.0) -> None:
         """Wait, at most `longest` seconds unless that is negative, and serve everything that is ready once."""
+        while self._last:
+            calls, self._last = self._last, []
+            for last in calls:
+                last()
         wait = longest
         due = self._due()
         if due is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MOST_PORTS = 64  # per server, that take new questions; a power of two
 MOST_QUESTIONS = 128  # of one port
 MOST_SECONDS = 5.0  # for which a port takes new questions
+TOGETHER = 32  # questions that wait for each other, at most
 _DRAWN = 4096  # bytes of randomness that are fetched at a time
 
 Got = Callable[["Pending", "Upstream", bytes], None]
@@ -56,14 +57,13 @@ class Port:
             self._pool.got(pending, self._pool.server, response)
 
     def send(self, packet: bytes) -> None:
-        """OSError if it cannot be sent; then nobody else has an answer to expect here either."""
+        """For a question that waits here. If it cannot be sent, nobody else has an answer to expect here either."""
         try:
             self.sock.send(packet)
         except BlockingIOError:
             pass  # no room: as if lost on the way
         except OSError as error:
             self.broken(error)
-            raise
 
     def broken(self, error: OSError) -> None:
         """The server, or the way to it, is not there (ICMP says so): true for all that wait."""
@@ -97,9 +97,15 @@ class Pool:
         self._ages, self._port = ages, port
         self._ports: list[Port | None] = [None] * MOST_PORTS
         self._drawn, self._at = b"", 0
+        self._unsent: list[tuple[Port, bytes]] = []  # with the id
 
     def ask(self, pending: Pending) -> tuple[Port, bytes]:
-        """Send a question from one of the ports, under a new id: which ones. OSError if it cannot be."""
+        """Send a question from one of the ports, under a new id: which ones. OSError if there is no way to the server.
+
+        Questions go out together, at the end of the loop's turn or when there are some: a server on this host is woken once.
+        """
+        if len(self._unsent) >= TOGETHER:
+            self._flush()
         while True:
             at = self._at
             if at >= len(self._drawn):
@@ -109,12 +115,21 @@ class Pool:
             port = self._ports[slot] or self._open(slot)
             if ident not in port.waiting:
                 break
-        port.send(ident + pending.packet[2:])
         port.waiting[ident] = pending
         port.left -= 1
         if port.left <= 0:
             port.retire()
+        if not self._unsent:
+            self.loop.last(self._flush)
+        self._unsent.append((port, ident))
         return port, ident
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for port, ident in unsent:
+            pending = port.waiting.get(ident)
+            if pending is not None:
+                port.send(ident + pending.packet[2:])
 
     def _open(self, slot: int) -> Port:
         address = self.server.address

@@ -31,23 +31,35 @@ class Sandbox:
         self.udp, self.tcp, self.own = udp, tcp, own
         self.ports = Ports(udp.getsockname()[1], tcp.getsockname()[1], len(own))
         self.tally = Tally()
+        self.unsent: list[tuple[bytes, tuple[str, int]]] = []  # answers by UDP, and who to
         self.pending = 0  # questions that other servers have not answered yet
         self.settings: Settings | None = None
         self.view: View | None = None
+
+    def flush(self) -> None:
+        """Send what was answered: together, so that who waits for them is woken once."""
+        unsent, self.unsent = self.unsent, []
+        for reply, sender in unsent:
+            try:
+                self.udp.sendto(reply, sender)
+            except OSError:
+                self.tally.dropped += 1  # no buffer, or the sandbox is gone: UDP may lose it
 
 
 class _Datagram(Asker):
     """Who asked by UDP."""
 
-    def __init__(self, sandbox: Sandbox, sender: tuple[str, int], limit: int) -> None:
-        self._sandbox, self._sender = sandbox, sender
+    __slots__ = ("_loop", "_sandbox", "_sender", "limit")
+
+    def __init__(self, loop: Loop, sandbox: Sandbox, sender: tuple[str, int], limit: int) -> None:
+        self._loop, self._sandbox, self._sender = loop, sandbox, sender
         self.limit = limit
 
     def answer(self, reply: bytes) -> None:
-        try:
-            self._sandbox.udp.sendto(reply, self._sender)
-        except OSError:
-            self._sandbox.tally.dropped += 1  # no buffer, or the sandbox is gone: UDP may lose it
+        unsent = self._sandbox.unsent
+        if not unsent:
+            self._loop.last(self._sandbox.flush)
+        unsent.append((reply, self._sender))
 
 
 class Server:
@@ -97,7 +109,7 @@ class Server:
         if query is None:
             tally.dropped += 1
             return False
-        asker = _Datagram(sandbox, source, query.limit) if isinstance(source, tuple) else source
+        asker = _Datagram(self.loop, sandbox, source, query.limit) if isinstance(source, tuple) else source
         problem = query.problem or (wire.REFUSED if query.qclass != wire.IN else 0)
         if problem:
             tally.refused += 1
