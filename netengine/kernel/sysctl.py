@@ -31,11 +31,18 @@ def read(path: str) -> str | None:
     try:
         return " ".join((_ROOT / path).read_text().split())
     except OSError:
-        return None
+        return "1" if _says_no_ipv6(path) else None
 
 
 def write(path: str, value: str) -> None:
     """Set the value. Raises OSError when the kernel has no such value or refuses it."""
+    if value == "1" and _says_no_ipv6(path):
+        return
     # One write(2): the kernel parses each write on its own.
     with open(_ROOT / path, "wb", buffering=0) as f:
         f.write(value.encode())
+
+
+def _says_no_ipv6(path: str) -> bool:
+    """Whether the value is a switch that takes IPv6 off a link, on a kernel that has none at all: it is off."""
+    return path.startswith("net/ipv6/") and path.endswith("/disable_ipv6") and not (_ROOT / "net/ipv6").exists()

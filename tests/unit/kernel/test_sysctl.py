@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,3 +73,14 @@ def test_reading_makes_runs_of_white_space_one_space() -> None:
 
 def test_a_value_that_the_kernel_does_not_have_is_none() -> None:
     assert sysctl.read("net/ipv4/no_such_value") is None
+
+
+def test_a_kernel_without_ipv6_has_it_disabled_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net/ipv4").mkdir(parents=True)
+    monkeypatch.setattr(sysctl, "_ROOT", tmp_path)
+    off = "net/ipv6/conf/br0/disable_ipv6"
+    sysctl.write(off, "1")
+    assert sysctl.read(off) == "1"
+    assert sysctl.read("net/ipv6/conf/br0/accept_ra") is None
+    with pytest.raises(OSError, match="No such file"):
+        sysctl.write(off, "0")
