@@ -17,6 +17,11 @@ def serve6(lab: Lab, name: str, *flags: str, speak: str = "tcp:80") -> str:
     return lab.run(name, *flags, command=python(DUAL_STACK, name, speak))
 
 
+def plain(words: str) -> str:
+    """An IPv4 address as it is written where both families come to one socket, and where not."""
+    return words.replace("::ffff:", "")
+
+
 def relay(lab: Lab) -> int:
     """The PID of the relay, 0 if none runs."""
     return next((pid for pid, command in lab.here.pids().items() if "netengine.relay" in command), 0)
@@ -40,7 +45,7 @@ def test_a_container_without_ipv6_is_reached_over_ipv6(lab: Lab, docker: Client)
     assert lab.here.fetch("::1", 8080) == "web sees 172.17.0.1"
     assert lab.here.fetch(HERE6, 8080) == "web sees 172.17.0.1"
     assert lab.outside.fetch(HERE6, 8080) == "web sees 172.17.0.1"
-    assert lab.outside.fetch(HERE, 8080) == f"web sees {OUTSIDE}"
+    assert plain(lab.outside.fetch(HERE, 8080)) == f"web sees {OUTSIDE}"
 
 
 def test_udp_too(lab: Lab, docker: Client):
@@ -53,7 +58,7 @@ def test_a_container_with_ipv6_sees_who_calls(lab: Lab, docker: Client):
     docker("network", "create", "--ipv6", "--subnet", "fd00:30::/64", "dual")
     serve6(lab, "web", "--network", "dual", "-p", "8080:80")
     assert lab.outside.fetch(HERE6, 8080) == f"web sees {OUTSIDE6}"
-    assert lab.outside.fetch(HERE, 8080) == f"web sees ::ffff:{OUTSIDE}"
+    assert plain(lab.outside.fetch(HERE, 8080)) == f"web sees {OUTSIDE}"
     assert lab.here.fetch("::1", 8080) == "web sees fd00:30::1", "by the relay"
     lab.serve("client", "--network", "dual")
     for who in ("client", "web"):
@@ -129,7 +134,7 @@ def test_flushed_rules_of_both_families_are_put_back(lab: Lab, docker: Client):
     for family in ("ip", "ip6"):
         lab.here.run(["nft", "delete", "table", family, "netengine"], check=True)
     eventually(lambda: lab.outside.fetch(HERE6, 8080) == f"web sees {OUTSIDE6}", "the rules of IPv6 back")
-    eventually(lambda: lab.outside.fetch(HERE, 8080) == f"web sees ::ffff:{OUTSIDE}", "the rules of IPv4 back")
+    eventually(lambda: plain(lab.outside.fetch(HERE, 8080)) == f"web sees {OUTSIDE}", "the rules of IPv4 back")
 
 
 def test_a_steady_udp_sender_over_ipv6_follows_the_port(lab: Lab, docker: Client):

@@ -233,6 +233,7 @@ def test_what_flows_outlives_the_daemon_and_the_next_one_has_the_port(machine: M
     tcp(machine, "::1", 8080, web, SERVER, "0.0.0.0")
     machine.take({r for r in machine.built if isinstance(r, Relay | HostPort)})
     with machine.socket(family=socket.AF_INET6) as next_one:
+        next_one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what flowed is in TIME_WAIT
         next_one.bind(("::", 8080))
 
 
