@@ -82,7 +82,8 @@ def _dns_option(text: str) -> str:
 
 def _bridge(value: object) -> str:
     name = string(value, 'the name of an interface, or "none"')
-    if name and (not _INTERFACE.fullmatch(name) or name in (".", "..") or len(name.encode()) > INTERFACE_NAME_BYTES):
+    named = _INTERFACE.fullmatch(name) and name not in (".", "..") and name.isprintable()  # a lone surrogate is not
+    if name and (not named or len(name.encode()) > INTERFACE_NAME_BYTES):
         raise Invalid(
             f'{quote(value)} is not the name of an interface (1 to {INTERFACE_NAME_BYTES} bytes without "/", ":" or '
             'blanks); "none" switches the default network off'
