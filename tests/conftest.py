@@ -90,11 +90,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("root")
 
 
-def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
-    """A set is named in order: the processes of one run must agree on what a test is called."""
-    return "{" + ", ".join(sorted(map(repr, val))) + "}" if isinstance(val, (set, frozenset)) else None
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:

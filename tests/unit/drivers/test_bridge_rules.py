@@ -46,7 +46,8 @@ def elements(given: BridgeSettings, *subnets: str, internal: bool = False) -> se
         ({"mode": "isolated"}, True, {"bridges", "hairpins", "pairs", "internal", "subnets"}),
         ({"mode": "routed"}, True, {"bridges", "hairpins", "pairs", "internal", "subnets"}),
     ],
-    ids=str,
+    # In order: the processes of one run must agree on what a test is called.
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_a_network(family: str, fields: dict[str, Any], internal: bool, expected: set[str]) -> None:
     given = dict(fields)
