@@ -127,7 +127,8 @@ class PublishedPort(msgspec.Struct, kw_only=True, frozen=True):
 
 class DhcpLease(msgspec.Struct, kw_only=True, frozen=True):
     """What a DHCP server granted an endpoint. `address` is in CIDR, `gateway` "" for none, `servers` are name servers;
-    `server` and `server_mac` say who it was; `seconds` is the lease's time from `obtained` (Unix time) on, -1 for ever."""
+    `server` and `server_mac` say who it was; `seconds` is the lease's time from `obtained` (seconds since the machine's
+    start) on, -1 for ever."""
 
     address: str
     gateway: str = ""

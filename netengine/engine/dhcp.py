@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
@@ -66,7 +65,7 @@ class Dhcp:
         self._told = told
         self._clients: dict[str, client.DhcpClient] = {}
         self._timers: dict[str, list[asyncio.TimerHandle]] = {}
-        self._started = time.time()
+        self._started = client.boot_seconds()
 
     # -- getting and giving back --------------------------------------------------------------------------------------
 
@@ -246,7 +245,10 @@ class Dhcp:
         self._disarm(endpoint)
         if lease.seconds < 0:
             return
-        left = max(lease.obtained + lease.seconds - time.time(), self._started + _GRACE - time.time(), 0.0)
+        now = client.boot_seconds()
+        # Earlier versions wrote Unix time, which is long after any machine's start: how old that lease is nobody knows.
+        end = lease.obtained + lease.seconds if lease.obtained <= now else now
+        left = max(end - now, self._started + _GRACE - now, 0.0)
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(left, lambda: self._later(self._renewed(container, network, endpoint, None)))]
         if left > _GRACE:

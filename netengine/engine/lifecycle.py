@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from netengine import failpoints
 from netengine.engine import links, sandbox, spec, surroundings
-from netengine.engine.core import Core, Operation, moment_of, now, stamp
+from netengine.engine.core import Core, Operation, now, stamp
 from netengine.engine.dhcp import Dhcp
 from netengine.engine.files import EtcFiles
 from netengine.engine.names import Names
@@ -46,6 +46,8 @@ class Lifecycle:
         self._waiters: dict[str, list[tuple[str, asyncio.Future[int]]]] = {}
         self._ending: set[str] = set()  # whose process is gone and whose sandbox is being taken down
         self._delay: dict[str, float] = {}
+        # When each last started, by the event loop's clock: the wall clock may jump meanwhile.
+        self._began: dict[str, float] = {}
 
     @asynccontextmanager
     async def exclusive(self, container: Container) -> AsyncIterator[None]:
@@ -86,6 +88,7 @@ class Lifecycle:
         state.status, state.pid, state.error = "running", pid, ""
         state.exit_code, state.oom_killed, state.stopped_by_user = 0, False, False
         state.started_at, state.finished_at = now(), ""
+        self._began[container.id] = asyncio.get_running_loop().time()
         async with core.operation(f"record that {container.name} runs") as operation:
             operation.put(container)
         self.publish(container, "start")
@@ -265,6 +268,7 @@ class Lifecycle:
         self.publish(container, "destroy")
         self.settle(container, "removed", container.state.exit_code)
         self._delay.pop(container.id, None)
+        self._began.pop(container.id, None)
 
     # -- restart policies ---------------------------------------------------------------------------------------------
 
@@ -279,7 +283,7 @@ class Lifecycle:
 
     async def _restart_later(self, container: Container) -> None:
         state = container.state
-        lasted = _seconds_between(state.started_at, state.finished_at)
+        lasted = asyncio.get_running_loop().time() - self._began.get(container.id, 0.0)
         last = 0.0 if lasted > _RESTART_RESET else self._delay.get(container.id, 0.0)
         delay = self._delay[container.id] = min(max(last * 2, _RESTART_FIRST), _RESTART_MOST)
         run = state.started_at
@@ -351,10 +355,6 @@ def exit_code_of(error: NetengineError) -> int:
     if "executable file not found" in text or "no such file or directory" in text:
         return 127
     return 126 if "permission denied" in text or "is a directory" in text else 128
-
-
-def _seconds_between(start: str, end: str) -> float:
-    return (moment_of(end) - moment_of(start)).total_seconds() if start and end else 0.0
 
 
 def signal_number(text: str) -> int:

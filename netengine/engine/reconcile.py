@@ -175,10 +175,11 @@ def _without_inner(resources: Iterable[Resource], sandboxes: set[str]) -> Iterab
 
 def lost_namespaces(core: Core) -> list[str]:
     """Whose namespace has no file any more, or no link under /run/netns. Cheap: no netlink."""
-    kernel = core.kernel
-    lost = [name for name, ns, _ in _namespaces(core) if not kernel.has_namespace(ns)]
-    running = (c for c in core.state.containers.values() if c.sandbox_id)
-    return lost + [c.name for c in running if not os.path.lexists(kernel.alias_dir / c.name)]
+    names = {ns: name for name, ns, _ in _namespaces(core)}
+    lost = [names[ns] for ns in core.kernel.lost_namespaces(names)]
+    # Our own mounts are heard of too, so this follows each start: one listing, and not a look at a thousand links.
+    aliases = frozenset(os.listdir(core.kernel.alias_dir) if core.kernel.alias_dir.exists() else ())
+    return lost + [c.name for c in core.state.containers.values() if c.sandbox_id and c.name not in aliases]
 
 
 def _namespaces(core: Core) -> list[tuple[str, str, int]]:

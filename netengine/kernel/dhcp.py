@@ -32,7 +32,7 @@ logging.getLogger("pyroute2.dhcp").setLevel(logging.CRITICAL)  # what anybody on
 @dataclass(frozen=True, slots=True)
 class Lease:
     """What a server granted. `address` is in CIDR, `gateway` "" for none, `servers` are name servers; `server` and `server_mac`
-    say who it was; `seconds` is the lease's time from `obtained` (Unix time) on, -1 for ever."""
+    say who it was; `seconds` is the lease's time from `obtained` (by `boot_seconds`) on, -1 for ever."""
 
     address: str
     gateway: str = ""
@@ -53,6 +53,11 @@ _END = 2.0
 
 _TIMEOUTS = {State.REBOOTING: 10, State.REQUESTING: 10, State.SELECTING: 15 * 60}
 """Seconds in a state without an answer, after which all begins anew."""
+
+
+def boot_seconds() -> float:
+    """The clock of leases: it goes on over a restart of the daemon and while the machine sleeps, and nobody sets it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def open_socket(kernel: Kernel, ns: str, link: str) -> tuple[int, str]:
@@ -94,6 +99,16 @@ class _Socket(AsyncDHCP4Socket):  # type: ignore[misc]  # pyroute2 carries no ty
 
 
 class _Machine(AsyncDHCPClient):  # type: ignore[misc]  # pyroute2 carries no types
+    @property
+    def last_state_change(self) -> float:
+        """What pyroute2 takes from the wall clock to tell the server how long the client has tried. Were that clock set back
+        meanwhile, the difference would be negative, which no message can hold; half a second more than it was rounds it."""
+        return time.time() - (boot_seconds() - self._changed_at) - 0.5
+
+    @last_state_change.setter
+    def last_state_change(self, _: float) -> None:
+        self._changed_at = boot_seconds()
+
     async def _process_msg(self, msg: Any) -> None:
         try:
             await super()._process_msg(msg)
@@ -179,6 +194,13 @@ def _kept(lease: Lease | None) -> type[Any]:
     """The class of leases for a client that begins with this one; the engine stores leases, not pyroute2."""
 
     class Kept(WireLease):  # type: ignore[misc]  # pyroute2 carries no types
+        def __init__(self, ack: Any, interface: str, server_mac: str, obtained: float | None = None) -> None:
+            super().__init__(ack, interface, server_mac, boot_seconds() if obtained is None else obtained)
+
+        def _seconds_til_timer(self, value: int) -> float | None:
+            """By our clock: pyroute2 would take the wall clock, and give an address up when that is set forward."""
+            return None if value == -1 else float(self.obtained + value - boot_seconds())
+
         def dump(self) -> None:
             """Nothing: `changed` is told."""
 
@@ -204,7 +226,7 @@ def _told(lease: Any) -> Lease:
         server=str(options.get("server_id") or ""),
         server_mac=lease.server_mac,
         seconds=int(options.get("lease_time") or 0),
-        obtained=time.time(),
+        obtained=lease.obtained,
     )
 
 

@@ -202,6 +202,10 @@ class Kernel:
         """Whether the namespace's file is there and mounted. From any thread."""
         return namespaces.is_alive(self.ns_path(ns))
 
+    def lost_namespaces(self, names: Iterable[str]) -> list[str]:
+        """Those of many namespaces whose file is gone or not mounted. From any thread."""
+        return namespaces.not_alive(self.run_dir, names)
+
     def keep_namespace(self, ns: str, pid: int = 0) -> bool:
         """Give namespace `ns` its file back when something has unmounted or unlinked that; answer whether that was so.
 

@@ -25,7 +25,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netengine.kernel import namespaces
 from netengine.kernel.descriptors import move_up
-from netengine.kernel.resources import HOST, ROUTE_PROTOCOL
+from netengine.kernel.resources import GRAVE_GROUP, HOST, ROUTE_PROTOCOL
 from netengine.kernel.seen import Message, Seen
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def route_changes(data: bytes, nsid: int) -> Iterator[Change]:
             yield Change(nsid, "address", address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS") or "")
         elif kind in (_NEWLINK, _DELLINK) and len(message) >= 32 and message[16] == socket.AF_UNSPEC:
             link = Seen(ifinfmsg, message)
+            if link.get_attr("IFLA_GROUP") == GRAVE_GROUP:
+                continue  # taken out of use by ourselves: renamed, not by anybody who meant harm
             there = kind == _NEWLINK
             yield Change(
                 nsid,

@@ -102,8 +102,9 @@ class NetlinkSocket:
                     raise NetlinkError(number, what, _words(body[_HEADER.size :], flags))
                 return Seen(_kind(message), body)
 
-    def dump(self, message: Message) -> list[Seen]:
-        """All objects that the kernel lists in answer to `message`, each read as the class of `message`.
+    def dump(self, message: Message, most: int | None = None) -> list[Seen]:
+        """All objects that the kernel lists in answer to `message`, each read as the class of `message`; with `most` the first
+        so many, and the others cost next to nothing.
 
         A dump during which the objects changed (NLM_F_DUMP_INTR) is inconsistent and is done again.
         """
@@ -124,7 +125,7 @@ class NetlinkSocket:
                     elif kind == _ERROR:
                         number = -struct.unpack_from("=i", body, 16)[0]
                         raise NetlinkError(number, "dump", _words(body[16:], flags))
-                    else:
+                    elif most is None or len(out) < most:
                         out.append(Seen(_kind(message), body))
             if not interrupted:
                 return out

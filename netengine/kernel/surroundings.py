@@ -65,11 +65,11 @@ def _way_to(kernel: Kernel, address: str) -> Uplink | None:
 
 def neighbours(kernel: Kernel, version: Literal[4, 6]) -> NeighbourTable | None:
     """How full the neighbour table of a family is. Asked by netlink: a network namespace other than the first has no file that
-    says it."""
+    says it. The kernel lists the table first, and then what each of a thousand links has of it."""
     message = ndtmsg()
     message["header"]["type"] = RTM_GETNEIGHTBL
     message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
-    for table in kernel.socket_in(HOST).dump(message):
+    for table in kernel.socket_in(HOST).dump(message, most=1):
         most, config = table.get_attr("NDTA_THRESH3"), table.get_attr("NDTA_CONFIG")
         if most is not None and config is not None:
             return NeighbourTable(config["entries"], most)

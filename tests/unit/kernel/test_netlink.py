@@ -159,6 +159,14 @@ def test_a_dump_is_read_over_several_datagrams() -> None:
     assert [m["index"] for m in sock.dump(messages.links_dump())] == [1, 2, 3]
 
 
+def test_of_a_long_dump_only_what_is_asked_for_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[bytes] = []
+    monkeypatch.setattr(netlink, "Seen", lambda kind, body: built.append(body) or body)
+    sock = talking_to(lambda sent: [*(link(sent[0][2], n) for n in range(50)), done(sent[0][2])])
+    assert len(sock.dump(messages.links_dump(), most=1)) == len(built) == 1
+    assert len(sock.dump(messages.links_dump())) == 50, "the rest of the first was read and left"
+
+
 @pytest.mark.parametrize("where", ["a message", "the end"])
 def test_a_dump_during_which_something_changed_is_done_again(where: str) -> None:
     attempts: list[int] = []
