@@ -81,7 +81,9 @@ def _names(quick: bool) -> Section:
         "dnsperf in a sandbox, four clients with 100 questions under way, all in turns; p99 at a steady "
         f"{dns.STEADY:,} a second. The bare responder",
         "answers anything with the same record, from a port of 127.0.0.11 in a sandbox, behind rules like netengine's.",
-        "Forwarded names go to that same program on the host's loopback.",
+        "Forwarded names go to that same program on the host's loopback; what one costs aardvark-dns grows with those known.",
+        '"Waited" is, for each answer, how long the server was ready to run while others ran: where it is long, rates and p99',
+        "tell of the machine's other work, and the CPU time compares.",
         "",
     ]
     connects = first.measure(4 if quick else 60)

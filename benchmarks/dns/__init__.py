@@ -23,7 +23,8 @@ LOADS = (
     ("300 sandboxes, 10,000 names", 300, 10_000),
 )
 QUICK = (("1 sandbox, 20 names", 1, 20),)
-FORWARDED = "forwarded"
+FORWARDED = ("forwarded, 20 names known", 1, 20)
+FORWARDED_MANY = ("forwarded, 10,000 names known", 1, 10_000)
 STEADY = 4_000
 """Questions per second at which latency is looked at: what all of them serve without effort."""
 LATENCY = re.compile(r"^> NOERROR .* ([0-9.]+)$", re.MULTILINE)
@@ -32,12 +33,13 @@ _UNKNOWN = 5_000
 
 @dataclass
 class Samples:
-    """Of one contender under one load: of each turn, the questions per second, the server's processor time for one of them in
-    microseconds, and latencies in microseconds under a steady load."""
+    """Of one contender under one load: of each turn, the questions per second, the server's processor time for one of them and
+    how long it waited for a processor, in microseconds, and latencies in microseconds under a steady load."""
 
     rates: list[float] = field(default_factory=list)
     latencies: list[list[float]] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
     lost: int = 0
 
     def p99(self) -> float:
@@ -56,7 +58,7 @@ class Figures:
 
 def measure(quick: bool) -> Figures:
     """Run all loads."""
-    turns, seconds = (1, 1) if quick else (5, 2)
+    turns, seconds = (1, 1) if quick else (7, 1)
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         directory = Path(text)
         there, missing = available()
@@ -65,14 +67,18 @@ def measure(quick: bool) -> Figures:
             return figures
         responder = compiled(directory)
         contenders = [stack.enter_context(contender(directory, responder)) for contender in there]
-        for load, sandboxes, names in QUICK if quick else LOADS:
+        known = QUICK if quick else LOADS
+        forwarded = (FORWARDED,) if quick else (FORWARDED, FORWARDED_MANY)
+        for load, sandboxes, names in sorted({*known, *forwarded}, key=lambda load: load[1:]):  # they only become more
             able = [contender for contender in contenders if contender.most_sandboxes >= sandboxes]
             for contender in able:
                 contender.prepare(sandboxes, names)
-            figures.loads[load] = _turns(able, directory, [f"n{n}" for n in range(names)], turns, seconds)
-            figures.memory[load] = {c.name: c.memory_mib() for c in able if c.has_memory}
-        unknown = [f"h{n}.example.org" for n in range(_UNKNOWN)]
-        figures.loads[FORWARDED] = _turns(contenders, directory, unknown, turns, seconds)
+            asked = [f"n{n}" for n in range(names)]
+            if load in (FORWARDED[0], FORWARDED_MANY[0]):
+                asked = [f"h{n}.example.org" for n in range(_UNKNOWN)]
+            figures.loads[load] = _turns(able, directory, asked, turns, seconds)
+            if (load, sandboxes, names) in known:
+                figures.memory[load] = {c.name: c.memory_mib() for c in able if c.has_memory}
     return figures
 
 
@@ -85,11 +91,13 @@ def _turns(
     for _ in range(turns):
         for contender in contenders:
             samples = out.setdefault(contender.name, Samples())
-            before = contender.cpu_seconds()
+            ran, waited = contender.scheduled()
             report = contender.dnsperf(questions, seconds)
             rate, lost = _rate(report)
             done = int(re.findall(r"Queries completed:\s+([0-9]+)", report)[0]) or 1
-            samples.cpu.append((contender.cpu_seconds() - before) / done * 1e6)
+            ran_now, waited_now = contender.scheduled()
+            samples.cpu.append((ran_now - ran) / done * 1e6)
+            samples.waited.append((waited_now - waited) / done * 1e6)
             samples.rates.append(rate)
             samples.lost += lost
             steady = contender.dnsperf(questions, 1, "-v", "-Q", str(STEADY))
@@ -111,28 +119,37 @@ def _rate(report: str) -> tuple[float, int]:
 def table(figures: Figures) -> list[str]:
     """Medians, and what part of the bare responder's rate each has in the same turns."""
     lines = [
-        "| questions for | contender | per second | of the bare responder's | CPU each, µs | p99, µs | not answered |",
-        "|---|---|---|---|---|---|---|",
+        "| questions for | contender | per second | of the bare responder's | CPU each, µs | waited, µs | p99, µs | lost |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for load, by_name in figures.loads.items():
         bare = by_name[Bare.name].rates
         for name, s in by_name.items():
-            share = statistics.median(own / theirs for own, theirs in zip(s.rates, bare, strict=True))
-            rate, cpu = f"{statistics.median(s.rates):,.0f}", f"{statistics.median(s.cpu):.1f}"
-            lines.append(f"| {load} | {name} | {rate} | {share:.0%} | {cpu} | {s.p99():,.0f} | {s.lost} |")
+            share = _ratio(s.rates, bare)
+            times = " | ".join(f"{statistics.median(of):.1f}" for of in (s.cpu, s.waited))
+            rate = f"{statistics.median(s.rates):,.0f}"
+            lines.append(f"| {load} | {name} | {rate} | {share:.0%} | {times} | {s.p99():,.0f} | {s.lost} |")
     lines += [
         "",
-        "| | times the fastest peer's rate | of the bare responder's | p99 of the peer's |",
-        "|---|---|---|---|",
+        "| netengine's | rate, of the fastest peer's | of the bare responder's | CPU each, of the thriftiest peer's "
+        "| of the bare responder's | p99, of the fastest peer's |",
+        "|---|---|---|---|---|---|",
     ]
     for load, by_name in figures.loads.items():
-        peers = {name: s for name, s in by_name.items() if name not in (Bare.name, Netengine.name)}
+        peers = [s for name, s in by_name.items() if name not in (Bare.name, Netengine.name)]
         if peers:
-            own, (_, peer) = by_name[Netengine.name], max(peers.items(), key=lambda p: statistics.median(p[1].rates))
-            times = statistics.median(a / b for a, b in zip(own.rates, peer.rates, strict=True))
-            share = statistics.median(a / b for a, b in zip(own.rates, by_name[Bare.name].rates, strict=True))
-            lines.append(f"| {load} | {times:.2f} | {share:.0%} | {own.p99() / peer.p99():.0%} |")
+            own, bare_one = by_name[Netengine.name], by_name[Bare.name]
+            fastest = max(peers, key=lambda peer: statistics.median(peer.rates))
+            thrifty = min(peers, key=lambda peer: statistics.median(peer.cpu))
+            ratios = [_ratio(own.rates, fastest.rates), _ratio(own.rates, bare_one.rates)]
+            ratios += [_ratio(own.cpu, thrifty.cpu), _ratio(own.cpu, bare_one.cpu), own.p99() / fastest.p99()]
+            lines.append(f"| {load} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
     lines += ["", "| resident memory, MiB | " + " | ".join(next(iter(figures.memory.values()))) + " |"]
     lines.append("|---" * (1 + len(next(iter(figures.memory.values())))) + "|")
     lines += [f"| {load} | " + " | ".join(f"{v:.0f}" for v in m.values()) + " |" for load, m in figures.memory.items()]
     return lines
+
+
+def _ratio(own: list[float], others: list[float]) -> float:
+    """The median of the turns' ratios."""
+    return statistics.median(a / b for a, b in zip(own, others, strict=True))

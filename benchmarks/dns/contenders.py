@@ -73,10 +73,10 @@ class Contender(ABC):
         """Resident."""
         return int(Path(f"/proc/{self.pid()}/statm").read_text().split()[1]) * 4096 / (1 << 20)
 
-    def cpu_seconds(self) -> float:
-        """What the process has used so far, its own and the kernel's time for it."""
-        fields = Path(f"/proc/{self.pid()}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def scheduled(self) -> tuple[float, float]:
+        """Seconds that its threads have run so far, in the kernel too, and that they were ready to and waited."""
+        fields = [path.read_text().split() for path in Path(f"/proc/{self.pid()}/task").glob("*/schedstat")]
+        return sum(int(ran) for ran, _, _ in fields) / 1e9, sum(int(waited) for _, waited, _ in fields) / 1e9
 
     def _only(self, words: str) -> int:
         found = [pid for pid, command in self.host.pids().items() if words in command and "nsenter" not in command]
@@ -154,7 +154,10 @@ class Netengine(Contender):
 
 
 class Aardvark(Contender):
-    """Podman's aardvark-dns on the address of a bridge, as netavark sets it up. One entry carries the names."""
+    """Podman's aardvark-dns on the address of a bridge, as netavark sets it up. One entry carries the names.
+
+    What a forwarded question costs it grows with the names that it knows (version 1.4): 28 µs with 20, 600 µs with 10,000.
+    """
 
     name = "aardvark-dns"
     server = "10.7.0.1"

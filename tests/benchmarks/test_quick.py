@@ -20,7 +20,7 @@ def test_a_quick_run_of_the_benchmarks_prints_its_tables():
         "endpoints, 30 ports in the kernel the daemon was killed",
         "| container to container | netengine |",
         "| 1 sandbox, 20 names | netengine |",
-        "| forwarded | bare responder, in C |",
+        "| forwarded, 20 names known | bare responder, in C |",
         "`netengine network ls`",
     ):
         assert row in done.stdout
