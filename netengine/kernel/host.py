@@ -8,9 +8,11 @@ business; reading the kernel back is `kernel.observe`'s.
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import socket
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -38,6 +40,9 @@ from netengine.kernel.resources import (
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
+
+_SIOCGIFINDEX = 0x8933  # include/uapi/linux/sockios.h
+_IFREQ = struct.Struct("16si20x")  # struct ifreq: ifr_name, ifr_ifindex
 
 
 class Kernel:
@@ -190,11 +195,16 @@ class Kernel:
         return found
 
     def index(self, ns: str, link: str) -> int:
-        """The interface index of a link. Raises OSError ENODEV."""
-        with self.inside(ns):
+        """The interface index of a link. Raises OSError, with ENODEV when there is none of that name.
+
+        By ioctl (netdevice(7)): Python's if_nametoindex says "no interface" whatever went wrong, want of descriptors too.
+        """
+        with self.inside(ns), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
             try:
-                return socket.if_nametoindex(link)
+                return int(_IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFINDEX, _IFREQ.pack(link.encode(), 0)))[1])
             except OSError as e:
+                if e.errno != errno.ENODEV:
+                    raise
                 where = f"namespace {ns[:12]}" if ns else "the host"
                 raise OSError(errno.ENODEV, f"there is no link {link} in {where}") from e
 

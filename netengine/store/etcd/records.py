@@ -9,13 +9,11 @@ import base64
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from netengine.errors import NetengineError
-
 JsonDict = dict[str, Any]
 
 
-class Compacted(NetengineError):
-    """The revision that a watch should start from is no longer kept: list everything again."""
+class Compacted(Exception):
+    """The revision that a watch should start from is no longer kept: list everything again. No error that a user is shown."""
 
 
 @dataclass(frozen=True, slots=True)
