@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from netengine.engine.addresses import Addresses
 from netengine.engine.announcements import Announcements
 from netengine.engine.events import Events
 from netengine.engine.state import State
-from netengine.errors import NetengineError
+from netengine.errors import KernelRefused, NetengineError
 from netengine.kernel.host import Kernel
 from netengine.kernel.resources import HostPort, Protocol, Resource
 from netengine.model import Container, Endpoint, Network, Policy
@@ -78,6 +78,8 @@ class Core:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     base: frozenset[Resource] = frozenset()
     """Resources that belong to no network: the nftables table, ip_forward."""
+    put_back: Callable[[frozenset[Resource], frozenset[Resource]], Awaitable[bool]] | None = None
+    """Puts back what a refused change (wanted, had) may have missed; whether there was anything. See `reconcile.put_back`."""
 
     def __post_init__(self) -> None:
         # One thread for the kernel: its sockets, setns and unshare belong to it, and changes wait for the kernel's RTNL lock.
@@ -193,11 +195,21 @@ class Operation:
         await self._core.on_kernel(self._core.kernel.release, ports)
 
     async def apply(self, want: Iterable[Resource], have: Iterable[Resource] = ()) -> None:
-        """Make the kernel go from `have` to `want`, after the intent and its leases are on disk."""
+        """Make the kernel go from `have` to `want`, after the intent and its leases are on disk.
+
+        What others took away (a table, a bridge) and is missed now is put back, also while healing leaves it to them.
+        """
         if not self._finished:
             self._begin()
         wanted, had = frozenset(want), frozenset(have)
-        await self._core.on_kernel(self._core.kernel.apply, wanted, had)
+        core = self._core
+        try:
+            await core.on_kernel(core.kernel.apply, wanted, had)
+        except KernelRefused as e:
+            if core.put_back is None or not await core.put_back(wanted, had):
+                raise
+            log.warning("%s is tried again: what it stands on had been taken away (%s)", self._intent.what, e)
+            await core.on_kernel(core.kernel.apply, wanted, had)
         self._applied.append((wanted, had))
 
     def change(self, undo: Callable[[], object]) -> None:

@@ -6,11 +6,12 @@ import logging
 import shutil
 import uuid
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from netengine.config import Config
 from netengine.drivers import DRIVERS
-from netengine.engine import checkup, forwarding, loading
+from netengine.engine import checkup, forwarding, loading, reconcile
 from netengine.engine.audit import Audit
 from netengine.engine.checkup import Diagnosis
 from netengine.engine.containers import Containers
@@ -49,6 +50,7 @@ class Engine:
             runtime=Runtime(config.data_root, config.exec_root, images=images),
             images=images,
         )
+        self._core.put_back = partial(reconcile.put_back, self._core)
         self.audit = Audit(config.data_root)
         self._core.state.name_servers = tuple(map(str, config.dns))
         files = EtcFiles(config.data_root / "etc", config)

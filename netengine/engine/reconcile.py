@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from netengine.drivers import DRIVERS
 from netengine.engine import insides, policy_rules, sandbox
 from netengine.engine.core import Core
-from netengine.errors import NetengineError
+from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import name_ports, observe, observe_host, observe_inside, observe_rules
 from netengine.kernel.plan import Plan, plan, stranded
 from netengine.kernel.resources import (
@@ -38,6 +38,7 @@ from netengine.kernel.resources import (
 )
 from netengine.kernel.theirs import links_up
 from netengine.model import Container
+from netengine.observe.doctor import diagnose, summary
 
 log = logging.getLogger(__name__)
 
@@ -79,28 +80,28 @@ def comparable(want: frozenset[Resource], have: set[Resource]) -> frozenset[Reso
     return frozenset(r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in theirs and r.key not in keys))
 
 
-async def rules_difference(core: Core) -> Difference:
+async def rules_difference(core: Core, all_wanted: frozenset[Resource] | None = None) -> Difference:
     """As `difference`, for the rules and their elements alone: a matter of milliseconds at any number of sandboxes."""
-    want = frozenset(r for r in wanted(core) if isinstance(r, Table | Element))
+    all_wanted = wanted(core) if all_wanted is None else all_wanted
+    want = frozenset(r for r in all_wanted if isinstance(r, Table | Element))
     have = frozenset(await core.on_kernel(observe_rules, core.kernel))
     return Difference(want, have, plan(want, have))
 
 
-async def host_difference(core: Core) -> Difference:
+async def host_difference(core: Core, all_wanted: frozenset[Resource] | None = None) -> Difference:
     """As `difference`, for links, addresses and sysctls of the host alone: its time hardly grows with the sandboxes. A cable
     that is gone is left to `difference`, which knows what else belongs to it."""
+    all_wanted = wanted(core) if all_wanted is None else all_wanted
     want = frozenset(
         r
-        for r in wanted(core)
+        for r in all_wanted
         if isinstance(r, Bridge | Veth) or (isinstance(r, Address | Sysctl | TokenBucket) and r.ns == HOST)
     )
     have = comparable(want, await core.on_kernel(observe_host, core.kernel, want))
     there = {r.key for r in have}
     gone = {r.name for r in want if isinstance(r, Veth) and r.key not in there}
     want = frozenset(r for r in want if not {getattr(r, "name", ""), getattr(r, "link", "")} & gone)
-    stacked = {
-        r.name for r in wanted(core) if isinstance(r, Vlan) or (isinstance(r, Macvlan | Ipvlan) and r.ns == HOST)
-    }
+    stacked = {r.name for r in all_wanted if isinstance(r, Vlan) or (isinstance(r, Macvlan | Ipvlan) and r.ns == HOST)}
     stacked |= {n.parent.link for n in core.state.networks.values() if n.parent and n.parent.own}
     want = frozenset(r for r in want if not _is_on(r, stacked))
     have = frozenset(r for r in have if not _is_on(r, stacked))
@@ -203,6 +204,31 @@ async def mend(core: Core, found: Difference) -> list[str]:
         log.error("the kernel could not be made as wanted in one go (%s); doing it piece by piece", e)
         return await _piecewise(core, found.stranded)
     return []
+
+
+async def put_back(core: Core, new: frozenset[Resource], had: frozenset[Resource]) -> bool:
+    """Put back what is missing of the rules and of the host's links and addresses, because the kernel refused to go from `had`
+    to `new`; answer whether anything was missing. Nothing is deleted: an operation is under way. Raises Unavailable."""
+    before = frozenset({r.key: r for r in (*(wanted(core) - new), *had)}.values())
+    missed = False
+    for look in (rules_difference, host_difference):
+        found = await look(core, before)
+        keys = {r.key for r in found.want}
+        have = frozenset(r for r in found.have if r.key in keys)
+        steps = plan(found.want, have)
+        if not steps:
+            continue
+        missed = True
+        try:
+            await core.on_kernel(core.kernel.apply, found.want, have)
+        except NetengineError as e:
+            raise Unavailable(
+                f"netengine's rules or links were taken away, and cannot be put back now ({e}); "
+                "`netengine doctor` lists them: find out who takes them away (the daemon's log may say), and try again"
+            ) from e
+        for line in summary(diagnose(steps)):
+            log.warning("put right: %s (an operation needs it)", line)
+    return missed
 
 
 async def _piecewise(core: Core, lost: frozenset[Resource]) -> list[str]:

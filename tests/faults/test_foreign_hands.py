@@ -204,6 +204,37 @@ def test_who_fights_is_named_and_left_alone_for_a_while(scene: Scene) -> None:
     assert scene.is_mended()
 
 
+def test_operations_put_back_what_they_need_while_healing_leaves_it_to_who_fights(scene: Scene) -> None:
+    flush, lab = ["nft", "flush", "ruleset"], scene.lab
+    _fight(scene, flush)
+    lab.ask("POST", "/networks/create", {"Name": "other"})
+    assert lab.doctor() == [], "with the rules of all that was there before"
+    scene.here.run(flush, check=True)
+    lab.ask("POST", "/networks/other/connect", {"Container": "box"})
+    lab.ask("POST", "/networks/other/disconnect", {"Container": "box"})
+    lab.ask("DELETE", "/networks/other")
+    lab.ask("POST", "/containers/box/stop")
+    lab.ask("POST", "/containers/box/start")
+    assert lab.doctor() == []
+
+
+def test_a_start_puts_its_bridge_back_while_healing_leaves_it_to_who_fights(scene: Scene) -> None:
+    _fight(scene, ["ip", "link", "delete", scene.bridge])
+    scene.lab.ask("POST", "/containers/box/stop")
+    scene.lab.ask("POST", "/containers/box/start")
+    assert scene.lab.doctor() == []
+
+
+def _fight(scene: Scene, argv: list[str]) -> None:
+    """Take something away until it is left so."""
+    since = len(scene.lab.daemon.log.read_bytes())
+    for _ in range(5):
+        scene.here.run(argv, check=True)
+        wait_until(lambda: scene.lab.doctor() == [], "it is mended")
+    scene.here.run(argv, check=True)
+    wait_until(lambda: "was taken away 6 times" in scene.lab.daemon.tail(since), "it is left alone")
+
+
 def test_the_doctor_finds_and_mends_what_makes_no_event(scene: Scene) -> None:
     name = f"net.ipv4.conf.{scene.bridge}.route_localnet"
     scene.here.sysctl(name, "0")
