@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from netengine.kernel.resources import (
-    CREATION_ORDER,
     HOST,
     Address,
     Bridge,
@@ -25,9 +24,8 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    creation_rank,
 )
-
-_RANK = {kind: rank for rank, kind in enumerate(CREATION_ORDER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Plan:
 
 
 def _order(resource: Resource) -> tuple[int, Key]:
-    return (_RANK[type(resource)], resource.key)
+    return (creation_rank(resource), resource.key)
 
 
 def must_be_remade(old: Resource, new: Resource) -> bool:

@@ -280,6 +280,12 @@ class Element:
     def key(self) -> Key:
         return ("element", self.family, self.container, *self.parts)
 
+    @property
+    def restricts(self) -> bool:
+        """Whether it says what somebody on a link may send: there before the link is, and after it. What opens, a published
+        port say, is not."""
+        return self.family == "bridge" or self.container.startswith("policy-")
+
 
 @dataclass(frozen=True, slots=True)
 class Relay:
@@ -336,4 +342,15 @@ CREATION_ORDER: tuple[type, ...] = (
     Relay,
     NamespaceAlias,
 )
-"""What must exist before what. Deletion goes the other way round."""
+"""What must exist before what, but for elements that restrict: they come right after the tables. Deletion goes the other way
+round."""
+
+
+def creation_rank(resource: Resource) -> int:
+    """When it is created among others: the least first."""
+    if isinstance(resource, Element) and resource.restricts:
+        return _RANKS[Table] + 1
+    return _RANKS[type(resource)]
+
+
+_RANKS = {kind: 2 * rank for rank, kind in enumerate(CREATION_ORDER)}

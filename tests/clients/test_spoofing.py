@@ -7,6 +7,7 @@ shows that these tests would notice.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,25 +145,73 @@ def arrives(place: Place, *forged: Packet) -> bool:
     """Send frames from the attacker's container; whether one that is marked is at the victim's by the time that an honest one,
     sent last, is."""
     with _on_the_wire(place.victim) as sniffer, _on_the_wire(place.attacker) as sender:
-        honest = b"honest %d" % time.monotonic_ns()
-        to_alice = Ether(src=place.mac["mallory"], dst=place.mac["alice"])
-        last = to_alice / IP(src=place.ip["mallory"], dst=place.ip["alice"]) / UDP() / Raw(honest)
-        for frame in (*forged, last):
+        for frame in forged:
             sender.send(bytes(frame))
-        found, deadline = False, time.monotonic() + 20
-        while time.monotonic() < deadline:
-            frame = sniffer.recv(2048)
-            found |= MARK in frame
-            if honest in frame:
-                return found
+        return _arrived(place, sniffer, sender, place.mac["mallory"], place.ip["mallory"])
+
+
+def _arrived(place: Place, sniffer: socket.socket, sender: socket.socket, mac: str, ip: str) -> bool:
+    """Whether a frame that is marked came before an honest one that is sent now."""
+    honest = b"honest %d" % time.monotonic_ns()
+    sender.send(bytes(Ether(src=mac, dst=place.mac["alice"]) / IP(src=ip, dst=place.ip["alice"]) / UDP() / Raw(honest)))
+    found, deadline = False, time.monotonic() + 20
+    while time.monotonic() < deadline:
+        frame = sniffer.recv(2048)
+        found |= MARK in frame
+        if honest in frame:
+            return found
     raise AssertionError("the honest frame did not arrive")
 
 
-def _on_the_wire(where: Namespace) -> socket.socket:
+def _on_the_wire(where: Namespace, link: str = "eth0") -> socket.socket:
     made = where.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))  # ETH_P_ALL
-    made.bind(("eth0", 0))
+    try:
+        made.bind((link, 0))
+    except OSError:
+        made.close()
+        raise
     made.settimeout(20)
     return made
+
+
+class Spammer(threading.Thread):
+    """Sends a frame as often as it can from the moment that a link is there and up, until `enough`."""
+
+    def __init__(self, where: Namespace, link: str, frame: Packet) -> None:
+        super().__init__(name="spammer", daemon=True)
+        self.enough = threading.Event()
+        self.sent = 0
+        self._where, self._link, self._frame = where, link, bytes(frame)
+
+    def run(self) -> None:
+        sender = None
+        while not self.enough.is_set():
+            try:
+                sender = sender or _on_the_wire(self._where, self._link)
+                sender.send(self._frame)
+                self.sent += 1
+            except OSError:  # not there yet, or not up
+                continue
+        if sender is not None:
+            sender.close()
+
+
+def test_a_container_that_is_connected_while_it_runs_is_guarded_from_its_first_frame(lab: Lab) -> None:
+    place = build(lab, "guarded", "anti_spoof=true")
+    lab.docker("run", "-d", "--name", "eve", "sandbox")
+    forged = FORGERIES["gratuitous ARP"](place)
+    with _on_the_wire(place.victim) as sniffer:
+        spammer = Spammer(lab.sandbox("eve"), "eth1", forged)
+        spammer.start()
+        try:
+            lab.docker("network", "connect", "guarded", "eve")
+            wait_until(lambda: spammer.sent, "it spams")
+        finally:
+            spammer.enough.set()
+            spammer.join()
+        found = lab.docker.inspect("eve")["NetworkSettings"]["Networks"]["guarded"]
+        with _on_the_wire(lab.sandbox("eve"), "eth1") as sender:
+            assert not _arrived(place, sniffer, sender, found["MacAddress"], found["IPAddress"])
 
 
 def test_no_forgery_leaves_the_port_of_a_guarded_container(lab: Lab) -> None:

@@ -25,6 +25,7 @@ from netengine.kernel.resources import (
     Table,
     Veth,
     Vlan,
+    creation_rank,
 )
 from tests.unit.fake_kernel import FakeKernel
 from tests.unit.resources_strategies import worlds
@@ -95,8 +96,8 @@ def test_creations_and_deletions_are_in_the_kernel_s_order(
     want: frozenset[Resource], have: frozenset[Resource]
 ) -> None:
     steps = plan(want, have)
-    created = [CREATION_ORDER.index(type(r)) for r in steps.create]
-    deleted = [CREATION_ORDER.index(type(r)) for r in steps.delete]
+    created = [creation_rank(r) for r in steps.create]
+    deleted = [creation_rank(r) for r in steps.delete]
     assert created == sorted(created)
     assert deleted == sorted(deleted, reverse=True)
 
@@ -126,6 +127,16 @@ def test_an_interface_has_its_address_before_it_comes_up() -> None:
 def test_a_port_is_translated_only_when_the_way_is_there() -> None:
     order = plan(NETWORK | CONTAINER, ()).create
     assert order.index(ROUTE) < order.index(PORT)
+
+
+def test_what_restricts_is_there_before_the_link_and_after_it() -> None:
+    guard = Element("bridge", "guarded", ("veth0",))
+    policy = Element("ip", "policy-any-container", ("0.0.0.0/0", "10.0.0.2/32", "1-255", "0-65535"), ("drop",))
+    world = CONTAINER | {guard, policy}
+    created, deleted = plan(world, ()).create, plan((), world).delete
+    for element in (guard, policy):
+        assert created.index(element) < created.index(VETH) < created.index(UP) < created.index(PORT)
+        assert deleted.index(PORT) < deleted.index(VETH) < deleted.index(element)
 
 
 def test_what_goes_with_a_link_is_not_removed_by_itself() -> None:
