@@ -52,17 +52,26 @@ class Relays:
         self._process: subprocess.Popen[bytes] | None = None
         self._owed = 0
         """Answers that were not waited for."""
+        self._open: set[HostPort] = set()
+        """Doors that the process is known to have: while there is one, it does not end by itself."""
         self._epoll = select.epoll()
         self.watch = self._epoll.fileno()
+        # That a connection has ended may be found out by who asks something, before anybody looks at `watch`.
+        self._found_out = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._found_out, select.EPOLLIN)
 
     def close(self) -> None:
         """Let go of the process; it goes on."""
         self._drop()
         self._epoll.close()
+        os.close(self._found_out)
 
     def has_ended(self) -> bool:
         """Whether the connection has ended since this was last asked. From any thread, when `watch` is readable."""
-        return bool(self._epoll.poll(0))
+        ready = {fd for fd, _ in self._epoll.poll(0)}
+        if self._found_out in ready:
+            os.eventfd_read(self._found_out)
+        return bool(ready)
 
     def bury(self) -> None:
         """The process has ended, or is about to: let go of it, and of its exit status."""
@@ -91,6 +100,7 @@ class Relays:
         for door, sock in self._listed(sockets=True):
             if sock is not None:
                 out[HostPort(door.address, door.protocol, door.port)] = sock
+        self._open |= out.keys()
         return out
 
     def doors(self) -> set[Relay]:
@@ -103,18 +113,26 @@ class Relays:
         """Let the process serve a port of the host. Raises KernelRefused."""
         door = Door(relay.address, relay.protocol, relay.port, relay.target, relay.target_port)
         for _ in range(2):
-            if self._sock is None and not self._connect():
+            new = self._sock is None and not self._connect()
+            if new:
                 self._start()
             if self._owed >= _MOST_OWED:
                 self._answers()  # unread, they would fill the socket, and the process would wait for us
-            if self._tell(protocol.Open(door), [held.fileno()]):
-                return  # its answer is read before the next one that is waited for
+            if not self._tell(protocol.Open(door), [held.fileno()]):
+                continue
+            if not new and not self._open:
+                self._answers()  # one without a door may be about to end, and never read this
+                if self._sock is None:
+                    continue
+            self._open.add(_port(relay))
+            return  # else its answer is read before the next one that is waited for
         raise KernelRefused(
             f"the relay for IPv6 ports does not take {relay.address}:{relay.port}; {self._log_path} may say why"
         )
 
     def shut(self, relay: Relay) -> None:
         """The process lets go of a port: nobody holds it but us when this returns."""
+        self._open.discard(_port(relay))
         if self._sock is not None and self._tell(protocol.Close(relay.address, relay.protocol, relay.port), []):
             self._answers()
 
@@ -150,10 +168,17 @@ class Relays:
         self._epoll.register(self._sock.fileno(), select.EPOLLRDHUP | select.EPOLLONESHOT)
         return self._sock
 
+    def _lost(self) -> None:
+        """The connection has ended unexpectedly. Who is told by `watch` opens the doors again that were open."""
+        if self._open:
+            os.eventfd_write(self._found_out, 1)
+        self._drop()
+
     def _drop(self) -> None:
         if self._sock is not None:
             self._sock.close()  # leaves the epoll set by that
             self._sock = None
+        self._open.clear()
         if self._process is not None and self._process.poll() is not None:
             self._process = None
 
@@ -166,7 +191,7 @@ class Relays:
         except OSError as error:
             if isinstance(error, TimeoutError):
                 self._end_process()
-            self._drop()
+            self._lost()
             return False
         self._owed += 1
         return True
@@ -194,7 +219,7 @@ class Relays:
             if not isinstance(error, BrokenPipeError | ConnectionError):
                 log.warning("the relay for IPv6 ports does not answer (%s); it is ended", error)
                 self._end_process()
-            self._drop()
+            self._lost()
             return []
         return listed
 
@@ -224,7 +249,7 @@ class Relays:
             self._process.wait()
         elif pid > 0 and _is_relay(pid):
             _kill(pid)
-        self._drop()
+        self._lost()
 
 
 def _spawn(control: socket.socket, log_path: Path) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -255,6 +256,33 @@ def test_doors_that_nobody_wants_any_more_are_shut(machine: Machine) -> None:
     machine.heal()
     with machine.socket(family=socket.AF_INET6) as next_one:
         next_one.bind(("::", 8080))
+
+
+def test_a_door_is_not_lost_on_a_process_that_is_about_to_end_for_having_none(machine: Machine) -> None:
+    """It ends a tenth of a second after its last door was shut; what it is sent meanwhile it may never read."""
+    web = publish(machine, "::")
+    tcp(machine, "::1", 8080, web, SERVER, "0.0.0.0")
+    doors = {r for r in machine.built if isinstance(r, Relay | HostPort)}
+    (pid,) = relays(machine)
+    machine.take(doors)
+    os.kill(pid, signal.SIGSTOP)
+    end = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+    end.start()
+    machine.build(doors)
+    machine.must_be_as_built()
+    end.join()
+    tcp(machine, "::1", 8080, web, SERVER, "0.0.0.0")
+
+
+def test_that_it_was_killed_is_told_also_when_a_question_finds_it_out(machine: Machine) -> None:
+    publish(machine, "::")
+    assert machine.on_kernel(machine.kernel.relays.doors) and not machine.kernel.relays.has_ended()
+    (pid,) = relays(machine)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not machine.on_kernel(machine.kernel.relays.doors), "the doors gone")
+    assert machine.kernel.relays.has_ended(), "so that healing opens them again"
+    assert not machine.kernel.relays.has_ended()
+    machine.heal()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
