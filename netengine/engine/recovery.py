@@ -47,7 +47,9 @@ class Recovery:
         if self._forwards_ipv6():
             core.base |= await forwarding.base_of(core, forwarding.IPV6)
         await self._reconcile(settled=await self._processes())
-        await core.runtime.cleanup(core.state.containers)
+        damaged = core.store.set_aside
+        kept = damaged.with_name(f"{damaged.name}-containers") if damaged else None
+        await core.runtime.cleanup(core.state.containers, kept)
         for container in core.state.containers.values():
             if container.running and self._containers.lifecycle.has_process(container):
                 self._containers.lifecycle.watch(container)

@@ -7,6 +7,7 @@ sees the same as one that was not. No decisions on names, networks or restart po
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -35,6 +36,8 @@ from netengine.runtime.model import (
     State,
     Stream,
 )
+
+log = logging.getLogger(__name__)
 
 _PS_ARGUMENTS = re.compile(r"[-A-Za-z0-9_,=:%. ]{0,200}")
 
@@ -174,11 +177,24 @@ class Runtime:
                 found |= {entry.name for entry in directory.iterdir()}
         return found - set(known)
 
-    async def cleanup(self, known: Iterable[str]) -> None:
-        """Remove all `leftovers`; with none left at all, our empty control groups too."""
+    async def cleanup(self, known: Iterable[str], aside: Path | None = None) -> None:
+        """Remove all `leftovers`; with none left at all, our empty control groups too. With `aside`, a directory, the writable
+        layers and logs of leftovers are moved there: for when it is not certain that nobody wants them any more."""
         known = set(known)
         for container in self.leftovers(known):
+            state = self.state(container)
+            await self.delete(container)
+            data = self._layout.of(container).data
+            if aside is not None and data.exists():
+                await asyncio.to_thread(_move, data, aside / container)
             await self.remove(container)
+            if isinstance(state, Running) or aside is not None:
+                log.warning(
+                    "container %s is not in the store: %s%s",
+                    container[:12],
+                    "its processes were ended" if isinstance(state, Running) else "nothing of it ran",
+                    f"; its files are kept in {aside / container}" if aside is not None else "",
+                )
         if not known:
             await asyncio.to_thread(_remove_cgroups)
 
@@ -346,6 +362,12 @@ def _devices(directory: Path) -> list[oci.Json]:
                 owner = {"fileMode": mode, "uid": status.st_uid, "gid": status.st_gid}
                 found.append({"path": f"{path}/{name}", "type": kind, "major": major, "minor": minor, **owner})
     return found
+
+
+def _move(directory: Path, to: Path) -> None:
+    """Within one file system."""
+    to.parent.mkdir(mode=0o700, exist_ok=True)
+    directory.rename(to)
 
 
 def _remove_cgroups() -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from netengine import failpoints
 from netengine.errors import KernelRefused
+from netengine.store.salvage import salvage
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class Transaction:
 class Store:
     """The database under `path`. Opened once; raises KernelRefused with the path and the remedy when it cannot be used.
 
-    A file that is no sound database is renamed to `path`.corrupt-TIME and a new one begun: `set_aside` is its new name then.
+    A file that is no sound database is renamed to `path`.corrupt-TIME, and a new one begun with what can still be read of it:
+    `set_aside` is its new name then. Its leases are not read: they follow from the endpoints.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,15 +125,23 @@ class Store:
             file = self._path.with_name(self._path.name + suffix)
             if file.exists():
                 file.rename(aside.with_name(aside.name + suffix))
+        saved = salvage(aside, SCHEMA_VERSION)
         log.error(
-            "the state in %s is damaged (%s): it is kept as %s, and a new one begun. "
-            "Networks and containers are forgotten; what is left of them in the kernel is removed",
+            "the state in %s is damaged (%s): it is kept as %s, and a new one begun with what could be read of it: %s. "
+            "Other networks and containers are forgotten, and what is left of them in the kernel is removed",
             self._path,
             why,
             aside,
+            saved,
         )
         self.set_aside = aside
         self._open()
+        with self._db as db:
+            db.execute("BEGIN")
+            db.executemany(
+                "INSERT INTO objects VALUES (?, ?, ?)", [(*key, body) for key, body in saved.objects.items()]
+            )
+            db.executemany("INSERT INTO settings VALUES (?, ?)", saved.settings.items())
 
     def close(self) -> None:
         self._db.close()

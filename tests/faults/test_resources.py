@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +110,62 @@ def test_clients_that_read_nothing_are_no_burden(lab: FaultLab) -> None:
         client.close()
     lines = lab.ask("GET", "/events?since=1&until=2").body
     assert lines == b"" or json.loads(lines.splitlines()[0])
+    assert lab.doctor() == []
+
+
+# A line of 8 KiB every so often: what `yes` would write in a second fills a disk.
+_TALKER = 'line=$(head -c 8000 /dev/zero | tr "\\0" x); n=0; while [ $n -lt 3000 ]; do echo $line; n=$((n+1)); done; echo over'
+
+
+def _memory(lab: FaultLab) -> int:
+    assert lab.daemon.process is not None
+    status = Path(f"/proc/{lab.daemon.process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+def _deaf(lab: FaultLab, many: int, request: str) -> list[socket.socket]:
+    """Clients that ask, and read nothing of the answer but its first byte."""
+    asking = [lab.daemon.connect() for _ in range(many)]
+    for client in asking:
+        client.sendall(f"{request} HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n".encode())
+    for client in asking:
+        assert client.recv(1) == b"H"
+    return asking
+
+
+def test_output_that_nobody_reads_is_held_nowhere(lab: FaultLab) -> None:
+    """24 MB, asked for by 12 who follow the log and 4 who are attached. Those attached hold up the container, as a pipe that is
+    full does; they cost the daemon what a few buffers hold, and others nothing."""
+    config = {"Image": "host", "Cmd": ["sh", "-c", _TALKER], "StopTimeout": 0}
+    lab.ask("POST", "/containers/create?name=box", config)
+    lab.ask("POST", "/containers/create?name=other", {**config, "Cmd": ["sh", "-c", _TALKER]})
+    try:
+        before = _memory(lab)
+        lab.ask("POST", "/containers/box/start")
+        following = _deaf(lab, 12, "GET /containers/box/logs?follow=1&stdout=1")
+        attached = _deaf(lab, 4, "POST /containers/other/attach?stream=1&stdout=1")
+        lab.ask("POST", "/containers/other/start")
+
+        def over() -> bool:
+            return b"over" in lab.ask("GET", "/containers/box/logs?stdout=1&tail=1").body
+
+        wait_until(over, "the container has written everything, whoever reads it", 60)
+        slowest = 0.0
+        for _ in range(10):
+            began = time.monotonic()
+            lab.ask("GET", "/containers/json")
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 2
+        assert _memory(lab) - before < 16 << 10, "KiB; 16 clients with 24 MB each would be 400 MB"
+        assert b"over" not in lab.ask("GET", "/containers/other/logs?stdout=1&tail=1").body, "it is held up"
+        whole = lab.ask("GET", "/containers/box/logs?stdout=1").body
+        assert whole.count(b"x") == 3000 * 8000
+        lab.ask("DELETE", "/containers/other?force=1")
+        for client in following + attached:
+            client.close()
+    finally:
+        for name in ("box", "other"):
+            lab.daemon.request("DELETE", f"/containers/{name}?force=1")
     assert lab.doctor() == []
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from netengine.store.salvage import salvage
+from netengine.store.sqlite import SCHEMA_VERSION
 from tests.daemons import Daemon, Failed, netengine_cli
 from tests.hosts import Host, wait_until
 
@@ -66,6 +73,10 @@ def test_a_damaged_database_is_kept_aside_and_the_host_swept(host: Host, make_da
     before = host.links()
     netengine("network", "create", "app")
     netengine("run", "-d", "--name", "box", "--network", "app", "-p", "8080:80", "sandbox")
+    works = netengine("run", "-d", "--name", "works", "host", "sh", "-c", "echo to be kept; sleep 1000.25")
+    wait_until(lambda: netengine("logs", "works") == "to be kept", "it works")
+    process = str(one(netengine("inspect", "works"))["State"]["Pid"])
+    assert host.run(["kill", "-0", process]).returncode == 0
     daemon.stop()
     database = host.path(str(daemon.data_root / "state.db"))
     for log in database.parent.glob("state.db-*"):
@@ -73,8 +84,13 @@ def test_a_damaged_database_is_kept_aside_and_the_host_swept(host: Host, make_da
     damaged = b"not a database, for all one can tell " * 200
     database.write_bytes(damaged)
     daemon.start()
-    (aside,) = database.parent.glob("state.db.corrupt-*")
+    (aside,) = (path for path in database.parent.glob("state.db.corrupt-*") if path.is_file())
     assert aside.read_bytes() == damaged
+    # Nothing says any more what that process may reach, so it does not go on; what it has written is kept.
+    assert host.run(["kill", "-0", process]).returncode != 0
+    assert re.search(rf"container {works[:12]} is not in the store: its processes were ended; its files", daemon.tail())
+    kept = aside.with_name(f"{aside.name}-containers") / works
+    assert any(b"to be kept" in path.read_bytes() for path in kept.rglob("*") if path.is_file())
     assert "damaged" in daemon.tail() and str(aside.name) in daemon.tail()
     assert doctor(daemon) == []
     wait_until(lambda: host.links() == before, lambda: f"links are left: {host.links() ^ before}")
@@ -100,3 +116,48 @@ def test_a_database_damaged_in_the_middle_is_noticed(host: Host, make_daemon: Ma
     daemon.start()
     assert list(database.parent.glob("state.db.corrupt-*"))
     assert doctor(daemon) == []
+
+
+def test_what_can_be_read_of_a_damaged_database_goes_on(host: Host, make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """One page is hit, and with it a few networks. A container whose row is elsewhere does not notice."""
+    daemon = make_daemon(host)
+    netengine = netengine_cli(daemon)
+    for number in range(12):
+        netengine("network", "create", "--label", f"words={'x' * 900}", f"n{number}")
+    netengine("run", "-d", "--name", "box", "-p", "8080:80", "--label", f"words={'y' * 900}", "host", "sleep", "1000.5")
+    before = one(netengine("inspect", "box"))
+    daemon.stop()
+    database = host.path(str(daemon.data_root / "state.db"))
+    whole = database.read_bytes()
+    everything = names_in(whole, tmp_path)
+    for page in range(2, len(whole) // 4096):  # the second is the root of the table: without it nothing is found
+        damaged = whole[: page * 4096] + b"\xff" * 4096 + whole[(page + 1) * 4096 :]
+        if {"box", "bridge", "host"} < (left := names_in(damaged, tmp_path)) < everything:
+            database.write_bytes(damaged)
+            break
+    else:
+        pytest.fail("each page has the container or no network at all")
+    daemon.start()
+    names = {network["Name"] for network in daemon.request("GET", "/networks").json}
+    assert names == (left - {"box"}) | {"none"} and len(names) > 6
+    now = one(netengine("inspect", "box"))
+    assert (now["State"], now["NetworkSettings"]) == (before["State"], before["NetworkSettings"])
+    assert host.run(["kill", "-0", str(now["State"]["Pid"])]).returncode == 0
+    assert doctor(daemon) == []
+    netengine("rm", "-f", "box")
+
+
+def names_in(database: bytes, directory: Path) -> set[str]:
+    """Whose objects can be read. On a path of the test's own: SQLite would resolve one that leads through /proc."""
+    copy = directory / "copy.db"
+    copy.write_bytes(database)
+    out = set()
+    for body in salvage(copy, SCHEMA_VERSION).objects.values():
+        with suppress(ValueError):
+            out.add(json.loads(body)["name"])
+    return out
+
+
+def one(text: str) -> Any:
+    (found,) = json.loads(text)
+    return found
