@@ -81,6 +81,7 @@ def come_and_go_in_a_crowd(lab: FaultLab, many: int, endpoints: int = 900, ports
     # The rounds' own containers are on this network too, 16 at most; the kernel's limit is 1,023 ports a bridge.
     with churn.networks(lab, "churn-a", "churn-b"):
         load.wrong += churn.rounds(lab, endpoints, 8, fill, seconds=900)
+        load.wrong += lab.doctor()  # a look at everything takes the most memory that there will be
         full, began = churn.figures(lab), time.monotonic()
         load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600)
         load.seconds = time.monotonic() - began
