@@ -32,6 +32,8 @@ class Client:
 
     def __init__(self, socket_path: str) -> None:
         self._path = socket_path
+        self.slowest = 0.0
+        """Seconds that an answer took."""
         self._connection: http.client.HTTPConnection | None = None
 
     def __call__(self, method: str, path: str, body: Any = None) -> Any:
@@ -42,9 +44,11 @@ class Client:
             self._connection.sock.connect(self._path)
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
+        began = time.monotonic()
         self._connection.request(method, path, body=data, headers=headers)
         answer = self._connection.getresponse()
         words = answer.read()
+        self.slowest = max(self.slowest, time.monotonic() - began)
         assert answer.status < 300, f"{method} {path}: {answer.status} {words.decode(errors='replace')}"
         return json.loads(words) if words.strip() else None
 
@@ -77,9 +81,15 @@ def one_round(client: Client, who: int, number: int) -> None:
 
 
 def rounds(
-    lab: FaultLab, many: int, clients: int, act: Callable[[Client, int, int], None] = one_round, seconds: float = 600
+    lab: FaultLab,
+    many: int,
+    clients: int,
+    act: Callable[[Client, int, int], None] = one_round,
+    seconds: float = 600,
+    slowest: list[float] | None = None,
 ) -> list[str]:
-    """`many` rounds in all by so many clients at once; answers what went wrong. Ends early after `seconds`."""
+    """`many` rounds in all by so many clients at once; answers what went wrong. Ends early after `seconds`. `slowest` gets the
+    seconds that each client's slowest request took."""
     counter = itertools.count()
     wrong: list[str] = []
     late: list[int] = []
@@ -99,6 +109,8 @@ def rounds(
             wrong.append(f"client {who}: {type(e).__name__}: {e}")
         finally:
             client.close()
+            if slowest is not None:
+                slowest.append(client.slowest)
 
     threads = [threading.Thread(target=work, args=(who,), name=f"client {who}") for who in range(clients)]
     for thread in threads:

@@ -43,6 +43,7 @@ class Load:
     name: str
     rounds: int
     seconds: float = 0.0
+    slowest: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -57,7 +58,7 @@ def come_and_go(lab: FaultLab, many: int) -> Load:
         load.wrong += churn.rounds(lab, min(many, 200), _CLIENTS)
         _settle(lab)
         before, began = churn.figures(lab), time.monotonic()
-        load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600)
+        load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600, slowest=load.slowest)
         load.seconds = time.monotonic() - began
         _settle(lab)
         load.wrong += churn.figures(lab).grown(before, _MEMORY) + lab.doctor()
@@ -83,7 +84,7 @@ def come_and_go_in_a_crowd(lab: FaultLab, many: int, endpoints: int = 900, ports
         load.wrong += churn.rounds(lab, endpoints, 8, fill, seconds=900)
         load.wrong += lab.doctor()  # a look at everything takes the most memory that there will be
         full, began = churn.figures(lab), time.monotonic()
-        load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600)
+        load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600, slowest=load.slowest)
         load.seconds = time.monotonic() - began
         _settle(lab)
         load.wrong += churn.figures(lab).grown(full, _MEMORY) + lab.doctor()
@@ -117,9 +118,11 @@ def main() -> int:
 
 def _churn(lab: FaultLab, many: int) -> int:
     loads = [come_and_go(lab, many), come_and_go_in_a_crowd(lab, max(100, many // 20))]
-    print("\n| churn | rounds | went wrong or grew | rounds a second |\n| --- | --- | --- | --- |")
+    print("\n| churn | rounds | went wrong or grew | rounds a second | slowest request |")
+    print("| --- | --- | --- | --- | --- |")
     for load in loads:
-        print(f"| {load.name} | {load.rounds} | {len(load.wrong)} | {load.rounds / load.seconds:.0f} |")
+        pace, slowest = load.rounds / load.seconds, max(load.slowest)
+        print(f"| {load.name} | {load.rounds} | {len(load.wrong)} | {pace:.0f} | {slowest:.1f} s |")
     for line in (line for load in loads for line in load.wrong):
         print(line)
     memory = churn.figures(lab)
