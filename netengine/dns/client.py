@@ -11,12 +11,12 @@ import itertools
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from netengine import unprivileged
 from netengine.dns import protocol
 from netengine.dns.protocol import Answer, Counters, Entry, Network, NetworkChange, Ports, Settings
 from netengine.errors import Invalid, Unavailable
@@ -262,25 +262,7 @@ async def spawn(
 
 
 def _start(path: Path, log_path: Path, uid: int | None, gid: int | None, server_port: int) -> subprocess.Popen[bytes]:
-    # -P: the working directory is no place to import from. The package is where ours is.
-    argv = [sys.executable, "-P", "-m", "netengine.dns", "--control", str(path), "--server-port", str(server_port)]
-    argv += [] if uid is None else ["--uid", str(uid)]
-    argv += [] if gid is None else ["--gid", str(gid)]
-    source = str(Path(__file__).resolve().parents[2])
-    environment = {"PATH": os.defpath, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env=environment,
-            umask=0o077,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Unavailable(f"the name server could not be started with {argv[0]}: {error.strerror}") from None
-    finally:
-        os.close(log)
+    arguments = ["--control", str(path), "--server-port", str(server_port)]
+    arguments += [] if uid is None else ["--uid", str(uid)]
+    arguments += [] if gid is None else ["--gid", str(gid)]
+    return unprivileged.start("netengine.dns", arguments, log_path, what="the name server", refused=Unavailable)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from netengine import unprivileged
 from netengine.errors import KernelRefused
 from netengine.kernel import hostports
 from netengine.kernel.descriptors import move_up
@@ -253,28 +254,10 @@ class Relays:
 
 
 def _spawn(control: socket.socket, log_path: Path) -> subprocess.Popen[bytes]:
-    # -P: the working directory is no place to import from. The package is where ours is.
-    argv = [sys.executable, "-P", "-m", "netengine.relay", "--control", str(control.fileno())]
-    argv += ["--uid", str(_NOBODY), "--gid", str(_NOBODY)]
-    source = str(Path(__file__).resolve().parents[2])
-    environment = {"PATH": os.defpath, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
-    out = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            cwd="/",
-            env=environment,
-            umask=0o077,
-            start_new_session=True,
-            pass_fds=[control.fileno()],
-        )
-    except OSError as error:
-        raise KernelRefused(f"the relay for IPv6 ports could not be started with {argv[0]}: {error.strerror}") from None
-    finally:
-        os.close(out)
+    arguments = ["--control", str(control.fileno()), "--uid", str(_NOBODY), "--gid", str(_NOBODY)]
+    what = "the relay for IPv6 ports"
+    fds = [control.fileno()]
+    return unprivileged.start("netengine.relay", arguments, log_path, what=what, refused=KernelRefused, pass_fds=fds)
 
 
 def _is_relay(pid: int) -> bool:
