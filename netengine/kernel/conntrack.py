@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
+from netengine.kernel.attributes import attributes, packed
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import Family
 
@@ -31,23 +32,9 @@ _NFGENMSG: Mapping[Family, bytes] = {
 }
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", len(payload) + 4, kind) + payload + b"\0" * (-len(payload) % 4)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-
-
 def _destination(tuple_: bytes) -> tuple[int, int]:
     """(protocol number, destination port) of a CTA_TUPLE_ORIG."""
-    proto = dict(_attributes(dict(_attributes(tuple_)).get(_TUPLE_PROTO, b"")))
+    proto = dict(attributes(dict(attributes(tuple_)).get(_TUPLE_PROTO, b"")))
     number = proto.get(_PROTO_NUM, b"\0")[0]
     port = int.from_bytes(proto.get(_PROTO_DST_PORT, b"\0\0")[:2], "big")
     return number, port
@@ -69,24 +56,24 @@ class Conntrack:
         """Delete the tracked flows whose first datagram went to one of these UDP ports; answer how many there were."""
         doomed = self._flows_to(set(ports), family)
         for tuple_, identity in doomed:
-            body = _attribute(_TUPLE_ORIG | _NESTED, tuple_) + (_attribute(_ID, identity) if identity else b"")
+            body = packed(_TUPLE_ORIG | _NESTED, tuple_) + (packed(_ID, identity) if identity else b"")
             for _ in self._ask(_DELETE, _REQUEST | _ACK, body, family):
                 pass
         return len(doomed)
 
     def _flows_to(self, ports: set[int], family: Family) -> list[tuple[bytes, bytes]]:
         """One listing whatever the number of ports: each walks the whole hash table, 10 ms of it on an idle host."""
-        proto = _attribute(_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+        proto = packed(_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
         flags = _BY_PROTO_NUM
         if len(ports) == 1:
-            proto += _attribute(_PROTO_DST_PORT, next(iter(ports)).to_bytes(2, "big"))
+            proto += packed(_PROTO_DST_PORT, next(iter(ports)).to_bytes(2, "big"))
             flags |= _BY_DST_PORT
-        wanted = _attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
-        wanted += _attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
-        body = _attribute(_TUPLE_ORIG | _NESTED, _attribute(_TUPLE_PROTO | _NESTED, proto))
+        wanted = packed(_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
+        wanted += packed(_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
+        body = packed(_TUPLE_ORIG | _NESTED, packed(_TUPLE_PROTO | _NESTED, proto))
         out = []
-        for entry in self._ask(_GET, _REQUEST | _DUMP, body + _attribute(_FILTER | _NESTED, wanted), family):
-            found = dict(_attributes(entry))
+        for entry in self._ask(_GET, _REQUEST | _DUMP, body + packed(_FILTER | _NESTED, wanted), family):
+            found = dict(attributes(entry))
             tuple_ = found.get(_TUPLE_ORIG, b"")
             protocol, port = _destination(tuple_)
             if protocol == socket.IPPROTO_UDP and port in ports:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from netengine.kernel.attributes import attributes
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.nameservice import TABLE as NAMES_TABLE
 from netengine.kernel.resources import ROUTE_PROTOCOL
@@ -348,13 +349,10 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
+    """By type; of several of one type the first."""
     out: dict[int, bytes] = {}
-    while offset + 4 <= len(body):
-        length, kind = struct.unpack_from("=HH", body, offset)
-        if length < 4:
-            break
-        out.setdefault(kind & 0x3FFF, body[offset + 4 : offset + length])
-        offset += (length + 3) & ~3
+    for kind, value in attributes(body, offset):
+        out.setdefault(kind, value)
     return out
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
 
 from netengine.errors import KernelRefused
+from netengine.kernel.attributes import attributes
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.request import Request, encode_by_pyroute2
 from netengine.kernel.seen import Seen
@@ -171,13 +172,9 @@ def _words(body: bytes, flags: int) -> str:
     if not flags & _F_CAPPED:
         length = _HEADER.unpack_from(body, 4)[0]
         offset = 4 + ((length + 3) & ~3)
-    while offset + 4 <= len(body):
-        length, kind = struct.unpack_from("=HH", body, offset)
-        if length < 4:
-            break
-        if kind & 0x3FFF == _ATTR_MSG:
-            return body[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += (length + 3) & ~3
+    for kind, value in attributes(body, offset):
+        if kind == _ATTR_MSG:
+            return value.rstrip(b"\0").decode(errors="replace")
     return ""
 
 

@@ -18,10 +18,11 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from netengine.kernel.attributes import packed
+
 Attributes = Sequence[tuple[str, Any]]
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
-_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _U32 = struct.Struct("=I")
 
@@ -168,9 +169,5 @@ def _packed(attributes: Attributes, known: _Known) -> bytes:
         if name not in known:
             raise _Unknown(name)
         number, pack = known[name]
-        data = pack(value)
-        length = _ATTRIBUTE.size + len(data)
-        out += _ATTRIBUTE.pack(length, number)
-        out += data
-        out += bytes(-length % 4)
+        out += packed(number, pack(value))
     return bytes(out)

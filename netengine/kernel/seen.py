@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from netengine.kernel.attributes import attributes
 
 Message = Any
 """A pyroute2 message: nlmsg and its subclasses carry no types."""
@@ -26,8 +28,6 @@ _Known = Mapping[str, tuple[int, Callable[[bytes], Any]]]
 """Number and reader of attributes by pyroute2's name for them."""
 
 _HEADER = 16  # sizeof(struct nlmsghdr)
-_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _U32 = struct.Struct("=I")
 
 
@@ -112,14 +112,14 @@ class Nest:
         if found is None:
             return list(self._rest().get_attrs(name))
         number, read = found
-        return [read(value) for kind, value in _attributes(self._raw) if kind == number]
+        return [read(value) for kind, value in attributes(self._raw) if kind == number]
 
     def get_attr(self, name: str, default: Any = None) -> Any:
         """The first attribute of that name; a nested one has these two methods too."""
         found = self._known.get(name)
         if found is not None:
             number, read = found
-            return next((read(value) for kind, value in _attributes(self._raw) if kind == number), default)
+            return next((read(value) for kind, value in attributes(self._raw) if kind == number), default)
         if name == "IFLA_INFO_SLAVE_DATA" and self.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge":
             return self._nest(name, 5, _BRIDGE_PORT)
         if name in _NESTED:
@@ -128,7 +128,7 @@ class Nest:
         return default if value is None else value
 
     def _nest(self, name: str, number: int, known: _Known) -> Nest | None:
-        raw = next((value for kind, value in _attributes(self._raw) if kind == number), None)
+        raw = next((value for kind, value in attributes(self._raw) if kind == number), None)
         return None if raw is None else Nest(raw, known, lambda: self._rest().get_attr(name))
 
 
@@ -146,21 +146,11 @@ class Seen(Nest):
             super().__init__(b"", {}, lambda: decoded)
         else:
             self._fields = dict(zip(shape.fields, shape.header.unpack_from(message, _HEADER), strict=True))
-            attributes = message[_HEADER + shape.header.size :]
-            super().__init__(attributes, shape.attributes, lambda: _decoded(kind, message))
+            rest = message[_HEADER + shape.header.size :]
+            super().__init__(rest, shape.attributes, lambda: _decoded(kind, message))
 
     def __getitem__(self, field: str) -> Any:
         return self._fields[field]
-
-
-def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(raw):
-        length, kind = _ATTRIBUTE.unpack_from(raw, offset)
-        if length < 4:
-            return
-        yield kind & _TYPE_MASK, raw[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
 
 
 def _decoded(kind: type, message: bytes) -> Message:

@@ -20,6 +20,7 @@ from pyroute2.netlink import NLM_F_CREATE, NLM_F_REPLACE, nlmsg
 from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC
 
 from netengine.errors import KernelRefused
+from netengine.kernel.attributes import attributes, packed
 from netengine.kernel.netlink import NetlinkError
 from netengine.kernel.resources import MARK_GROUP, Resource, TokenBucket
 
@@ -50,10 +51,6 @@ class _Qdisc(nlmsg):  # type: ignore[misc]  # pyroute2's tcmsg loads and tries e
 _PARMS, _RATE64, _BURST = 1, 4, 6  # TCA_TBF_*
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
-
-
 def sizes(rate: int) -> tuple[int, int]:
     """Bytes that may go at once, and bytes that may wait and go (tc's `burst` and `limit`) at a rate in bits per second."""
     per_second = rate // 8
@@ -67,24 +64,20 @@ def _options(rate: int) -> bytes:
     burst, limit = sizes(rate)
     ratespec = _RATE.pack(0, _ETHERNET, 0, 0, 0, min(per_second, _MOST_32))
     parms = ratespec + bytes(_RATE.size) + _LIMITS.pack(min(limit, _MOST_32), 0, 0)
-    out = _attribute(_PARMS, parms) + _attribute(_BURST, struct.pack("=I", min(burst, _MOST_32)))
+    out = packed(_PARMS, parms) + packed(_BURST, struct.pack("=I", min(burst, _MOST_32)))
     if per_second > _MOST_32:
-        out += _attribute(_RATE64, struct.pack("=Q", per_second))
+        out += packed(_RATE64, struct.pack("=Q", per_second))
     return out
 
 
 def _rate(options: bytes) -> int:
     """Bits per second, from the content of TCA_OPTIONS."""
-    offset, per_second = 0, 0
-    while offset + 4 <= len(options):
-        length, kind = struct.unpack_from("=HH", options, offset)
-        if length < 4:
-            break
+    per_second = 0
+    for kind, value in attributes(options):
         if kind == _PARMS:
-            per_second = max(per_second, _RATE.unpack_from(options, offset + 4)[5])
+            per_second = max(per_second, _RATE.unpack_from(value)[5])
         elif kind == _RATE64:
-            per_second = struct.unpack_from("=Q", options, offset + 4)[0]
-        offset += (length + 3) & ~3
+            per_second = struct.unpack_from("=Q", value)[0]
     return per_second * 8
 
 
