@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"engine", "observe", "runtime", "model", "ipam", "drivers", "config", *LEAVES},
     "engine": {
         "dns.client",
+        "cluster",
         "hostcheck",
         "firewalls",
         "drivers",
@@ -37,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors"},
     "dns": {"unprivileged", "errors"},
     "ipam": {"errors"},
+    "cluster": {"store", "model", "errors"},
     "store": {"errors", "failpoints"},
     "kernel": {"relay.protocol", "unprivileged", "errors", "failpoints"},
     # The two processes without privileges stand on the same loop, and give up root in the same way.

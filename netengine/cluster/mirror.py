@@ -1,0 +1,244 @@
+"""The shared part of a cluster's state in memory: read once, then followed by one watch.
+
+What is told to the listener, and what crosses the network, grows with what changed and not with what exists. While etcd does
+not answer the mirror stays as it was: nobody can say what changed. It is kept in a file too, so that a daemon that starts
+meanwhile knows what the kernel was told by the one before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from netengine.cluster import keys
+from netengine.cluster.records import (
+    BlockRecord,
+    ClusterRecord,
+    EndpointRecord,
+    NetworkRecord,
+    NodeRecord,
+    StatusRecord,
+)
+from netengine.errors import Unavailable
+from netengine.store.etcd import Compacted, Etcd
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(record)
+    for kind, record in {
+        "cluster": ClusterRecord,
+        "nodes": NodeRecord,
+        "status": StatusRecord,
+        "alive": Any,
+        "networks": NetworkRecord,
+        "vnis": Any,
+        "blocks": BlockRecord,
+        "endpoints": EndpointRecord,
+    }.items()
+}
+_PARTS = {"cluster": 0, "blocks": 2, "endpoints": 3}
+"""How many parts a key of a kind has besides; 1 where none is named."""
+_SAVE_AFTER = 0.5  # seconds in which changes are gathered before they are written to the file
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Generic[T]):
+    """A record with the revision of its last change (mod_revision), for the transactions that must find it unchanged."""
+
+    record: T
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key came (`before` is None), changed, or went (`after` is None). `parts` are those of its key after the kind."""
+
+    kind: str
+    parts: tuple[str, ...]
+    before: Any
+    after: Any
+
+
+Listener = Callable[[list[Change]], None]
+
+
+class Mirror:
+    """The state below keys.SHARED. Used on the event loop; whoever reads it must not change what he reads."""
+
+    def __init__(self, etcd: Etcd, file: Path | None = None) -> None:
+        self._etcd = etcd
+        self._file = file
+        self._held: dict[tuple[str, tuple[str, ...]], Held[Any]] = {}
+        self._raw: dict[str, tuple[bytes, int]] = {}
+        self._revision = 0
+        self._changed = asyncio.Condition()
+        self._saving: asyncio.TimerHandle | None = None
+        self.listener: Listener = lambda changes: None
+
+    # -- what is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """Of etcd, up to which everything is here; 0 before anything was read."""
+        return self._revision
+
+    @property
+    def cluster(self) -> Held[ClusterRecord] | None:
+        return self._held.get(("cluster", ()))
+
+    def node(self, node_id: str) -> Held[NodeRecord] | None:
+        return self._held.get(("nodes", (node_id,)))
+
+    def status(self, node_id: str) -> StatusRecord | None:
+        held = self._held.get(("status", (node_id,)))
+        return held.record if held else None
+
+    def is_alive(self, node_id: str) -> bool:
+        return ("alive", (node_id,)) in self._held
+
+    def network(self, network_id: str) -> Held[NetworkRecord] | None:
+        return self._held.get(("networks", (network_id,)))
+
+    def nodes(self) -> list[Held[NodeRecord]]:
+        return [held for _, held in self._of("nodes")]
+
+    def networks(self) -> list[Held[NetworkRecord]]:
+        return [held for _, held in self._of("networks")]
+
+    def vnis(self) -> set[int]:
+        return {int(parts[0]) for parts, _ in self._of("vnis") if parts[0].isdigit()}
+
+    def blocks(self, network_id: str) -> dict[str, Held[BlockRecord]]:
+        """The blocks of a network by CIDR."""
+        return {keys.block_cidr(p[1]): held for p, held in self._of("blocks") if p[0] == network_id}
+
+    def endpoints(self, network_id: str = "", node_id: str = "") -> Iterator[tuple[str, str, str, EndpointRecord]]:
+        """(node, network, address, record) of each endpoint, or of those on one network or node."""
+        for (node, network, address), held in self._of("endpoints"):
+            if network_id in ("", network) and node_id in ("", node):
+                yield node, network, address, held.record
+
+    def _of(self, kind: str) -> list[tuple[tuple[str, ...], Held[Any]]]:
+        return [(parts, held) for (k, parts), held in self._held.items() if k == kind]
+
+    # -- following ----------------------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read everything. What differs from before is told to the listener. Raises Unavailable."""
+        entries, revision = await self._etcd.read(keys.SHARED)
+        found = {e.key: (e.value, e.modified) for e in entries}
+        gone = [key for key in self._raw if key not in found]
+        await self._take([*((key, *found[key]) for key in found), *((key, None, revision) for key in gone)], revision)
+
+    async def follow(self) -> None:
+        """Keep up with etcd until cancelled. Raises nothing: while there is no answer it waits for one."""
+        while True:
+            try:
+                if not self._revision:
+                    await self.load()
+                async for changes, revision in self._etcd.watch(keys.SHARED, self._revision):
+                    entries = ((c.entry.key, None if c.deleted else c.entry.value, c.entry.modified) for c in changes)
+                    await self._take(entries, revision)
+            except Compacted:
+                with suppress(Unavailable):
+                    await self.load()
+            except Unavailable as e:
+                log.debug("the cluster's state cannot be read: %s", e)
+                await asyncio.sleep(0.5)
+
+    async def reached(self, revision: int) -> None:
+        """Wait until everything up to a revision is here: what this host wrote itself is then read back."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._revision >= revision)
+
+    async def _take(self, entries: Iterable[tuple[str, bytes | None, int]], revision: int) -> None:
+        """Take keys over with their values, None for one that is gone."""
+        changes = []
+        for key, value, modified in entries:
+            if value is not None and self._raw.get(key) == (value, modified):
+                continue
+            kind, parts = keys.split(key)
+            after = None if value is None else _decoded(key, kind, parts, value)
+            before = self._held.get((kind, parts))
+            if value is None:
+                self._raw.pop(key, None)
+            else:
+                self._raw[key] = (value, modified)
+            if after is None:
+                self._held.pop((kind, parts), None)
+            else:
+                self._held[kind, parts] = Held(after, modified)
+            if before is not None or after is not None:
+                changes.append(Change(kind, parts, before.record if before else None, after))
+        self._revision = max(self._revision, revision)
+        if changes:
+            self._save_later()
+            self.listener(changes)
+        async with self._changed:
+            self._changed.notify_all()
+
+    # -- the file -----------------------------------------------------------------------------------------------------
+
+    async def restore(self) -> bool:
+        """Take over what the file has; whether there was anything. Nothing is told to the listener."""
+        if self._file is None:
+            return False
+        try:
+            kept = json.loads(self._file.read_bytes())
+            entries = [(key, value.encode(), int(modified)) for key, (value, modified) in kept["keys"].items()]
+            revision = int(kept["revision"])
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            log.warning("%s cannot be read and is left out: %s", self._file, e)
+            return False
+        told, self.listener = self.listener, lambda changes: None
+        try:
+            await self._take(entries, revision)
+        finally:
+            self.listener = told
+        return True
+
+    def _save_later(self) -> None:
+        if self._file is not None and self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(_SAVE_AFTER, self.save)
+
+    def save(self) -> None:
+        """Write the file, whole or not at all. It is no more than a copy: after a power cut an older one will do."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        if self._file is None:
+            return
+        kept = {key: (value.decode(), modified) for key, (value, modified) in self._raw.items()}
+        new = self._file.with_suffix(".new")
+        try:
+            new.write_bytes(json.dumps({"revision": self._revision, "keys": kept}).encode())
+            new.chmod(0o600)
+            new.replace(self._file)
+        except OSError as e:
+            log.warning("%s cannot be written: %s", self._file, e)
+
+
+def _decoded(key: str, kind: str, parts: tuple[str, ...], value: bytes) -> Any:
+    """The record of a key, or None when it is not one that this version knows, or damaged: nobody is to fall over it."""
+    decoder = _DECODERS.get(kind)
+    if decoder is None or len(parts) != _PARTS.get(kind, 1):
+        log.warning("the cluster's store has a key that nobody here knows: %.200s", key)
+        return None
+    try:
+        return decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        log.warning("the cluster's store has a damaged value at %.200s: %s", key, e)
+        return None

@@ -1,0 +1,162 @@
+"""A session and its mirror beside a real etcd: what is read, what is told, and what is kept while nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from netengine.cluster import keys
+from netengine.cluster.mirror import Change, Mirror
+from netengine.cluster.records import BlockRecord, EndpointRecord, NodeRecord, StatusRecord
+from netengine.cluster.session import Place, Session
+from netengine.errors import Unavailable
+from netengine.store.etcd import Etcd
+from tests.cluster.etcd_members import EtcdMember
+from tests.hosts import Host
+from tests.patience import patient
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Iterator[EtcdMember]:
+    host = Host("session", tmp_path)
+    try:
+        member = EtcdMember(host, "m1", {"m1": "127.0.0.1"}).start()
+        member.await_health()
+        yield member
+    finally:
+        host.close()
+
+
+def inside(member: EtcdMember, body: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await body()
+
+    member.host.inside(lambda: asyncio.run(bounded()))
+
+
+async def nobody(call: str, payload: Mapping[str, Any]) -> Any:
+    raise Unavailable(f"no manager for {call}")
+
+
+def session(member: EtcdMember, file: Path | None = None, node: str = "n1") -> Session:
+    etcd = Etcd([member.url], time_limit=1.0)
+    return Session(Place(node, "manager", "192.0.2.1"), etcd, nobody, StatusRecord(data_path="192.0.2.1"), file)
+
+
+@asynccontextmanager
+async def following(mirror: Mirror) -> AsyncIterator[None]:
+    task = asyncio.create_task(mirror.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def encoded(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def test_what_another_node_writes_is_told_with_what_was_there_before(member: EtcdMember) -> None:
+    async def body() -> None:
+        async with Etcd([member.url]) as etcd:
+            await etcd.put(keys.node("n1"), encoded(NodeRecord(id="n1", name="one")))
+            mirror = Mirror(etcd)
+            told: list[Change] = []
+            mirror.listener = told.extend
+            await mirror.load()
+            assert [(c.kind, c.parts, c.before) for c in told] == [("nodes", ("n1",), None)]
+            told.clear()
+            async with following(mirror):
+                at = await etcd.put(keys.node("n1"), encoded(NodeRecord(id="n1", name="uno")))
+                await mirror.reached(at)
+                assert [(c.before.name, c.after.name) for c in told] == [("one", "uno")]
+                held = mirror.node("n1")
+                assert held is not None and held.revision == at
+                endpoint = EndpointRecord(id="e", container_id="c", name="web", mac="02:42:0a:00:00:02")
+                at = await etcd.put(keys.endpoint("n1", "net", "10.0.0.2"), encoded(endpoint))
+                at = await etcd.put(keys.block("net", "10.0.0.0/28"), encoded(BlockRecord(node="n1")))
+                await mirror.reached(at)
+                assert [(n, net, ip, e.name) for n, net, ip, e in mirror.endpoints("net")] == [
+                    ("n1", "net", "10.0.0.2", "web")
+                ]
+                assert [(cidr, b.record.node) for cidr, b in mirror.blocks("net").items()] == [("10.0.0.0/28", "n1")]
+                await mirror.reached(await etcd.delete(keys.SHARED, prefix=True))
+                assert not mirror.nodes() and not list(mirror.endpoints())
+
+    inside(member, body)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"\xff\xfe", b"[]", b'{"id": 1}'])
+def test_a_damaged_value_is_as_none(member: EtcdMember, value: bytes) -> None:
+    async def body() -> None:
+        async with Etcd([member.url]) as etcd:
+            mirror = Mirror(etcd)
+            await etcd.put(keys.node("n1"), value)
+            await etcd.put(keys.SHARED + "unheard/of", value)
+            await mirror.load()
+            assert not mirror.nodes()
+
+    inside(member, body)
+
+
+def test_a_start_without_etcd_knows_what_was_known(member: EtcdMember, tmp_path: Path) -> None:
+    file = tmp_path / "mirror.json"
+
+    async def before() -> None:
+        one = session(member, file)
+        await one.start()
+        await one.mirror.reached(await one.etcd.put(keys.node("n2"), encoded(NodeRecord(id="n2", name="two"))))
+        assert one.connected and one.mirror.is_alive("n1")
+        await one.close()
+
+    async def after() -> None:
+        two = session(member, file)
+        await two.start()
+        assert [n.record.name for n in two.mirror.nodes()] == ["two"]
+        with pytest.raises(Unavailable, match="majority"):
+            two.check()
+        told: list[Change] = []
+        two.mirror.listener = told.extend
+        member.start()
+        async with asyncio.timeout(patient(20)):
+            while not two.connected:
+                await asyncio.sleep(0.05)
+        assert not [c for c in told if c.kind == "nodes"], "nothing had changed"
+        await two.close(leaving=True)
+
+    inside(member, before)
+    member.kill()
+    inside(member, after)
+
+
+def test_a_start_that_knows_nothing_fails(member: EtcdMember, tmp_path: Path) -> None:
+    member.kill()
+
+    async def body() -> None:
+        with pytest.raises(Unavailable):
+            await session(member, tmp_path / "mirror.json").start()
+
+    inside(member, body)
+
+
+def test_a_node_that_leaves_is_down_at_once(member: EtcdMember) -> None:
+    async def body() -> None:
+        one, two = session(member, node="n1"), session(member, node="n2")
+        await one.start()
+        await two.start()
+        await one.mirror.reached(two.mirror.revision)
+        assert one.mirror.is_alive("n2")
+        await two.close(leaving=True)
+        async with asyncio.timeout(patient(20)):
+            while one.mirror.is_alive("n2"):
+                await asyncio.sleep(0.02)
+        await one.close()
+
+    inside(member, body)
