@@ -1,6 +1,6 @@
 """The shared part of a cluster's state in memory: read once, then followed by one watch.
 
-What is told to the listener, and what crosses the network, grows with what changed and not with what exists. While etcd does
+What is told to listeners, and what crosses the network, grows with what changed and not with what exists. While etcd does
 not answer the mirror stays as it was: nobody can say what changed. It is kept in a file too, so that a daemon that starts
 meanwhile knows what the kernel was told by the one before it.
 """
@@ -84,7 +84,8 @@ class Mirror:
         self._revision = 0
         self._changed = asyncio.Condition()
         self._saving: asyncio.TimerHandle | None = None
-        self.listener: Listener = lambda changes: None
+        self.listeners: list[Listener] = []
+        """Called in turn with each batch of changes, on the event loop."""
 
     # -- what is there ------------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Mirror:
     # -- following ----------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Read everything. What differs from before is told to the listener. Raises Unavailable."""
+        """Read everything. What differs from before is told to the listeners. Raises Unavailable."""
         entries, revision = await self._etcd.read(keys.SHARED)
         found = {e.key: (e.value, e.modified) for e in entries}
         gone = [key for key in self._raw if key not in found]
@@ -184,14 +185,21 @@ class Mirror:
         self._revision = max(self._revision, revision)
         if changes:
             self._save_later()
-            self.listener(changes)
+            self._tell(changes)
         async with self._changed:
             self._changed.notify_all()
+
+    def _tell(self, changes: list[Change]) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(changes)
+            except Exception:  # one that fails must not end the following of all others
+                log.exception("a change of the cluster's state could not be taken in")
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
     async def restore(self) -> bool:
-        """Take over what the file has; whether there was anything. Nothing is told to the listener."""
+        """Take over what the file has; whether there was anything. Nothing is told to listeners."""
         if self._file is None:
             return False
         try:
@@ -203,11 +211,11 @@ class Mirror:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             log.warning("%s cannot be read and is left out: %s", self._file, e)
             return False
-        told, self.listener = self.listener, lambda changes: None
+        told, self.listeners = self.listeners, []
         try:
             await self._take(entries, revision)
         finally:
-            self.listener = told
+            self.listeners = told
         return True
 
     def _save_later(self) -> None:

@@ -69,7 +69,7 @@ def test_what_another_node_writes_is_told_with_what_was_there_before(member: Etc
             await etcd.put(keys.node("n1"), encoded(NodeRecord(id="n1", name="one")))
             mirror = Mirror(etcd)
             told: list[Change] = []
-            mirror.listener = told.extend
+            mirror.listeners.append(told.extend)
             await mirror.load()
             assert [(c.kind, c.parts, c.before) for c in told] == [("nodes", ("n1",), None)]
             told.clear()
@@ -123,7 +123,7 @@ def test_a_start_without_etcd_knows_what_was_known(member: EtcdMember, tmp_path:
         with pytest.raises(Unavailable, match="majority"):
             two.check()
         told: list[Change] = []
-        two.mirror.listener = told.extend
+        two.mirror.listeners.append(told.extend)
         member.start()
         async with asyncio.timeout(patient(20)):
             while not two.connected:
