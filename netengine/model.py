@@ -88,6 +88,24 @@ class ParentSettings(msgspec.Struct, kw_only=True):
     """The host's own link on the network, by which it and its containers reach each other; "" for none."""
 
 
+class OverlaySettings(msgspec.Struct, kw_only=True):
+    """What the overlay driver decided when the network was created: the same on all hosts. What differs from host to host is
+    in drivers.overlay.Underlay."""
+
+    link: str
+    """The bridge on each host that has a container there."""
+    vxlan: str
+    """The VXLAN link, a port of that bridge."""
+    mac: str
+    """The bridge's."""
+    vni: int = 0
+    """The VXLAN network identifier, 1 to 2^24-1; 0 until the cluster has given it one."""
+    mtu: int = 0
+    """Bytes, inside; 0 for what each host's underlay leaves."""
+    encrypted: bool = False
+    """VXLAN goes between hosts inside WireGuard."""
+
+
 class Network(msgspec.Struct, kw_only=True):
     """A network. `driver` is one of those in netengine.drivers."""
 
@@ -112,6 +130,7 @@ class Network(msgspec.Struct, kw_only=True):
     """Of a configuration network: what networks made from it get, as it was given and with nothing decided."""
     bridge: BridgeSettings | None = None
     parent: ParentSettings | None = None
+    overlay: OverlaySettings | None = None
     predefined: bool = False
 
 

@@ -10,6 +10,7 @@ from netengine.drivers.host import HostDriver
 from netengine.drivers.ipvlan import IpvlanDriver
 from netengine.drivers.macvlan import MacvlanDriver
 from netengine.drivers.null import NullDriver
+from netengine.drivers.overlay import OverlayDriver
 
 DRIVERS: dict[str, Driver] = {
     driver.name: driver for driver in (BridgeDriver(), HostDriver(), NullDriver(), MacvlanDriver(), IpvlanDriver())
@@ -25,4 +26,5 @@ __all__ = [
     "IpvlanDriver",
     "MacvlanDriver",
     "NullDriver",
+    "OverlayDriver",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from netengine.drivers.underlay import Underlay
 from netengine.errors import Invalid
 from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, PublishedPort
@@ -23,6 +24,8 @@ class EndpointContext:
     """Whether the sandbox's IPv6 default route goes through this endpoint."""
     relays_ipv6: bool = False
     """Whether ports on IPv6 addresses of the host lead to this endpoint's IPv4 address: the sandbox has no IPv6 way out."""
+    underlay: Underlay | None = None
+    """What the overlay driver needs to know of the host."""
 
 
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")

@@ -1,4 +1,4 @@
-"""How addresses are made, and given back the connected routes that somebody deleted."""
+"""How addresses are made and removed, and given back the connected routes that somebody deleted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from netengine.kernel import messages
 from netengine.kernel.netlink import NetlinkError
 from netengine.kernel.resources import Address, Resource
+from netengine.kernel.routes import remove_by_index
 
 if TYPE_CHECKING:
     from netengine.kernel.host import Kernel
@@ -33,3 +34,7 @@ def create(kernel: Kernel, resources: list[Address], made: list[Resource]) -> No
             kernel.execute(
                 ns, [(f"{what} {r.interface}", messages.connected_route(kernel.index(ns, r.link), r)) for r in back]
             )
+
+
+def remove(kernel: Kernel, resources: list[Address]) -> None:
+    remove_by_index(kernel, resources, messages.address_delete)

@@ -35,6 +35,7 @@ from netengine.kernel.resources import (
     Protocol,
     Resource,
     Veth,
+    Vxlan,
 )
 
 log = logging.getLogger(__name__)
@@ -131,8 +132,8 @@ class Kernel:
                 changed.append(change)  # before it is tried: one that fails may have done a part
                 kinds.change(self, change)
         except (OSError, NetengineError) as e:
-            # A veth that was only going to be changed may have lost its bridge to the deletions.
-            changed += [c for c in steps.change if isinstance(c.old, Veth) and c not in changed]
+            # A port that was only going to be changed may have lost its bridge to the deletions.
+            changed += [c for c in steps.change if isinstance(c.old, Veth | Vxlan) and c not in changed]
             self._undo(made, changed, steps.delete + steps.implied)
             if isinstance(e, NetengineError):
                 raise

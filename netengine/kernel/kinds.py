@@ -23,9 +23,11 @@ from netengine.kernel import (
     nameservice,
     namespaces,
     relays,
+    routes,
     shaping,
     stacked,
     sysctl,
+    vxlan,
 )
 from netengine.kernel.announce import announce
 from netengine.kernel.netlink import NetlinkSocket, is_gone
@@ -37,6 +39,7 @@ from netengine.kernel.resources import (
     Bridge,
     Element,
     Family,
+    Fdb,
     HostPort,
     Ipvlan,
     LinkUp,
@@ -44,6 +47,7 @@ from netengine.kernel.resources import (
     NameService,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Relay,
     Resource,
     Route,
@@ -52,6 +56,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 
 if TYPE_CHECKING:
@@ -181,23 +186,6 @@ def _write_sysctl(kernel: Kernel, r: Sysctl) -> None:
             raise KernelRefused(f"cannot set sysctl {r.path.replace('/', '.')} to {r.value!r}: {e.strerror}") from e
 
 
-def _create_routes(kernel: Kernel, resources: list[Route], made: list[Resource]) -> None:
-    for ns, items in _by_ns(resources):
-        groups: list[tuple[Route, messages.Batch]] = [
-            (
-                r,
-                [
-                    (
-                        f"add route {r.destination} via {r.gateway or r.link}",
-                        messages.route_add(kernel.index(ns, r.link), r),
-                    )
-                ],
-            )
-            for r in items
-        ]
-        kernel.create_each(ns, groups, made)
-
-
 def _create_elements(kernel: Kernel, resources: list[Element], made: list[Resource]) -> None:
     kernel.nft.run(commands("add", resources))
     made.extend(resources)
@@ -228,9 +216,13 @@ def change(kernel: Kernel, step: Change) -> None:
             kernel.execute(HOST, batch)
         case Veth(), Veth() as new:
             _change_veth(kernel, new)
+        case Vxlan(), Vxlan() as new:
+            vxlan.change(kernel, new)
+        case ((Fdb() | Neighbour()), (Fdb() | Neighbour()) as new):
+            vxlan.create_entries(kernel, [new], [])
         case Route() as old, Route() as new:
-            _delete_routes(kernel, [old])
-            _create_routes(kernel, [new], [])
+            routes.remove(kernel, [old])
+            routes.create(kernel, [new], [])
         case TokenBucket(), TokenBucket() as new:
             shaping.create(kernel, [new], [])
         case Sysctl(), Sysctl() as new:
@@ -301,26 +293,6 @@ def _delete_veths(kernel: Kernel, resources: list[Veth]) -> None:
                 kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name))])
 
 
-def _delete_addresses(kernel: Kernel, resources: list[Address]) -> None:
-    _delete_by_index(kernel, resources, messages.address_delete)
-
-
-def _delete_routes(kernel: Kernel, resources: list[Route]) -> None:
-    _delete_by_index(kernel, resources, messages.route_delete)
-
-
-def _delete_by_index(kernel: Kernel, resources: list[Any], build: Callable[[int, Any], messages.Message]) -> None:
-    for ns, items in _by_ns(resources):
-        batch: messages.Batch = []
-        for r in items:
-            try:
-                batch.append((f"delete {r}", build(kernel.index(ns, r.link), r)))
-            except OSError as e:
-                if not is_gone(e):
-                    raise
-        kernel.remove(ns, batch)
-
-
 def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:
     try:
         kernel.nft.run(commands("delete", resources))
@@ -356,12 +328,15 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Vlan: stacked.create,
     Macvlan: stacked.create,
     Ipvlan: stacked.create,
+    Vxlan: vxlan.create,
+    Fdb: vxlan.create_entries,
+    Neighbour: vxlan.create_entries,
     TokenBucket: shaping.create,
     LinkUp: _create_ups,
     NameService: _create_name_services,
     Sysctl: _create_sysctls,
     Address: addresses.create,
-    Route: _create_routes,
+    Route: routes.create,
     Element: _create_elements,
     Relay: relays.create,
     NamespaceAlias: aliases.create,
@@ -376,12 +351,15 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Vlan: stacked.remove,
     Macvlan: stacked.remove,
     Ipvlan: stacked.remove,
+    Vxlan: vxlan.remove,
+    Fdb: vxlan.remove_entries,
+    Neighbour: vxlan.remove_entries,
     TokenBucket: shaping.remove,
     LinkUp: _keep,
     NameService: _delete_name_services,
     Sysctl: _keep,
-    Address: _delete_addresses,
-    Route: _delete_routes,
+    Address: addresses.remove,
+    Route: routes.remove,
     Element: _delete_elements,
     Relay: relays.delete,
     NamespaceAlias: aliases.remove,

@@ -32,6 +32,9 @@ _SOL_NETLINK = 270
 _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 10, 11, 12
 _ATTR_MSG = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 1 << 20
+_AT_ONCE = 200
+"""Messages of one send: what is sent, and the answers, which the kernel counts as 768 bytes each and more, must fit into the
+socket's buffers, for which net.core.{w,r}mem_max allow no more than 208 KiB as a rule."""
 
 Message = Any
 """A Request, or one of pyroute2's messages: nlmsg and its subclasses carry no types."""
@@ -64,13 +67,17 @@ class NetlinkSocket:
         return fcntl.ioctl(self._socket, 0x894C)
 
     def execute(self, messages: Sequence[tuple[str, Message]]) -> list[NetlinkError | None]:
-        """Send all messages in one go and answer what the kernel said to each, in order.
+        """Send all messages, each few hundred in one go, and answer what the kernel said to each, in order.
 
         The kernel carries out every message of a batch, whatever became of those before it. Each message comes with a
         few words on what it does, for the error.
         """
-        if not messages:
-            return []
+        out: list[NetlinkError | None] = []
+        for start in range(0, len(messages), _AT_ONCE):
+            out += self._execute(messages[start : start + _AT_ONCE])
+        return out
+
+    def _execute(self, messages: Sequence[tuple[str, Message]]) -> list[NetlinkError | None]:
         first = self._sequence + 1
         chunk = bytearray()
         for _, message in messages:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl
+from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl, vxlan
 from netengine.kernel.host import Kernel
 from netengine.kernel.nftables import is_intact, read_elements
 from netengine.kernel.resources import (
@@ -22,17 +22,20 @@ from netengine.kernel.resources import (
     ROUTE_PROTOCOL,
     Address,
     Bridge,
+    Fdb,
     Key,
     LinkUp,
     NameService,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Resource,
     Route,
     Sysctl,
     Table,
     TokenBucket,
     Veth,
+    Vxlan,
 )
 from netengine.kernel.ruleset import FAMILIES
 from netengine.kernel.theirs import kind_of
@@ -88,7 +91,7 @@ def observe_host(kernel: Kernel, want: Iterable[Resource]) -> set[Resource]:
                 )
             )
     out |= {r for r in want if isinstance(r, Sysctl) and r.ns == HOST and _sysctl(kernel, r) == r.value}
-    return {r for r in out if isinstance(r, Bridge | Veth | Address | Sysctl | TokenBucket)}
+    return {r for r in out if isinstance(r, Bridge | Veth | Vxlan | Fdb | Neighbour | Address | Sysctl | TokenBucket)}
 
 
 def observe_inside(kernel: Kernel, want: Iterable[Resource], inside: Iterable[str]) -> set[Resource]:
@@ -152,6 +155,7 @@ def _observe_host(
     wanted_links = {r.link for r in want if isinstance(r, Address) and r.ns == HOST}
     wanted_routes = {r.link for r in want if isinstance(r, Route) and r.ns == HOST}
     ours: set[str] = set()
+    overlays: dict[int, str] = {}
     names = {index: link.get_attr("IFLA_IFNAME") for index, link in by_index.items()}
     by_key: dict[Key, Resource] = {r.key: r for r in want}
     for link in links:
@@ -167,6 +171,9 @@ def _observe_host(
             veth = _veth(link, by_index, peers)
             if veth is not None:
                 out.add(veth)
+        elif (found := vxlan.read(link, names)) is not None:
+            out.add(found)
+            overlays[link["index"]] = name
         elif (r := stacked.read(link, HOST, names, by_key)) is not None:
             out.add(r)
             ours.add(name)
@@ -174,6 +181,7 @@ def _observe_host(
                 out.add(LinkUp(HOST, name))
     _observe_addresses(kernel, HOST, names, ours | wanted_links, {r for r in want if isinstance(r, Address)}, out)
     _observe_routes(kernel, HOST, names, wanted_routes, out)
+    out.update(vxlan.observe(kernel, overlays, names))
     _observe_rates(kernel, HOST, [link for link in links if link.get_attr("IFLA_GROUP") == MARK_GROUP], out)
     _without_cut_off(kernel, HOST, by_index, out)
     return names

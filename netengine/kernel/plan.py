@@ -12,18 +12,21 @@ from netengine.kernel.resources import (
     HOST,
     Address,
     Bridge,
+    Fdb,
     Ipvlan,
     Key,
     LinkUp,
     Macvlan,
     NameService,
     Namespace,
+    Neighbour,
     Resource,
     Route,
     Sysctl,
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
     creation_rank,
 )
 
@@ -60,6 +63,8 @@ def must_be_remade(old: Resource, new: Resource) -> bool:
         return (old.ns, old.peer, old.peer_mac) != (new.ns, new.peer, new.peer_mac)
     if isinstance(old, Bridge) and isinstance(new, Bridge):
         return bool(old.mark) and old.mark != new.mark  # another network's, which is gone
+    if isinstance(old, Vxlan) and isinstance(new, Vxlan):
+        return (old.vni, old.local, old.port, old.parent) != (new.vni, new.local, new.port, new.parent)
     return isinstance(old, Vlan | Macvlan | Ipvlan)
 
 
@@ -73,7 +78,9 @@ def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, s
             | TokenBucket(ns=ns, link=link)
         ):
             return ns in namespaces or (ns, link) in links
-        case Vlan(parent=parent) | Macvlan(parent=parent) | Ipvlan(parent=parent):
+        case Fdb(link=link) | Neighbour(link=link):
+            return (HOST, link) in links
+        case Vlan(parent=parent) | Macvlan(parent=parent) | Ipvlan(parent=parent) | Vxlan(parent=parent):
             return (HOST, parent) in links
         case NameService(ns=ns):
             return ns in namespaces
@@ -86,7 +93,7 @@ def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, s
 def _ends(resource: Resource) -> set[tuple[str, str]]:
     """The links (ns, name) that a resource is."""
     match resource:
-        case Bridge(name=name) | Vlan(name=name):
+        case Bridge(name=name) | Vlan(name=name) | Vxlan(name=name):
             return {(HOST, name)}
         case Veth(name=name, ns=ns, peer=peer):
             return {(HOST, name), (ns, peer)}
@@ -99,7 +106,7 @@ def _stacked_on(links: set[tuple[str, str]], present: Iterable[Resource]) -> lis
     """What goes because its parent does: macvlans on a VLAN on a trunk, say."""
     gone = set(links)
     out: list[Resource] = []
-    for kind in (Vlan, Macvlan, Ipvlan):  # a VLAN may be a parent itself
+    for kind in (Vlan, Macvlan, Ipvlan, Vxlan):  # a VLAN may be a parent itself
         for r in present:
             if isinstance(r, kind) and _goes_with(r, set(), gone):
                 out.append(r)

@@ -4,7 +4,7 @@ pyroute2 needs half a millisecond to encode the message that makes a veth pair, 
 `Request` is filled like one of pyroute2's messages and has the same names; what it holds is packed directly if all of its
 attributes are known here, and handed to pyroute2 if not. Both give the same bytes (tests/unit/kernel/test_request.py).
 
-Source: include/uapi/linux/{netlink,if_link,if_addr,rtnetlink,veth}.h. No sockets here.
+Source: include/uapi/linux/{netlink,if_link,if_addr,rtnetlink,neighbour,veth}.h. No sockets here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netengine.kernel.attributes import packed
@@ -33,6 +34,7 @@ _SHAPES: Mapping[type, tuple[struct.Struct, tuple[str, ...]]] = {
         struct.Struct("=BBBBBBBBI"),
         ("family", "dst_len", "src_len", "tos", "table", "proto", "scope", "type", "flags"),
     ),
+    ndmsg: (struct.Struct("=BxxxiHBB"), ("family", "ifindex", "state", "flags", "ndm_type")),
 }
 
 
@@ -114,6 +116,12 @@ _ATTRIBUTES: Mapping[type, _Known] = {
         "RTA_PREFSRC": (7, _address),
         "RTA_TABLE": (15, _u32),
     },
+    ndmsg: {
+        "NDA_DST": (1, _address),
+        "NDA_LLADDR": (2, _mac),
+        "NDA_IFINDEX": (8, _u32),
+        "NDA_PROTOCOL": (12, _u8),
+    },
 }
 
 
@@ -123,7 +131,7 @@ class Request:
     __slots__ = ("_fields", "kind")
 
     def __init__(self, kind: type) -> None:
-        """`kind` is the pyroute2 class that it has the fields and names of: ifinfmsg, ifaddrmsg or rtmsg."""
+        """`kind` is the pyroute2 class that it has the fields and names of: ifinfmsg, ifaddrmsg, rtmsg or ndmsg."""
         self.kind = kind
         self._fields: dict[str, Any] = {"header": {}, "attrs": []}
 

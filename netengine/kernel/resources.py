@@ -13,6 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from netengine.kernel.tunnels import Fdb as Fdb
+from netengine.kernel.tunnels import Neighbour as Neighbour
+from netengine.kernel.tunnels import Vxlan as Vxlan
+
 HOST = ""
 """The `ns` of everything that lives in the host's network namespace."""
 
@@ -312,6 +316,9 @@ Resource = (
     | Vlan
     | Macvlan
     | Ipvlan
+    | Vxlan
+    | Fdb
+    | Neighbour
     | TokenBucket
     | LinkUp
     | NameService
@@ -332,8 +339,11 @@ CREATION_ORDER: tuple[type, ...] = (
     Vlan,
     Macvlan,
     Ipvlan,
+    Vxlan,
     TokenBucket,
     Sysctl,
+    Fdb,
+    Neighbour,
     Address,
     LinkUp,
     NameService,

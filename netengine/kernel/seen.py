@@ -4,7 +4,7 @@ A host with 300 sandboxes has a thousand links, and a start reads them all. pyro
 (half a millisecond and 23 kB a link); here the bytes are kept, and an attribute is read when it is asked for. The few that are
 asked of every object are read here; any other is left to pyroute2, so each name of its message classes works.
 
-Source: include/uapi/linux/{netlink,if_link,if_addr,rtnetlink}.h. No sockets here.
+Source: include/uapi/linux/{netlink,if_link,if_addr,rtnetlink,neighbour}.h. No sockets here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netengine.kernel.attributes import attributes
@@ -86,6 +87,11 @@ _SHAPES: Mapping[type, _Shape] = {
             "RTA_PRIORITY": (6, _number),
             "RTA_TABLE": (15, _number),
         },
+    ),
+    ndmsg: _Shape(
+        struct.Struct("=BxxxiHBB"),
+        ("family", "ifindex", "state", "flags", "ndm_type"),
+        {"NDA_DST": (1, _address), "NDA_LLADDR": (2, _mac), "NDA_IFINDEX": (8, _number)},
     ),
 }
 _LINK_INFO, _PROPERTIES = 18, 52  # IFLA_LINKINFO, IFLA_PROP_LIST

@@ -18,12 +18,14 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Fdb,
     HostPort,
     Ipvlan,
     LinkUp,
     Macvlan,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Resource,
     Route,
     Sysctl,
@@ -31,6 +33,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 from netengine.observe.explain import explain
 
@@ -98,8 +101,12 @@ def _removal(resource: Resource) -> tuple[str, ...]:
     match resource:
         case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
             return (f"{_ip(ns)} link delete {name}",)
-        case Bridge(name=name) | Veth(name=name) | Vlan(name=name):
+        case Bridge(name=name) | Veth(name=name) | Vlan(name=name) | Vxlan(name=name):
             return (f"ip link delete {name}",)
+        case Fdb(link=link, mac=mac):
+            return (f"bridge fdb del {mac} dev {link} self",)
+        case Neighbour(link=link, address=address):
+            return (f"ip neighbour delete {address} dev {link}",)
         case Namespace(name=name):
             return (f"ip netns delete {name[:12]}",)
         case NamespaceAlias(alias=alias):
@@ -134,6 +141,8 @@ def _correction(new: Resource) -> tuple[str, ...]:
                 f"ip link set {v.name} mtu {v.mtu} master {v.master} up",
                 f"bridge link set dev {v.name} hairpin on isolated {isolated}",
             )
+        case Vxlan() as x:
+            return (f"ip link set {x.name} mtu {x.mtu} master {x.master} up",)
         case Element() as e:
             return (*_removal(e), *(s.command for s in explain([e])))
         case Route() | NamespaceAlias():

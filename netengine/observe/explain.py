@@ -18,6 +18,7 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Fdb,
     HostPort,
     Ipvlan,
     LinkUp,
@@ -25,6 +26,7 @@ from netengine.kernel.resources import (
     NameService,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Relay,
     Resource,
     Route,
@@ -33,6 +35,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 
 
@@ -111,6 +114,33 @@ def _steps(resource: Resource) -> list[Step]:
         case Ipvlan() as i:
             why = f"a link with the MAC of {i.parent}; frames are told apart by their addresses"
             return [Step(f"ip link add link {i.parent} {_born(i)} type ipvlan mode {i.mode} {i.flag}", why)]
+        case Vxlan() as x:
+            dev = f" dev {x.parent}" if x.parent else ""
+            return [
+                Step(
+                    f"ip link add {x.name} mtu {x.mtu} group {MARK_GROUP} type vxlan id {x.vni} local {x.local}{dev} "
+                    f"dstport {x.port} nolearning proxy",
+                    "the way to the other hosts: frames in UDP; it learns nothing, floods nothing, and answers ARP itself",
+                ),
+                Step(
+                    f"ip link set {x.name} mtu {x.mtu} master {x.master} addrgenmode none up", "a port of the network"
+                ),
+            ]
+        case Fdb() as f:
+            via = f" via {f.via}" if f.via else ""
+            return [
+                Step(
+                    f"bridge fdb replace {f.mac} dev {f.link} dst {f.remote}{via} self permanent",
+                    "the host that an endpoint of the network is on",
+                )
+            ]
+        case Neighbour() as n:
+            return [
+                Step(
+                    f"ip neighbour replace {n.address} lladdr {n.mac} dev {n.link} nud permanent proto {ROUTE_PROTOCOL}",
+                    "what is answered to who asks for that endpoint's address",
+                )
+            ]
         case Veth() as v:
             cable = "the cable: one end a port of the bridge, the other inside the sandbox"
             steps = [

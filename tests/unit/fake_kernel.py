@@ -17,12 +17,14 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Fdb,
     Ipvlan,
     Key,
     LinkUp,
     Macvlan,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Relay,
     Resource,
     Route,
@@ -31,6 +33,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 
 
@@ -41,9 +44,9 @@ class Refused(OSError):
         super().__init__(errno.EPERM, why)
 
 
-def _orphan(veth: Veth) -> Veth:
-    """The veth after its bridge was deleted: no port of anything, and without the flags of a port."""
-    return replace(veth, master="", isolated=False)
+def _orphan(port: Veth | Vxlan) -> Veth | Vxlan:
+    """The port after its bridge was deleted: no port of anything, and without the flags of a port."""
+    return replace(port, master="", isolated=False) if isinstance(port, Veth) else replace(port, master="")
 
 
 class FakeKernel:
@@ -108,6 +111,18 @@ class FakeKernel:
                 self._need((HOST, master) in self._links(), f"{r}: no bridge {master}")
                 self._need(("namespace", ns) in self._objects, f"{r}: no namespace {ns}")
                 self._need((ns, r.peer) not in self._links(), f"{r}: {r.peer} exists in {ns}")
+            case Vxlan(name=name, master=master, parent=parent):
+                self._need((HOST, master) in self._links(), f"{r}: no bridge {master}")
+                self._need(not parent or (HOST, parent) in self._links(), f"{r}: no parent {parent}")
+                self._need((HOST, name) not in self._links(), f"{r}: {name} exists")
+                taken = [
+                    x for x in self._objects.values() if isinstance(x, Vxlan) and (x.vni, x.port) == (r.vni, r.port)
+                ]
+                self._need(not taken, f"{r}: the VNI is taken by {taken}")
+            case Fdb(link=link) | Neighbour(link=link):
+                self._need((HOST, link) in self._links(), f"{r}: no link {link}")
+                if isinstance(r, Fdb) and r.via:
+                    self._need((HOST, r.via) in self._links(), f"{r}: no link {r.via}")
             case Vlan(name=name, parent=parent):
                 self._need((HOST, parent) in self._links(), f"{r}: no parent {parent}")
                 self._need((HOST, name) not in self._links(), f"{r}: {name} exists")
@@ -148,7 +163,7 @@ class FakeKernel:
             match r:
                 case Namespace(name=name):
                     out.add((name, "lo"))
-                case Bridge(name=name) | Vlan(name=name):
+                case Bridge(name=name) | Vlan(name=name) | Vxlan(name=name):
                     out.add((HOST, name))
                 case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
                     out.add((ns, name))
@@ -165,16 +180,17 @@ class FakeKernel:
 
     def _sweep(self, gone: Resource) -> None:
         """Do what the kernel does by itself, once `gone` is gone."""
-        for veth in [v for v in self._objects.values() if isinstance(v, Veth)]:
-            if isinstance(gone, Namespace) and veth.ns == gone.name:
-                del self._objects[veth.key]
-            elif isinstance(gone, Bridge) and veth.master == gone.name:
-                self._objects[veth.key] = _orphan(veth)
-        for kind in (Vlan, Macvlan, Ipvlan):  # what is stacked goes with its parent, and with its namespace
+        for port in [v for v in self._objects.values() if isinstance(v, Veth | Vxlan)]:
+            if isinstance(gone, Namespace) and isinstance(port, Veth) and port.ns == gone.name:
+                del self._objects[port.key]
+            elif isinstance(gone, Bridge) and port.master == gone.name:
+                self._objects[port.key] = _orphan(port)
+        for kind in (Vlan, Macvlan, Ipvlan, Vxlan):  # what is stacked goes with its parent, and with its namespace
             links = self._links()
             for r in [r for r in self._objects.values() if isinstance(r, kind)]:
-                inside = HOST if isinstance(r, Vlan) else r.ns
-                if (HOST, r.parent) not in links or (isinstance(gone, Namespace) and inside == gone.name):
+                inside = HOST if isinstance(r, Vlan | Vxlan) else r.ns
+                lost = (r.parent or isinstance(r, Vlan | Macvlan | Ipvlan)) and (HOST, r.parent) not in links
+                if lost or (isinstance(gone, Namespace) and inside == gone.name):
                     del self._objects[r.key]
         links = self._links()
         for key, r in list(self._objects.items()):
@@ -186,6 +202,8 @@ class FakeKernel:
                     | TokenBucket(ns=ns, link=link)
                 ):
                     lost = (ns, link) not in links
+                case Fdb(link=link) | Neighbour(link=link):
+                    lost = (HOST, link) not in links
                 case Sysctl(ns=ns, path=path):
                     parts = path.split("/")
                     named = parts[2] == "conf" and parts[3] not in ("all", "default")
@@ -203,7 +221,7 @@ class FakeKernel:
         self._count_down(change.new)
         # A change that was refused, or never tried, is taken back as well: what is there may be either, or an orphan.
         present = self._objects.get(change.old.key)
-        known = isinstance(present, Veth) or present in (change.old, change.new)
+        known = isinstance(present, Veth | Vxlan) or present in (change.old, change.new)
         self._need(known, f"{change.old} is not there")
         self._check_ground_of_change(change)
         self._objects[change.new.key] = change.new
@@ -214,6 +232,10 @@ class FakeKernel:
         if isinstance(old, Veth) and isinstance(new, Veth):
             same = (old.ns, old.peer, old.peer_mac) == (new.ns, new.peer, new.peer_mac)
             self._need(same, f"the kernel cannot turn {old} into {new}")
+            self._need((HOST, new.master) in self._links(), f"{new}: no bridge {new.master}")
+        elif isinstance(old, Vxlan) and isinstance(new, Vxlan):
+            same_tunnel = (old.vni, old.local, old.port, old.parent) == (new.vni, new.local, new.port, new.parent)
+            self._need(same_tunnel, f"the kernel cannot turn {old} into {new}")
             self._need((HOST, new.master) in self._links(), f"{new}: no bridge {new.master}")
         elif not isinstance(old, Namespace | Table | LinkUp | Address):
             self._check_ground(new)

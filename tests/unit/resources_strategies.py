@@ -9,12 +9,14 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Fdb,
     HostPort,
     Ipvlan,
     LinkUp,
     Macvlan,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Relay,
     Resource,
     Route,
@@ -23,6 +25,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 
 BRIDGES = ("br0", "br1")
@@ -49,6 +52,8 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
             out.add(Sysctl(HOST, f"net/ipv4/conf/{bridge}/route_localnet", draw(st.sampled_from("01"))))
         if draw(st.booleans()):
             out.add(Element("ip", "pairs", (bridge, bridge), (draw(st.sampled_from(["accept", "drop"])),)))
+        if draw(st.booleans()):
+            out |= draw(_remotes(bridge, bridges))
     parents = ["up0"]
     if draw(st.booleans()):
         parents.append("up0.5")
@@ -67,6 +72,28 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
             out |= draw(_endpoints(sandbox, bridges))
         if draw(st.booleans()):
             out |= draw(_stacked(sandbox, parents))
+    return frozenset(out)
+
+
+@st.composite
+def _remotes(draw: st.DrawFn, bridge: str, bridges: list[str]) -> frozenset[Resource]:
+    """A VXLAN link of a bridge, and endpoints on other hosts. Each bridge has its own VNIs."""
+    link = f"vx-{bridge}"
+    vni = draw(st.sampled_from([4096, 4098])) + BRIDGES.index(bridge)
+    parent = draw(st.sampled_from(["", "up0"]))
+    local = "fe80::1" if parent else draw(st.sampled_from(["192.0.2.1", "192.0.2.9"]))
+    master = draw(st.sampled_from(bridges))
+    out: set[Resource] = {Vxlan(link, vni, local, 4789, master, draw(st.sampled_from([1400, 1450])), parent)}
+    out.add(Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", draw(st.sampled_from("01"))))
+    for number in draw(st.lists(st.integers(2, 4), unique=True)):
+        mac = f"02:42:0a:00:00:{number:02x}"
+        remote = "fe80::2" if parent else draw(st.sampled_from(["192.0.2.2", "192.0.2.3"]))
+        out |= {
+            Fdb(link, mac, remote, parent),
+            Neighbour(link, f"10.0.0.{number}", draw(st.sampled_from([mac, *MACS]))),
+        }
+        if draw(st.booleans()):
+            out.add(Neighbour(link, f"fd00::{number}", mac))
     return frozenset(out)
 
 

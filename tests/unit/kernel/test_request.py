@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from netengine.kernel import messages
+from netengine.kernel import messages, vxlan
 from netengine.kernel.request import _ATTRIBUTES, Request, _packed, _Unknown, encode_by_pyroute2
-from netengine.kernel.resources import Address, Bridge, Route, Veth
+from netengine.kernel.resources import Address, Bridge, Fdb, Neighbour, Route, Veth, Vxlan
 
 VETH = Veth("veth1234567", "br0", "1" * 64, "eth0", "02:00:00:00:00:07", 1400, isolated=True)
+VXLAN = Vxlan("vx0", 4096, "192.0.2.1", 4789, "br0", 1450)
+FDB = Fdb("vx0", "02:42:0a:00:00:02", "fe80::2", "up0")
 MESSAGES: dict[str, Any] = {
     "a veth pair": lambda: messages.veth_add(VETH, 7, 21),
     "a port": lambda: messages.port_up(VETH),
@@ -28,9 +31,19 @@ MESSAGES: dict[str, Any] = {
     "a default route": lambda: messages.route_add(4, Route("", "default", "eth0", "10.0.0.1")),
     "a route": lambda: messages.route_add(4, Route("", "10.9.0.0/16", "eth0")),
     "an IPv6 route": lambda: messages.route_delete(4, Route("", "fd01::/64", "eth0", "fd00::1")),
+    "a forwarding entry": lambda: vxlan.entry_add(FDB, 9, via=5),
+    "a forwarding entry gone": lambda: vxlan.entry_delete(FDB, 9),
+    "a forwarding table": lambda: vxlan.entries_dump(9),
+    "a neighbour": lambda: vxlan.entry_add(Neighbour("vx0", "10.0.0.2", "02:42:0a:00:00:02"), 9),
+    "an IPv6 neighbour": lambda: vxlan.entry_add(Neighbour("vx0", "fd00::2", "02:42:0a:00:00:02"), 9),
+    "a neighbour gone": lambda: vxlan.entry_delete(Neighbour("vx0", "fd00::2", "02:42:0a:00:00:02"), 9),
+    "all neighbours": lambda: vxlan.neighbours_dump(9),
+    "a VXLAN link": lambda: vxlan.link_add(VXLAN),
+    "a VXLAN link over IPv6": lambda: vxlan.link_add(replace(VXLAN, local="fe80::1"), 5),
+    "a VXLAN port": lambda: vxlan.port_up(VXLAN, 3),
     "a bridge": lambda: messages.bridge_add(Bridge("br0", "02:00:00:00:00:01", 1500, "netengine-br-0")),
 }
-LEFT_TO_PYROUTE2 = {"a bridge"}
+LEFT_TO_PYROUTE2 = {"a bridge", "a VXLAN link", "a VXLAN link over IPv6"}
 
 
 @pytest.mark.parametrize("what", MESSAGES)

@@ -14,6 +14,7 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Fdb,
     HostPort,
     Ipvlan,
     LinkUp,
@@ -21,6 +22,7 @@ from netengine.kernel.resources import (
     NameService,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Relay,
     Resource,
     Route,
@@ -29,6 +31,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 from netengine.observe.explain import explain
 
@@ -43,6 +46,9 @@ EVERYTHING: tuple[Resource, ...] = (
     Vlan("eth0.50", "eth0", 50),
     Macvlan(SANDBOX, "eth1", "eth0", "bridge", "02:00:00:00:00:02"),
     Ipvlan(SANDBOX, "eth2", "eth3", "l3", "private", 1400),
+    Vxlan("vx0", 4096, "192.0.2.1", 4789, "br0", 1450),
+    Fdb("vx0", "02:42:0a:00:00:02", "192.0.2.2"),
+    Neighbour("vx0", "10.0.0.2", "02:42:0a:00:00:02"),
     Sysctl(HOST, "net/ipv4/conf/br0/route_localnet", "1"),
     TokenBucket(HOST, "veth0", 10_000_000),
     Address(SANDBOX, "eth0", "10.0.0.2/24"),
@@ -98,6 +104,18 @@ def commands(*resources: Resource) -> list[str]:
             "ip link add link eth0 name shim group 28261 type macvlan mode bridge",
         ),
         (NamespaceAlias("web", SANDBOX), "ln -s /run/netns/0123456789ab /run/netns/web"),
+        (
+            Fdb("vx0", "02:42:0a:00:00:02", "192.0.2.2"),
+            "bridge fdb replace 02:42:0a:00:00:02 dev vx0 dst 192.0.2.2 self permanent",
+        ),
+        (
+            Fdb("vx0", "02:42:0a:00:00:02", "fe80::2", "wg0"),
+            "bridge fdb replace 02:42:0a:00:00:02 dev vx0 dst fe80::2 via wg0 self permanent",
+        ),
+        (
+            Neighbour("vx0", "fd00::2", "02:42:0a:00:00:02"),
+            "ip neighbour replace fd00::2 lladdr 02:42:0a:00:00:02 dev vx0 nud permanent proto 110",
+        ),
         (HostPort("0.0.0.0", "tcp", 8080), ": # netengined holds tcp 0.0.0.0:8080 with a bound socket"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
@@ -119,6 +137,14 @@ def test_a_bridge_is_made_and_marked_and_its_mtu_set_by_itself() -> None:
         "ip link add br0 address 02:00:00:00:00:01 group 28261 type bridge stp_state 0 forward_delay 0",
         "ip link property add dev br0 altname netengine-br-1",
         "ip link set br0 mtu 1400 up",
+    ]
+
+
+def test_a_vxlan_link_learns_nothing_and_is_a_port() -> None:
+    link = Vxlan("vx0", 4096, "fe80::1", 4789, "br0", 1370, parent="wg0")
+    assert commands(link) == [
+        "ip link add vx0 mtu 1370 group 28261 type vxlan id 4096 local fe80::1 dev wg0 dstport 4789 nolearning proxy",
+        "ip link set vx0 mtu 1370 master br0 addrgenmode none up",
     ]
 
 
