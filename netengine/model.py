@@ -65,6 +65,8 @@ class BridgeSettings(msgspec.Struct, kw_only=True):
     """The IPv4 default gateway of containers where it is not the bridge itself."""
     container_gateway6: str = ""
     """The same for IPv6."""
+    steady_macs: bool = False
+    """So far every endpoint got the MAC that goes with its address. Ends when a user gives one, and then for good."""
     host_binding: str = ""
     """Where ports are published that name no address; "" for the daemon's default."""
 
@@ -177,6 +179,8 @@ class Endpoint(msgspec.Struct, kw_only=True):
     """Where the address comes from, on a network that leaves that to a DHCP server."""
     link_local: list[str] = field(default_factory=list)
     """Further addresses from the link-local ranges, in CIDR."""
+    steady_mac: bool = False
+    """The MAC goes with the IPv4 address, and whoever had that before had the same MAC: there is nothing to announce."""
     sysctls: dict[str, str] = field(default_factory=dict)
     """Values that were asked for, by path, with IFNAME in place of the link's name."""
     rate_in: int = 0

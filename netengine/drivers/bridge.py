@@ -122,7 +122,7 @@ class BridgeDriver:
                 mtu=settings.mtu,
                 isolated=not settings.icc,
             ),
-            LinkUp(endpoint.sandbox_id, endpoint.link),
+            LinkUp(endpoint.sandbox_id, endpoint.link, announces=not endpoint.steady_mac),
             *render_addresses(endpoint, context),
         }
         if settings.anti_spoof:

@@ -128,7 +128,9 @@ class Core:
         )
 
     def announce(self, network: Network, container: Container, endpoint: Endpoint) -> None:
-        """The first announcement of a new endpoint was the kernel's; see to those that follow it."""
+        """The first announcement of a new endpoint was the kernel's; see to those that follow it, where there was one."""
+        if endpoint.steady_mac:
+            return
         times, interval = endpoint_options.announcements(network)
         self._announcements.schedule(container, endpoint, times - 1, interval / 1000)
 

@@ -109,6 +109,8 @@ class Networks:
             routes=await core.on_kernel(theirs.host_routes, core.kernel),
             adopted=link is not None,
         )
+        if network.bridge is not None:
+            network.bridge.steady_macs = link is None  # who was on a bridge of somebody else's is not known
         if network.bridge is not None and link is not None:
             has = {str(i.ip) for i in link.addresses}
             network.bridge.has_address = any(s.gateway in has for s in network.subnets if s.version == 4)

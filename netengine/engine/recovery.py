@@ -127,6 +127,9 @@ class Recovery:
         if network.bridge is not None:
             network.bridge.container_gateway = str(config.default_gateway or "")
             network.bridge.container_gateway6 = str(config.default_gateway_v6 or "")
+            if existing is not None:
+                known = existing.bridge is not None and existing.bridge.steady_macs
+                network.bridge.steady_macs = network.bridge.steady_macs and known
         if existing is not None and _subnets(existing) != _subnets(network) and self._has_endpoints(existing):
             log.warning(
                 "the default bridge keeps %s while containers run on it; stop them and restart the daemon to use %s",

@@ -17,7 +17,7 @@ from netengine.engine.core import Core, Operation, new_id
 from netengine.engine.ports import PortWish, Ways, reserve, settle, wishes_of
 from netengine.engine.state import State
 from netengine.errors import Forbidden, Invalid
-from netengine.ipam import random_mac
+from netengine.ipam import random_mac, steady_mac
 from netengine.kernel.hostports import has_ipv6
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
@@ -169,14 +169,14 @@ def build_endpoint(
         host_link=f"veth{identity[:7]}",
     )
     if DRIVERS[network.driver].has_addresses:
-        if DRIVERS[network.driver].has_own_mac(network):
-            endpoint.mac = wish.mac or random_mac()
         options = endpoint_options.parse(wish.driver_opts)
         endpoint.link = options.link or free_link(container, endpoint_options.link_prefix(network))
         endpoint.sysctls = dict(options.sysctls)
         endpoint.rate_in, endpoint.rate_out = options.rate_in, options.rate_out
         endpoint.link_local = [_link_local(core.state, network, text) for text in wish.link_local_ips]
         _give_addresses(core, operation, network, wish, endpoint, ipv6=not _refuses_ipv6(container, endpoint))
+        if DRIVERS[network.driver].has_own_mac(network):
+            _give_mac(operation, network, wish, endpoint)
     container.endpoints[network.id] = endpoint
     operation.change(lambda: container.endpoints.pop(network.id, None))
     return endpoint
@@ -208,6 +208,27 @@ def _give_addresses(
     if network.enable_ipv6 and ipv6:
         endpoint.address6, gateway = _leased(core, operation, network, endpoint, 6, wish.ip6)
         endpoint.gateway6 = ((settings and settings.container_gateway6) or gateway) if leads_out else ""
+
+
+def _give_mac(operation: Operation, network: Network, wish: Attachment, endpoint: Endpoint) -> None:
+    """The MAC that a user wants; on a bridge of ours the one that goes with the address; else any.
+
+    Where all MACs go with addresses, a new one is nothing that a neighbour must be told. Not so by IPv6, whose addresses have
+    the MAC of whichever IPv4 address they came with.
+    """
+    settings = network.bridge
+    if wish.mac or not endpoint.address or settings is None:
+        endpoint.mac = wish.mac or random_mac()
+    else:
+        endpoint.mac = steady_mac(network.id, endpoint.ip)
+    if settings is None or not settings.steady_macs:
+        return
+    if wish.mac:
+        settings.steady_macs = False
+        operation.change(lambda: setattr(settings, "steady_macs", True))
+        operation.put(network)
+    told = endpoint_options.ANNOUNCEMENTS in network.options or endpoint_options.INTERVAL in network.options
+    endpoint.steady_mac = settings.steady_macs and not (told or endpoint.address6 or endpoint.link_local)
 
 
 def _leased(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from netengine.errors import Invalid, NotFound
 from netengine.model import Container, Network, Policy
@@ -35,6 +35,8 @@ class State:
         self.name_servers: tuple[str, ...] = ()
         """Those that daemon.json gives every container, as if by --dns."""
         self.policies: dict[str, Policy] = {}
+        self.spare_neighbours: dict[Literal[4, 6], int] = {}
+        """Endpoints that may still come before somebody looks whether the kernel has room for their neighbours."""
 
     def network(self, reference: str) -> Network:
         """Raises NotFound with Docker's text, Invalid when several match."""

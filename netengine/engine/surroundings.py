@@ -56,23 +56,34 @@ def room_on(state: State, network: Network) -> None:
 
 
 async def room_for_neighbours(core: Core, more: int) -> str:
-    """A warning when the kernel's neighbour tables may not hold all endpoints and `more` of them; "" when they will."""
-    warnings = [await _room(core, 4, more), await _room(core, 6, more)]
+    """A warning when the kernel's neighbour tables may not hold all endpoints and `more` of them; "" when they will.
+
+    Looks again only when as many may have come as there was room for at the last look, or a tenth more since it warned: to
+    count 900 endpoints, and to ask the kernel, which lists the links of the host with its answer, takes longer than to connect.
+    """
+    warnings = []
+    for version in _PER_ENDPOINT:
+        left = core.state.spare_neighbours[version] = core.state.spare_neighbours.get(version, 0) - more
+        if left < 0:
+            warnings.append(await _room(core, version, more))
     return "; ".join(filter(None, warnings))
 
 
 async def _room(core: Core, version: Literal[4, 6], more: int) -> str:
     endpoints = [e for container in core.state.containers.values() for e in container.endpoints.values()]
     live = sum(1 for e in endpoints if (e.address if version == 4 else e.address6))
-    needed = _PER_ENDPOINT[version] * (live + more)
-    if needed <= _SMALL:
-        return ""
-    table = await core.on_kernel(surroundings.neighbours, core.kernel, version)
-    if table is None or needed <= table.most:
+    each = _PER_ENDPOINT[version]
+    needed, most = each * (live + more), _SMALL
+    if needed > most:
+        table = await core.on_kernel(surroundings.neighbours, core.kernel, version)
+        most = table.most if table is not None else needed
+    fits = needed <= most
+    core.state.spare_neighbours[version] = (most - needed) // each if fits else live // 10
+    if fits:
         return ""
     return (
         f"{live + more} endpoints need up to {needed} entries of the kernel's neighbour table of IPv{version}, which takes "
-        f"{table.most}: packets will be lost when all of them talk; on the host: sysctl -w {_wider(version, needed)}"
+        f"{most}: packets will be lost when all of them talk; on the host: sysctl -w {_wider(version, needed)}"
     )
 
 

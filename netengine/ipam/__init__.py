@@ -11,7 +11,7 @@ argument, so that tests can fix it.
 """
 
 from netengine.ipam.leases import Pool
-from netengine.ipam.mac import parse_mac, random_mac
+from netengine.ipam.mac import parse_mac, random_mac, steady_mac
 from netengine.ipam.pools import DEFAULT_POOLS, AddressPool, Network, any_subnet, check_overlap, choose_subnet, ula_pool
 from netengine.ipam.rules import IpamConfig, IpamEntry, check_ipam_config
 
@@ -28,5 +28,6 @@ __all__ = [
     "choose_subnet",
     "parse_mac",
     "random_mac",
+    "steady_mac",
     "ula_pool",
 ]

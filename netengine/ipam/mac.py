@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Callable
@@ -21,6 +22,13 @@ def random_mac(entropy: Callable[[int], bytes] = secrets.token_bytes) -> str:
     octets = bytearray(entropy(6))
     octets[0] = octets[0] & ~_GROUP | _LOCALLY_ADMINISTERED
     return octets.hex(":")
+
+
+def steady_mac(network_id: str, address: str) -> str:
+    """The MAC that goes with an address of a network: whoever gets the address gets the same one, so that what neighbours have
+    in their caches stays right. As good as random between networks, also those of two hosts on one wire."""
+    digest = hashlib.sha256(f"{network_id} {address}".encode()).digest()
+    return random_mac(lambda count: digest[:count])
 
 
 def parse_mac(text: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from netengine.kernel import messages
 from netengine.kernel.netlink import NetlinkSocket
+from netengine.kernel.resources import LinkUp
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,19 @@ _OPEN = ("UP", "UNKNOWN")
 """States in which a link passes frames: a parent that does not tell (a TUN, a dummy) counts as up."""
 
 
-def announce(links: Iterable[str], inside: NetlinkSocket, host: NetlinkSocket) -> None:
-    """Announce links of a namespace whose other ends, where they have any, are in the host's. Never raises OSError: a
-    neighbour that was not told asks by itself, a while later."""
-    for name in links:
+def announce(links: Iterable[LinkUp], inside: NetlinkSocket, host: NetlinkSocket) -> None:
+    """Wait until the way into the network is open for links of a namespace whose other ends, where they have any, are in the
+    host's, and announce those that are to be. Never raises OSError: a neighbour that was not told asks by itself, a while
+    later."""
+    for up in links:
+        name = up.link
         try:
             link = inside.ask(f"look at {name}", messages.link_get(name=name))
             outer = link.get_attr("IFLA_LINK")
             if outer:
                 _await_port(host, outer)
+            if not up.announces:
+                continue
             mac = link.get_attr("IFLA_ADDRESS")
             for error in inside.execute([(f"announce {name}", messages.link_set(name, mac=mac))]):
                 if error is not None:

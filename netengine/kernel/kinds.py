@@ -161,7 +161,7 @@ def _create_ups(kernel: Kernel, resources: list[LinkUp], made: list[Resource]) -
         ]
         kernel.create_each(ns, groups, made)
         if ns != HOST:
-            announce([r.link for r in items if r.link != "lo"], kernel.socket_in(ns), kernel.socket_in(HOST))
+            announce([r for r in items if r.link != "lo"], kernel.socket_in(ns), kernel.socket_in(HOST))
 
 
 def _create_name_services(kernel: Kernel, resources: list[NameService], made: list[Resource]) -> None:

@@ -156,8 +156,10 @@ def _steps(resource: Resource) -> list[Step]:
                 isolated = "containers of this network do not reach each other (icc=false)"
                 steps.append(Step(f"bridge link set dev {v.name} isolated on", isolated))
             return [*steps, Step(f"ip link set {v.name} addrgenmode none up", cable)]
-        case LinkUp(ns=ns, link=link):
+        case LinkUp(ns=ns, link=link, announces=announces):
             why = "coming up with an address, it announces that by ARP"
+            if not announces:
+                why = "it has the MAC that goes with its address, as whoever had that before: there is nothing to announce"
             if link == "lo":
                 why = "127.0.0.1 inside the sandbox"
             elif ns == HOST:

@@ -12,7 +12,7 @@ from scapy.layers.l2 import ARP
 from tests.clients.lab import Lab
 from tests.daemons import Client
 from tests.hosts import wait_until
-from tests.kernel.packets import Ear, listening
+from tests.kernel.packets import Ear, listening, ping
 
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 IFNAME = "com.docker.network.endpoint.ifname"
@@ -209,6 +209,37 @@ def test_a_new_address_is_announced(lab: Lab, docker: Client, count: int):
             assert count == 1 or last - first > 0.25 * (count - 1)
         with pytest.raises(AssertionError, match="no such frame"):
             announced(ear, "10.9.0.9", 0.7)
+
+
+def test_who_gets_an_address_gets_its_mac_and_neighbours_need_not_be_told(lab: Lab, docker: Client):
+    docker("network", "create", "--subnet", "10.9.0.0/24", "blue")
+    for name in ("listener", "first", "second"):
+        docker("run", "-d", "--name", name, "--network", "blue", "sandbox")
+    listener = lab.sandbox("listener")
+    assert ping(listener, "10.9.0.3") == "10.9.0.3"
+    mac = docker.inspect("first")["NetworkSettings"]["Networks"]["blue"]["MacAddress"]
+    docker("network", "disconnect", "blue", "first")
+    docker("network", "disconnect", "blue", "second")
+    with listening(listener, "eth0") as ear:
+        docker("network", "connect", "--ip", "10.9.0.3", "blue", "second")
+        with pytest.raises(AssertionError, match="no such frame"):
+            announced(ear, "10.9.0.3", 0.5)
+    assert docker.inspect("second")["NetworkSettings"]["Networks"]["blue"]["MacAddress"] == mac
+    assert ping(listener, "10.9.0.3") == "10.9.0.3"
+
+
+def test_once_a_mac_was_given_addresses_are_announced(lab: Lab, docker: Client):
+    """Who had the address with that MAC may be in a cache for long: also after a restart of the daemon."""
+    docker("network", "create", "--subnet", "10.9.0.0/24", "blue")
+    for name in ("listener", "web"):
+        docker("run", "-d", "--name", name, "--network", "blue", "sandbox")
+    docker("run", "-d", "--name", "own", "--network", "name=blue,ip=10.9.0.9,mac-address=02:00:00:00:00:09", "sandbox")
+    docker("rm", "-f", "own")
+    docker("network", "disconnect", "blue", "web")
+    lab.daemon.restart()
+    with listening(lab.sandbox("listener"), "eth0") as ear:
+        docker("network", "connect", "--ip", "10.9.0.9", "blue", "web")
+        announced(ear, "10.9.0.9")
 
 
 # ---------------------------------------------------------------------- rates

@@ -89,6 +89,23 @@ def test_ipv6_has_a_table_of_its_own_and_needs_more_of_it() -> None:
     assert "net.ipv6.neigh.default.gc_thresh3=4096" in warning
 
 
+def test_room_is_looked_for_again_when_it_may_be_used_up() -> None:
+    full = core(*crowded(600), table=NeighbourTable(0, 1300))
+    assert ask(surroundings.room_for_neighbours(full, 1)) == ""
+    assert full.state.spare_neighbours[4] == 49
+    more = crowded(700)
+    full.state.containers |= {c.id: c for c in more[1:]}
+    full.state.networks[more[0].id] = more[0]
+    warned = [n for n in range(60) if ask(surroundings.room_for_neighbours(full, 1))]
+    assert warned == [49]
+
+
+def test_a_warning_is_given_again_after_a_tenth_more() -> None:
+    full = core(*crowded(600), table=NeighbourTable(0, 1024))
+    warned = [n for n in range(130) if ask(surroundings.room_for_neighbours(full, 1))]
+    assert warned == [0, 61, 122]
+
+
 # ---------------------------------------------------------------------- routes
 
 

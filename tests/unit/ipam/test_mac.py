@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netengine.errors import Invalid
-from netengine.ipam import parse_mac, random_mac
+from netengine.ipam import parse_mac, random_mac, steady_mac
 
 
 @given(st.binary(min_size=6, max_size=6))
@@ -17,6 +17,14 @@ def test_a_random_address_is_unicast_and_locally_administered(entropy: bytes):
 
 def test_two_random_addresses_differ():
     assert random_mac() != random_mac()
+
+
+def test_the_mac_that_goes_with_an_address_is_the_same_every_time_and_no_other_s():
+    networks, addresses = ("a", "b"), [f"10.0.{n // 250}.{n % 250}" for n in range(1000)]
+    macs = [steady_mac(network, address) for network in networks for address in addresses]
+    assert macs == [steady_mac(network, address) for network in networks for address in addresses]
+    assert len(set(macs)) == 2000
+    assert all(int(mac[:2], 16) & 0b11 == 0b10 and parse_mac(mac) == mac for mac in macs)
 
 
 @pytest.mark.parametrize("text", ["02:42:AC:11:00:02", "02-42-ac-11-00-02", "0242.ac11.0002", "2:42:ac:11:0:2"])

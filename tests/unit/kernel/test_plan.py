@@ -236,3 +236,9 @@ def test_what_stands_on_a_parent_that_is_there_or_will_be_made_can_be() -> None:
 
 def test_a_vlan_of_a_parent_that_is_down_cannot_be_up() -> None:
     assert stranded({VLAN, LinkUp(HOST, "up0.5"), *ON_VLAN}, {"up0": False}) == {LinkUp(HOST, "up0.5")}
+
+
+def test_a_link_that_announces_has_its_address_first_and_one_that_does_not_has_it_after() -> None:
+    for announces, order in ((True, ["Address", "LinkUp"]), (False, ["LinkUp", "Address"])):
+        made = plan({LinkUp("s0", "eth0", announces), Address("s0", "eth0", "10.1.0.2/24")}, ()).create
+        assert [type(r).__name__ for r in made] == order
