@@ -146,6 +146,11 @@ def settle(authority: Authority) -> Authority:
     return Authority(authority.certificate, authority.key)
 
 
+def split(trust: str) -> list[str]:
+    """The certificates of a PEM text, one by one. Raises Invalid."""
+    return [pem(one) for one in load_all(trust, "the roots")]
+
+
 def digest(certificate: str) -> bytes:
     """SHA-256 of the first certificate (its DER form): what join tokens hold."""
     return load(certificate, "the root certificate").fingerprint(hashes.SHA256())

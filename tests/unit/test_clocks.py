@@ -21,6 +21,8 @@ ALLOWED = {
     "api/selection.py": "`until=10m`: how long ago something was created",
     "api/wire.py": "`Up 5 minutes`: for people",
     "cluster/certificates.py": "from when to when a certificate is valid",
+    "cluster/control.py": "whether a certificate has expired; what clock a joiner is told",
+    "cluster/joining.py": "says both clocks when one is wrong",
     "cli/containers.py": "`2 hours ago`: for people",
     "cli/images.py": "`2 hours ago`: for people",
     "cli/moments.py": "`--since 10m`: a moment that the daemon compares with those of its events and logs",
