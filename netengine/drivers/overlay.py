@@ -86,6 +86,7 @@ class OverlayDriver:
                 Element(family, "bridges", (settings.link,)),
                 Element(family, "pairs", (settings.link, settings.link), ("accept",)),
                 Element(family, "internal", (settings.link,)),
+                Element(family, "sealed", (settings.link,)),
             }
         return frozenset(out)
 

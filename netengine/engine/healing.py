@@ -225,6 +225,8 @@ class Healing:
                 )
             case events.RateTouched(index=index):
                 return self._has_rate(index)
+            case events.EntryTouched():
+                return False
             case events.ForwardingOff(ipv6=ipv6):
                 family = forwarding.IPV6 if ipv6 else forwarding.IPV4
                 return any(isinstance(r, Sysctl) and r.path == family.path for r in self._core.base)
@@ -344,4 +346,6 @@ def _subject(notice: events.Notice) -> tuple[str, str]:
             return "forwarding", str(ipv6)
         case events.RateTouched(index=index):
             return "rate", str(index)
+        case events.EntryTouched(index=index, subject=subject):
+            return f"entry of {index}", subject
     return type(notice).__name__, ""

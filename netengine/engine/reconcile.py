@@ -22,12 +22,14 @@ from netengine.kernel.resources import (
     Address,
     Bridge,
     Element,
+    Fdb,
     Ipvlan,
     LinkUp,
     Macvlan,
     NameService,
     Namespace,
     NamespaceAlias,
+    Neighbour,
     Resource,
     Route,
     Sysctl,
@@ -35,6 +37,7 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
+    Vxlan,
 )
 from netengine.kernel.theirs import links_up
 from netengine.model import Container
@@ -95,7 +98,8 @@ async def host_difference(core: Core, all_wanted: frozenset[Resource] | None = N
     want = frozenset(
         r
         for r in all_wanted
-        if isinstance(r, Bridge | Veth) or (isinstance(r, Address | Sysctl | TokenBucket) and r.ns == HOST)
+        if isinstance(r, Bridge | Veth | Vxlan | Fdb | Neighbour)
+        or (isinstance(r, Address | Sysctl | TokenBucket) and r.ns == HOST)
     )
     have = comparable(want, await core.on_kernel(observe_host, core.kernel, want))
     there = {r.key for r in have}

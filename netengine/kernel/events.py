@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from netengine.kernel import entryevents
 from netengine.kernel.attributes import attributes
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.entryevents import EntryTouched as EntryTouched
 from netengine.kernel.nameservice import TABLE as NAMES_TABLE
 from netengine.kernel.resources import ROUTE_PROTOCOL
 from netengine.kernel.ruleset import TABLE
@@ -139,6 +141,7 @@ Notice = (
     | RouteSeen
     | ForwardingOff
     | RateTouched
+    | EntryTouched
     | RulesTouched
     | NamesTouched
     | MountsChanged
@@ -152,6 +155,9 @@ class Watch:
 
     def __init__(self) -> None:
         self._route = _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
+        # A socket of its own: thousands of entries may come and go at once, and must not push out word of anything else.
+        self._entries = _listening(_NETLINK_ROUTE, entryevents.GROUPS)
+        entryevents.attach_filter(self._entries)
         self._nftables = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
         # Hears every namespace that has a number here, as one has whose cable ends here.
         self._names = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
@@ -170,13 +176,20 @@ class Watch:
 
     def close(self) -> None:
         self._route.close()
+        self._entries.close()
         self._nftables.close()
         self._names.close()
         self._mounts.close()
         os.close(self._mountinfo)
 
     def descriptors(self) -> tuple[int, ...]:
-        return self._route.fileno(), self._nftables.fileno(), self._names.fileno(), self._mounts.fileno()
+        return (
+            self._route.fileno(),
+            self._entries.fileno(),
+            self._nftables.fileno(),
+            self._names.fileno(),
+            self._mounts.fileno(),
+        )
 
     def read(self, descriptor: int) -> list[Notice]:
         """What has happened, oldest first; what cannot concern us is left out."""
@@ -185,6 +198,8 @@ class Watch:
             return [MountsChanged()]
         if descriptor == self._route.fileno():
             return _drain(self._route, route_notices)
+        if descriptor == self._entries.fileno():
+            return _drain(self._entries, entryevents.notices)
         if descriptor == self._names.fileno():
             return _drain(self._names, self._name_notices)
         return _drain(self._nftables, self._rule_notices)

@@ -292,7 +292,7 @@ class Element:
     def restricts(self) -> bool:
         """Whether it says what somebody on a link may send: there before the link is, and after it. What opens, a published
         port say, is not."""
-        return self.family == "bridge" or self.container.startswith("policy-")
+        return self.family == "bridge" or self.container == "sealed" or self.container.startswith("policy-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ CONTAINERS: tuple[Container, ...] = (
     Container(
         "internal", ("link",), (), "bridges of internal networks: nothing crosses them to or from another interface"
     ),
+    Container(
+        "sealed",
+        ("link",),
+        (),
+        "bridges of overlay networks: the host is not reached from them, by any of its addresses",
+    ),
     Container("masquerading", ("link",), (), "bridges whose packets leave the host under the host's address"),
     Container(
         "sources",
@@ -173,6 +179,7 @@ _RULES = """
     chain raw-prerouting {
         type filter hook prerouting priority raw; policy accept;
         iifname "lo" accept
+        iifname @sealed fib daddr type local counter drop comment "the host has no part in an overlay network"
         iifname @bridges IP daddr LOOPBACK counter drop comment "a container may not reach the host's loopback"
         iifname @bridges IP saddr LOOPBACK counter drop comment "nor pretend to be it"
         iifname @bridges accept

@@ -267,7 +267,7 @@ def observe(kernel: Kernel, links: Mapping[int, str], names: Mapping[int, str]) 
                 via = names.get(entry.get_attr("NDA_IFINDEX") or 0, "")
                 remotes.setdefault(entry.get_attr("NDA_LLADDR"), set()).add((entry.get_attr("NDA_DST") or "", via))
         for mac, found in remotes.items():
-            # One MAC may have several, to each of which a copy goes: somebody else's doing.
+            # The entry that floods has several remotes, if somebody made one: a copy goes to each.
             yield Fdb(link, mac, ",".join(sorted(a for a, _ in found)), ",".join(sorted({v for _, v in found})))
         for entry in kernel.socket_in(HOST).dump(neighbours_dump(index)):
             if entry["state"] & _NUD_PERMANENT:

@@ -31,7 +31,9 @@ def site(make_machine: MakeMachine, *names: str, mtu: int = 1500) -> tuple[list[
     switch.run(
         "ip", "link", "add", SWITCH, "mtu", str(mtu), "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"
     )
-    switch.run("ip", "link", "set", SWITCH, "up")
+    switch.run(
+        "ip", "link", "set", SWITCH, "promisc", "on", "up"
+    )  # else what is between ports is not heard on the bridge
     for number, machine in enumerate(machines, 1):
         port = f"p{number}"
         argv = ("mtu", str(mtu), "netns", str(machine.tid))

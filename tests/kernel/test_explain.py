@@ -3,13 +3,14 @@ kernel back shows what the driver rendered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from netengine.kernel.resources import HostPort, NamespaceAlias, Resource
 from netengine.observe.explain import explain
 from tests.kernel.machine import ALIAS_DIR, FORWARDING, RUN_DIR, Lan, Machine, box, installed, port
-from tests.kernel.packets import tcp
+from tests.kernel.overlays import TABLES, Overlay, site, underlays
+from tests.kernel.packets import ping, tcp
 
 
 @contextmanager
@@ -48,3 +49,18 @@ def test_an_isolated_port_and_an_alias(machine: Machine) -> None:
         machine.run("ip", "netns", "exec", "web", "true")
         machine.path(ALIAS_DIR / "web").unlink()  # not a second namespace of this test's run directory
         assert machine.observe(site) == {r for r in site if not isinstance(r, NamespaceAlias)}
+
+
+def test_an_overlay_network(make_machine: Callable[[str], Machine]) -> None:
+    """Pasted on one host; the other has been built."""
+    (alpha, beta), _ = site(make_machine, "alpha", "beta")
+    net = Overlay([alpha, beta], underlays(2), subnets=("10.0.9.0/24", "fd00:9::/64"))
+    net.join(1, "there", 11).close()
+    over = TABLES | box("here") | net.endpoint(0, "here", 10) | net.resources(0)
+    beta.build(net.driver.render_peer(net.network, net.peer(0, 10), net.underlays[1]))
+    with pasted(alpha, over):
+        assert alpha.observe(over) == over
+        here = alpha.namespace("here")
+        for version in (4, 6):
+            assert ping(here, net.address(11, version)) == net.address(11, version)
+        here.close()
