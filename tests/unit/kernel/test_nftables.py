@@ -17,6 +17,7 @@ PORT = Element("ip", "ports", ("tcp", "8080"), ("172.18.0.2", "80"))
 EXAMPLES = {
     "bridges": (Element("ip", "bridges", ("docker0",)), '"docker0"'),
     "internal": (Element("ip", "internal", ("br-1",)), '"br-1"'),
+    "sealed": (Element("ip", "sealed", ("br-1",)), '"br-1"'),
     "sources": (Element("ip", "sources", ("br-1",), ("192.0.2.1",)), '"br-1" : 192.0.2.1'),
     "trusted": (Element("ip", "trusted", ("eth0", "172.18.0.0/16")), '"eth0" . 172.18.0.0/16'),
     "unprotected": (Element("ip", "unprotected", ("br-1",)), '"br-1"'),
@@ -182,6 +183,7 @@ def test_many_elements_are_cut_into_several_commands(monkeypatch: pytest.MonkeyP
 LISTED = {
     "bridges": ["docker0"],
     "internal": ["br-1"],
+    "sealed": ["br-1"],
     "sources": [["br-1", "192.0.2.1"]],
     "trusted": [{"concat": ["eth0", {"prefix": {"addr": "172.18.0.0", "len": 16}}]}],
     "unprotected": ["br-1"],
