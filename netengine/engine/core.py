@@ -33,7 +33,7 @@ from netengine.store import Intent, Store, Transaction
 
 log = logging.getLogger(__name__)
 
-_REAP_QUIET, _REAP_MOST = 0.1, 1.0
+_REAP_QUIET, _REAP_MOST, _REAP_AGAIN = 0.1, 1.0, 5.0
 """Seconds without work before detached links are deleted, and the longest wait for that."""
 
 P = ParamSpec("P")
@@ -80,6 +80,8 @@ class Core:
     """Resources that belong to no network: the nftables table, ip_forward."""
     put_back: Callable[[frozenset[Resource], frozenset[Resource]], Awaitable[bool]] | None = None
     """Puts back what a refused change (wanted, had) may have missed; whether there was anything. See `reconcile.put_back`."""
+    look_around: Callable[[], None] = lambda: None
+    """Asks for a look at everything soon, since the kernel is not as it should be. See `Healing`."""
 
     def __post_init__(self) -> None:
         # One thread for the kernel: its sockets, setns and unshare belong to it, and changes wait for the kernel's RTNL lock.
@@ -90,13 +92,18 @@ class Core:
         self._announcements = Announcements(self._announce_again)
 
     async def on_kernel(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function on the kernel thread."""
+        """Run a function on the kernel thread. What the kernel refuses is a KernelRefused."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._kernel_thread, lambda: function(*args, **kwargs))
+        except OSError as e:
+            raise KernelRefused(f"the kernel refused: {e.strerror or e}") from e
         finally:
             if self.kernel.graves:
                 self._reap_later(loop)
+            if self.kernel.unfinished:
+                self.kernel.unfinished = False
+                self.look_around()
 
     def _reap_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Delete what was taken out of use when there is nothing else to do, or it has waited long enough: meanwhile the
@@ -109,7 +116,16 @@ class Core:
 
     def _reap(self) -> None:
         self._reaper = None
-        self.background(asyncio.create_task(self.on_kernel(self.kernel.reap), name="reap"))
+        self.background(asyncio.create_task(self._reap_now(), name="reap"))
+
+    async def _reap_now(self) -> None:
+        try:
+            await self.on_kernel(self.kernel.reap)
+        except KernelRefused as e:
+            log.warning("links that are out of use cannot be deleted now, and will be later: %s", e)
+            if self._reaper is not None:
+                self._reaper.cancel()
+            self._reaper = asyncio.get_running_loop().call_later(_REAP_AGAIN, self._reap)
 
     def background(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done; what it raises is logged."""

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 _QUIET, _PATIENCE = 0.02, 0.3
 """Seconds without an event before looking, and the longest wait for that."""
 
+_SOON = 1.0
+"""Seconds until what could not be seen, or not be undone, is looked into again."""
+
 _TIMES, _WITHIN = 5, 60.0
 """One thing is put back this often in so many seconds; then whoever takes it away has it until the time is over."""
 
@@ -58,6 +61,8 @@ class Healing:
         self._parents = Parents(core)
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
+        self._in_vain = 0
+        """How many times in a row something could not be put right."""
         self._names_deleted = 0
         """How often others have deleted rules of name services inside sandboxes, as far as that was looked into."""
 
@@ -72,6 +77,7 @@ class Healing:
         if self._watch is None:
             self.listen()
         loop = asyncio.get_running_loop()
+        self._core.look_around = lambda: self._look_again(_SOON)
         for descriptor in self._watch.descriptors() if self._watch else ():
             loop.add_reader(descriptor, self._heard, descriptor)
         loop.add_reader(self._core.kernel.relays.watch, self._relay_gone)
@@ -79,6 +85,7 @@ class Healing:
             loop.add_reader(descriptor, self._hear_inside, descriptor)
 
     def close(self) -> None:
+        self._core.look_around = lambda: None
         for timer in (self._timer, self._later):
             if timer is not None:
                 timer.cancel()
@@ -175,6 +182,7 @@ class Healing:
                 mended += await self._look_inside(inside)
             except NetengineError as e:
                 log.error("cannot see what is wrong in the kernel: %s", e)
+                self._look_again(_SOON)
                 return
         sandboxes = {getattr(r, "ns", "") for r in mended} - {""}
         for container in list(self._core.state.containers.values()):
@@ -290,7 +298,9 @@ class Healing:
         for network in self._concerned(found):
             core.events.publish("network", "heal", network.id, name=network.name, type=network.driver, what=what)
         if problems:
-            self._look_again(_WITHIN / _TIMES)
+            # Soon, if it was a moment's shortage; not often, if it is something else.
+            self._look_again(min(_SOON * 2**self._in_vain, _WITHIN / _TIMES))
+        self._in_vain = self._in_vain + 1 if problems else 0
         return touched
 
     def _is_fought_over(self, touched: tuple[Resource, ...], by: str) -> bool:

@@ -65,6 +65,9 @@ class Kernel:
         self.held: dict[HostPort, socket.socket | None] = {}
         self.graves: list[object] = []
         """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
+        self.unfinished = False
+        """Something was not removed or not put back, so that the kernel is not as anybody wants it. Whoever looks at everything
+        next sets it back."""
         self.name_sockets: dict[str, list[socket.socket]] = {}
         self.names_removed = 0
         """How often rules of a name service were deleted by us; what others delete is heard as one more than that."""
@@ -85,8 +88,8 @@ class Kernel:
 
     def reap(self) -> None:
         """Delete the links that were taken out of use. Takes the kernel some 20 ms, however many they are."""
-        self.graves.clear()
         self.remove(HOST, [("delete links out of use", messages.graves_delete())])
+        self.graves.clear()
 
     def close(self) -> None:
         """Let go of sockets and ports. What is in the kernel stays."""
@@ -139,22 +142,26 @@ class Kernel:
                 raise
             raise KernelRefused(f"the kernel refused: {e.strerror or e}") from e
         if errors:
+            self.unfinished = True
             raise KernelRefused("not everything could be removed: " + "; ".join(errors))
         return steps
 
     def _undo(self, made: Sequence[Resource], changed: Sequence[Change], deleted: Sequence[Resource]) -> None:
         """Changes come last: what they change back to may be among what is put back, a veth's old bridge say."""
         for problem in self._delete(plan((), made).delete):
+            self.unfinished = True
             log.error("while undoing: %s", problem)
         try:
             for kind, group in kinds.batches(plan(deleted, ()).create):
                 kinds.CREATE[kind](self, group, [])
         except (OSError, NetengineError) as e:
+            self.unfinished = True
             log.error("while putting back what was removed: %s", e)
         for change in reversed(changed):
             try:
                 kinds.change(self, Change(change.new, change.old))
             except (OSError, NetengineError) as e:
+                self.unfinished = True
                 log.error("while undoing a change of %s: %s", change.old, e)
 
     def _delete(self, resources: Sequence[Resource]) -> list[str]:
@@ -165,7 +172,7 @@ class Kernel:
             try:
                 kinds.DELETE[kind](self, list(group))
             except (OSError, NetengineError) as e:
-                errors.append(str(e))
+                errors.append(e.strerror if isinstance(e, OSError) and e.strerror else str(e))
         return errors
 
     # -- sockets and namespaces ---------------------------------------------------------------------------------------
@@ -272,7 +279,7 @@ class Kernel:
         first: NetlinkError | None = None
         for resource, batch in groups:
             errors = [next(outcome) for _ in batch]
-            if errors[0] is None:
+            if errors[0] is None or errors[0].lost:
                 made.append(resource)
             first = first or next((e for e in errors if e is not None), None)
         if first is not None:

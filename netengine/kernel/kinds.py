@@ -7,7 +7,7 @@ Every function takes all resources of a kind at once, so that they share netlink
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -62,8 +62,6 @@ from netengine.kernel.resources import (
 if TYPE_CHECKING:
     from netengine.kernel.host import Kernel
 
-log = logging.getLogger(__name__)
-
 _NAMESPACE_DEFAULTS = (
     # A link without IPv6 neither sends router solicitations nor gets a link-local address. `lo` keeps ::1.
     ("net/ipv6/conf/default/disable_ipv6", "1"),
@@ -79,6 +77,10 @@ _NAMESPACE_DEFAULTS = (
     ("net/ipv4/ping_group_range", "0 2147483647"),
 )
 """What a new namespace of ours, and every link in it, starts with."""
+
+
+_GONE = os.strerror(errno.ENOENT)
+"""What nft says of an element that is not there, or whose table is not."""
 
 
 # -- creation ---------------------------------------------------------------------------------------------------------
@@ -290,10 +292,12 @@ def _delete_veths(kernel: Kernel, resources: list[Veth]) -> None:
                 kernel.execute(r.ns, messages.link_bury(kernel.index(r.ns, r.peer), f"x{r.name}"[:15]))
         except OSError as e:
             if not is_gone(e):
+                kernel.graves.append(r.name)  # it may be among them already, if only its answer was lost
                 kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name))])
 
 
 def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:
+    left: list[KernelRefused] = []
     try:
         kernel.nft.run(commands("delete", resources))
     except KernelRefused:
@@ -302,8 +306,11 @@ def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:
             try:
                 kernel.nft.run(commands("delete", [r]))
             except KernelRefused as e:
-                log.debug("%s was already gone: %s", r, e)
+                if _GONE not in e.message:
+                    left.append(e)
     _forget_flows(kernel, resources)
+    if left:
+        raise left[0]
 
 
 def _keep(kernel: Kernel, resources: list[Resource]) -> None:

@@ -4,6 +4,11 @@ pyroute2's message classes say what messages look like (request.py, seen.py); it
 a thread and an event loop, a failed batch leaves answers unread, an interrupted dump goes unnoticed and EBUSY is retried for
 seconds. A socket stays in the network namespace that it was created in. Not thread-safe: only the kernel thread uses these.
 
+The kernel carries a request out while it is sent, and its answers are there when that returns; of a dump the next part is,
+when one is read. So nothing here ever waits, and an answer that is not there was lost: the kernel had no memory for it, or the
+socket no room (ENOBUFS). Then it is not known what became of a request, and a dump that broke off would have the socket refuse
+every other (EBUSY): such a socket is replaced.
+
 Source: include/uapi/linux/netlink.h, RFC 3549.
 """
 
@@ -19,7 +24,9 @@ from typing import Any
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
 
+from netengine import failpoints
 from netengine.errors import KernelRefused
+from netengine.kernel import namespaces
 from netengine.kernel.attributes import attributes
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.request import Request, encode_by_pyroute2
@@ -35,29 +42,35 @@ _BUFFER = 1 << 20
 _AT_ONCE = 200
 """Messages of one send: what is sent, and the answers, which the kernel counts as 768 bytes each and more, must fit into the
 socket's buffers, for which net.core.{w,r}mem_max allow no more than 208 KiB as a rule."""
+_NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 
 Message = Any
 """A Request, or one of pyroute2's messages: nlmsg and its subclasses carry no types."""
 
 
 class NetlinkError(OSError):
-    """The kernel's answer to one message: errno, and its own words (extended acknowledgement) where it gave any."""
+    """The kernel's answer to one message: errno, and its own words (extended acknowledgement) where it gave any.
 
-    def __init__(self, number: int, what: str, words: str) -> None:
+    `lost`: there was none, and the message may have been carried out.
+    """
+
+    def __init__(self, number: int, what: str, words: str = "", *, lost: bool = False) -> None:
         super().__init__(number, f"{what}: {words or os.strerror(number)}")
+        self.lost = lost
+
+
+def _unanswered(what: str) -> NetlinkError:
+    return NetlinkError(errno.ENOBUFS, what, "the kernel had no memory left for an answer", lost=True)
 
 
 class NetlinkSocket:
     """A NETLINK_ROUTE socket in the network namespace of the thread that creates it."""
 
     def __init__(self) -> None:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as low:
-            self._socket = socket.socket(fileno=move_up(low.detach()))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        self._socket.bind((0, 0))
+        self._socket = _open()
         self._sequence = 0
+        self._spent = False
+        """Answers were lost: what else it would say is not to be relied on."""
 
     def close(self) -> None:
         self._socket.close()
@@ -67,7 +80,7 @@ class NetlinkSocket:
         return fcntl.ioctl(self._socket, 0x894C)
 
     def execute(self, messages: Sequence[tuple[str, Message]]) -> list[NetlinkError | None]:
-        """Send all messages, each few hundred in one go, and answer what the kernel said to each, in order.
+        """Send all messages, a few hundred in one go, and answer what the kernel said to each, in order. Raises for no message.
 
         The kernel carries out every message of a batch, whatever became of those before it. Each message comes with a
         few words on what it does, for the error.
@@ -82,37 +95,40 @@ class NetlinkSocket:
         chunk = bytearray()
         for _, message in messages:
             self._encode(message, NLM_F_REQUEST | NLM_F_ACK, chunk)
-        self._socket.send(chunk)
-        outcome: list[NetlinkError | None] = [None] * len(messages)
+        try:
+            self._send(chunk)
+        except OSError as e:  # none was carried out
+            return [NetlinkError(e.errno or errno.EIO, what) for what, _ in messages]
+        outcome: list[NetlinkError | None] = [_unanswered(what) for what, _ in messages]
         waiting = len(messages)
-        while waiting:
-            for kind, sequence, flags, body in self._receive():
+        while waiting and (answers := self._receive()) is not None:
+            for kind, sequence, flags, body in answers:
                 index = sequence - first
                 if kind != _ERROR or not 0 <= index < len(messages):
                     continue
                 waiting -= 1
                 number = -struct.unpack_from("=i", body)[0]
-                if number:
-                    outcome[index] = NetlinkError(number, messages[index][0], _words(body, flags))
+                outcome[index] = NetlinkError(number, messages[index][0], _words(body, flags)) if number else None
         return outcome
 
     def ask(self, what: str, message: Message) -> Seen:
         """The one object that the kernel answers with, read as the class of `message`. Raises NetlinkError."""
         chunk = bytearray()
         sequence = self._encode(message, NLM_F_REQUEST, chunk)
-        self._socket.send(chunk)
-        while True:
-            for kind, seen, flags, body in self._receive(whole=True):
+        self._send(chunk, what)
+        while (answers := self._receive(whole=True)) is not None:
+            for kind, seen, flags, body in answers:
                 if seen != sequence:
                     continue
                 if kind == _ERROR:
                     number = -struct.unpack_from("=i", body, _HEADER.size)[0]
                     raise NetlinkError(number, what, _words(body[_HEADER.size :], flags))
                 return Seen(_kind(message), body)
+        raise _unanswered(what)
 
     def dump(self, message: Message, most: int | None = None) -> list[Seen]:
         """All objects that the kernel lists in answer to `message`, each read as the class of `message`; with `most` the first
-        so many, and the others cost next to nothing.
+        so many, and the others cost next to nothing. Raises NetlinkError.
 
         A dump during which the objects changed (NLM_F_DUMP_INTR) is inconsistent and is done again.
         """
@@ -121,10 +137,13 @@ class NetlinkSocket:
             out: list[Seen] = []
             chunk = bytearray()
             sequence = self._encode(message, NLM_F_REQUEST | NLM_F_DUMP, chunk)
-            self._socket.send(chunk)
+            self._send(chunk, "dump")
             done = False
             while not done:
-                for kind, seen, flags, body in self._receive(whole=True):
+                answers = self._receive(whole=True)
+                if answers is None or self._spent:  # parts of it may be missing
+                    raise _unanswered("dump")
+                for kind, seen, flags, body in answers:
                     if seen != sequence:
                         continue
                     interrupted = interrupted or bool(flags & _F_DUMP_INTR)
@@ -139,6 +158,28 @@ class NetlinkSocket:
                 return out
         raise KernelRefused("the kernel's state changed during each of 20 attempts to list it; is something in a loop?")
 
+    def _send(self, chunk: bytearray, what: str = "") -> None:
+        """Raises OSError, and then nothing has happened; a NetlinkError where `what` says what was tried."""
+        try:
+            if self._spent:
+                self._replace()
+            failpoints.refuse("netlink: send")
+            self._socket.send(chunk)
+        except OSError as e:
+            raise NetlinkError(e.errno or errno.EIO, what) if what else e from e
+
+    def _replace(self) -> None:
+        """A new socket in the same namespace. Raises OSError, and leaves the old one."""
+        namespace, home = self.namespace(), namespaces.open_current()
+        try:
+            with namespaces.entered(namespace, home):
+                fresh = _open()
+        finally:
+            os.close(namespace)
+            os.close(home)
+        self._socket.close()
+        self._socket, self._spent = fresh, False
+
     def _encode(self, message: Message, flags: int, into: bytearray) -> int:
         self._sequence += 1
         if isinstance(message, Request):
@@ -149,9 +190,21 @@ class NetlinkSocket:
         into += bytes(-len(data) % 4)
         return self._sequence
 
-    def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]]:
-        """One datagram as (type, sequence number, flags, body or, if `whole`, the message with its header)."""
-        data, _, flags, _ = self._socket.recvmsg(_BUFFER)
+    def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]] | None:
+        """One datagram as (type, sequence number, flags, body or, if `whole`, the message with its header); None when there
+        is no more to come."""
+        while True:
+            try:
+                data, _, flags, _ = self._socket.recvmsg(_BUFFER)
+                failpoints.refuse("netlink: receive")
+                break
+            except OSError as e:
+                self._spent = True
+                if e.errno in _NO_MEMORY:
+                    continue  # said once; what there is can be read all the same
+                if e.errno == errno.EAGAIN:
+                    return None
+                raise
         if flags & socket.MSG_TRUNC:
             raise KernelRefused("a netlink answer was larger than 1 MiB")
         out = []
@@ -164,6 +217,17 @@ class NetlinkSocket:
             out.append((kind, sequence, message_flags, data[start : offset + length]))
             offset += (length + 3) & ~3
         return out
+
+
+def _open() -> socket.socket:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as low:
+        made = socket.socket(fileno=move_up(low.detach()))
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
+        made.setsockopt(_SOL_NETLINK, option, 1)
+    made.bind((0, 0))
+    return made
 
 
 def _kind(message: Message) -> type:

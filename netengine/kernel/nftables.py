@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from nftables import Nftables
 
+from netengine import failpoints
 from netengine.errors import KernelRefused
 from netengine.kernel import ruleset
 from netengine.kernel.resources import Element, Family, Table, TableFamily
@@ -110,6 +111,10 @@ class Nft:
         """Run all commands as one transaction: all of it happens, or nothing. Raises KernelRefused with nft's words."""
         if not lines:
             return
+        try:
+            failpoints.refuse("nftables: a transaction")
+        except OSError as e:
+            raise KernelRefused(f"nftables refused: {e.strerror}") from e
         code, _, error = self._nft.cmd("\n".join(lines))
         if code != 0:
             raise KernelRefused(f"nftables refused: {' '.join(error.split())}")

@@ -101,9 +101,10 @@ def create(kernel: Kernel, resources: list[TokenBucket], made: list[Resource]) -
             raise KernelRefused(
                 f"cannot limit the rate of {r.link}: this kernel has no token bucket (module sch_tbf, CONFIG_NET_SCH_TBF)"
             )
+        if error is None or error.lost:
+            made.append(r)
         if error is not None:
             raise error
-        made.append(r)
 
 
 def remove(kernel: Kernel, resources: list[TokenBucket]) -> None:

@@ -56,6 +56,10 @@ def create(kernel: Kernel, resources: list[Any], made: list[Resource]) -> None:
         fd = os.open(kernel.ns_path(_ns(r)), os.O_RDONLY | os.O_CLOEXEC) if _ns(r) else -1
         try:
             _create(kernel, r, fd)
+        except NetlinkError as e:
+            if e.lost:
+                made.append(r)
+            raise
         finally:
             if fd >= 0:
                 os.close(fd)

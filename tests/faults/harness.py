@@ -401,6 +401,10 @@ OPERATIONS = (
 )
 
 
+SPEAKING = tuple(o for o in OPERATIONS if o.name not in ("container create", "remove"))
+"""Operations that ask something of the kernel."""
+
+
 def undo(lab: FaultLab) -> None:
     """Remove what operations make, whether it is there or not."""
     policies = [f"/netengine/policies/{policy['Id']}" for policy in lab.ask("GET", "/netengine/policies").json]
@@ -411,10 +415,14 @@ def undo(lab: FaultLab) -> None:
 
 def points(lab: FaultLab, operation: Operation) -> list[str]:
     """The failpoints that the operation passes, by one run of it. Leaves nothing."""
+    return _reached(lab, operation, "0")
+
+
+def _reached(lab: FaultLab, operation: Operation, arm: str) -> list[str]:
     operation.prepare(lab)
     reached = lab.failpoints / "reached"
     reached.unlink(missing_ok=True)
-    (lab.failpoints / "arm").write_text("0")
+    (lab.failpoints / "arm").write_text(arm)
     answer = operation.act(lab)
     (lab.failpoints / "arm").unlink()
     assert answer.status < 300, answer.body
@@ -422,6 +430,11 @@ def points(lab: FaultLab, operation: Operation) -> list[str]:
     # Detached links are renamed and deleted a moment later.
     wait_until(lambda: not any(name.startswith("xveth") for name in lab.here.links()), "detached links are deleted")
     return reached.read_text().splitlines()
+
+
+def exchanges(lab: FaultLab, operation: Operation) -> list[str]:
+    """The places of the operation at which the kernel may refuse: as `points`."""
+    return _reached(lab, operation, "ENOMEM 0 0")
 
 
 @dataclass
@@ -452,26 +465,34 @@ def die_at(lab: FaultLab, operation: Operation, number: int, point: str, clean: 
     began = time.monotonic()
     lab.daemon.start()
     death.restart_seconds = time.monotonic() - began
-    death.wrong += _promises(lab, operation, death)
-    undo(lab)
-    clean = list(clean)
-    try:
-        wait_until(lambda: lab.facts() == clean, "what was left goes away", 5)
-    except AssertionError:
-        now = lab.facts()
-        death.wrong += [f"left behind: {line}" for line in now if line not in clean]
-        death.wrong += [f"lost: {line}" for line in clean if line not in now]
+    death.state, wrong = _promises(lab, operation)
+    death.wrong += wrong
+    death.wrong += _left_behind(lab, clean)
     if (more := lab.flow.lost() - lost) > 0:
         death.wrong.append(f"the bystander lost {more} packets")
     return death
 
 
-def _promises(lab: FaultLab, operation: Operation, death: Death) -> list[str]:
+def _left_behind(lab: FaultLab, clean: Iterable[str]) -> list[str]:
+    """What is otherwise than it was after all has been undone."""
+    undo(lab)
+    clean = list(clean)
+    try:
+        wait_until(lambda: lab.facts() == clean, "what was left goes away", 8)
+    except AssertionError:
+        now = lab.facts()
+        wrong = [f"left behind: {line}" for line in now if line not in clean]
+        return wrong + [f"lost: {line}" for line in clean if line not in now]
+    return []
+
+
+def _promises(lab: FaultLab, operation: Operation) -> tuple[str, list[str]]:
+    """What state it is in, and what was promised and is not so: all in agreement, wholly there or gone, and it can be done."""
     wrong = [f"doctor: {finding}" for finding in lab.doctor()]
-    death.state = operation.look(lab)
-    if death.state not in operation.states:
-        wrong.append(f"neither there nor gone: {death.state}")
-    if death.state == operation.states[-1]:
+    state = operation.look(lab)
+    if state not in operation.states:
+        wrong.append(f"neither there nor gone: {state}")
+    if state == operation.states[-1]:
         # It was done: once more from the beginning.
         undo(lab)
         operation.prepare(lab)
@@ -480,4 +501,43 @@ def _promises(lab: FaultLab, operation: Operation, death: Death) -> list[str]:
         wrong.append(f"done again: {answer.status} {answer.body.decode()}")
     elif operation.look(lab) != operation.states[-1]:
         wrong.append(f"done again, and it is {operation.look(lab)}")
-    return wrong
+    return state, wrong
+
+
+@dataclass
+class Refusal:
+    """A shortage: from which exchange of which operation on, what was answered, what state was found, what was wrong."""
+
+    operation: str
+    point: str
+    answer: str = ""
+    state: str = ""
+    wrong: list[str] = field(default_factory=list)
+
+
+def refuse_at(
+    lab: FaultLab, operation: Operation, error: str, first: int, last: int, point: str, clean: Iterable[str]
+) -> Refusal:
+    """Have the kernel's exchanges `first` to `last` (from 1) of the operation fail with an error, by its name, and hold the
+    daemon to its promises."""
+    refusal = Refusal(operation.name, f"{first} ({point})")
+    operation.prepare(lab)
+    lost = lab.flow.lost()
+    (lab.failpoints / "arm").write_text(f"{error} {first} {last}")
+    answer = operation.act(lab)
+    (lab.failpoints / "arm").unlink()
+    refusal.answer = f"{answer.status} {answer.body.decode()}"
+    if answer.status >= 300 and not re.search("[Mm]emory|buffer space", refusal.answer):
+        refusal.wrong.append(f"the reason is not said: {refusal.answer}")
+    try:
+        wait_until(lambda: not lab.doctor(), "all agree again", 15)
+    except AssertionError:
+        pass  # the findings are in what follows
+    refusal.state, wrong = _promises(lab, operation)
+    refusal.wrong += wrong
+    if answer.status < 300 and refusal.state != operation.states[-1]:
+        refusal.wrong.append(f"answered {answer.status}, and it was not done")
+    refusal.wrong += _left_behind(lab, clean)
+    if (more := lab.flow.lost() - lost) > 0:
+        refusal.wrong.append(f"the bystander lost {more} packets")
+    return refusal

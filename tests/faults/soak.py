@@ -1,4 +1,4 @@
-"""Every failpoint of every operation, and churn, and tables of what was survived: what `scripts/soak` runs."""
+"""Every failpoint of every operation, shortages of memory, churn, and tables of what was survived: `scripts/soak` runs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import churn
-from tests.faults.harness import OPERATIONS, Death, FaultLab, die_at, points
+from tests.faults.harness import OPERATIONS, SPEAKING, Death, FaultLab, Refusal, die_at, exchanges, points, refuse_at
 from tests.hosts import wait_until
 
 _CLIENTS = 16
@@ -33,6 +33,25 @@ def run(lab: FaultLab, rounds: int, only: str) -> dict[str, list[Death]]:
                 for line in death.wrong:
                     print(f"{operation.name}, killed at {death.point}, found {death.state}: {line}", flush=True)
         print(f"{operation.name}: {len(deaths)} kills", file=sys.stderr, flush=True)
+    return table
+
+
+def starve(lab: FaultLab, only: str) -> dict[str, list[Refusal]]:
+    """The refusals of each operation: at each exchange with the kernel one for want of memory, and at each fourth the beginning
+    of a shortage of sixty exchanges, within which nothing can be taken back either."""
+    table: dict[str, list[Refusal]] = {}
+    for operation in (o for o in SPEAKING if only in o.name):
+        reached = exchanges(lab, operation)
+        clean = lab.facts()
+        refusals = table.setdefault(operation.name, [])
+        for error, step, more in (("ENOMEM", 1, 0), ("ENOBUFS", 4, 60)):
+            for first in range(1, len(reached) + 1, step):
+                refusals.append(refuse_at(lab, operation, error, first, first + more, reached[first - 1], clean))
+                for line in refusals[-1].wrong:
+                    print(
+                        f"{operation.name}, {error} at {refusals[-1].point}: {refusals[-1].answer}: {line}", flush=True
+                    )
+        print(f"{operation.name}: {len(refusals)} shortages", file=sys.stderr, flush=True)
     return table
 
 
@@ -99,6 +118,7 @@ def main() -> int:
     )
     words.add_argument("--rounds", type=int, default=1, help="how often each point is tried (default 1)")
     words.add_argument("--only", default="", metavar="TEXT", help="only operations with TEXT in their name")
+    words.add_argument("--no-memory", action="store_true", help="no kills, but a kernel that has no memory left")
     words.add_argument("--churn", type=int, default=0, metavar="N", help="no kills, but N rounds of 16 clients")
     given = words.parse_args()
     if os.geteuid() != 0:
@@ -107,7 +127,10 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="netengine-soak-"))
     lab = FaultLab(directory)
     try:
-        bad = _churn(lab, given.churn) if given.churn else _kills(lab, given.rounds, given.only)
+        if given.no_memory:
+            bad = _shortages(lab, given.only)
+        else:
+            bad = _churn(lab, given.churn) if given.churn else _kills(lab, given.rounds, given.only)
         sent, lost = lab.flow.sent, lab.flow.lost()
     finally:
         lab.close()
@@ -128,6 +151,16 @@ def _churn(lab: FaultLab, many: int) -> int:
     memory = churn.figures(lab)
     print(f"\nAfterwards: {memory.memory >> 10} MB of memory, {memory.descriptors} descriptors.")
     return sum(len(load.wrong) for load in loads)
+
+
+def _shortages(lab: FaultLab, only: str) -> int:
+    table = starve(lab, only)
+    print("\n| no memory in the kernel during | tries | survived | lost |\n| --- | --- | --- | --- |")
+    everything = [r for refusals in table.values() for r in refusals]
+    for name, refusals in [*table.items(), ("all", everything)]:
+        bad = sum(bool(r.wrong) for r in refusals)
+        print(f"| {name} | {len(refusals)} | {len(refusals) - bad} | {bad} |")
+    return sum(bool(r.wrong) for r in everything)
 
 
 def _kills(lab: FaultLab, rounds: int, only: str) -> int:

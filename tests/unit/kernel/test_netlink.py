@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -50,9 +50,9 @@ def done(sequence: int) -> bytes:
 class FakeSocket:
     """The descriptor: hands each datagram that is sent to `kernel` and receives what that answers."""
 
-    def __init__(self, kernel: Callable[[list[Sent]], list[bytes]]) -> None:
+    def __init__(self, kernel: Callable[[list[Sent]], Sequence[bytes | OSError]]) -> None:
         self._kernel = kernel
-        self._answers: list[bytes] = []
+        self._answers: list[bytes | OSError] = []
         self.sends = 0
 
     def send(self, data: bytes) -> None:
@@ -66,15 +66,18 @@ class FakeSocket:
         self._answers += self._kernel(sent)
 
     def recvmsg(self, size: int) -> tuple[bytes, list[object], int, None]:
-        assert self._answers, "waits for an answer that never comes"
+        if not self._answers:
+            raise BlockingIOError(errno.EAGAIN, "no more to come")
         data = self._answers.pop(0)
+        if isinstance(data, OSError):
+            raise data
         return data[:size], [], socket.MSG_TRUNC if len(data) > size else 0, None
 
 
-def talking_to(kernel: Callable[[list[Sent]], list[bytes]]) -> NetlinkSocket:
+def talking_to(kernel: Callable[[list[Sent]], Sequence[bytes | OSError]]) -> NetlinkSocket:
     made = NetlinkSocket.__new__(NetlinkSocket)
     made._socket = FakeSocket(kernel)  # type: ignore[assignment]
-    made._sequence = 0
+    made._sequence, made._spent = 0, False
     return made
 
 
@@ -149,6 +152,69 @@ def test_every_message_asks_for_an_acknowledgement_and_has_its_own_number() -> N
     sock.execute(up("c"))
     assert all(flags & 0x5 == 0x5 for _, flags, _ in seen)  # NLM_F_REQUEST | NLM_F_ACK
     assert len({sequence for _, _, sequence in seen}) == 3
+
+
+def test_more_messages_than_the_answers_have_room_for_are_sent_in_several_goes() -> None:
+    most: list[int] = []
+
+    def kernel(sent: list[Sent]) -> list[bytes]:
+        most.append(len(sent))
+        return [acknowledgement(sequence) for _, _, sequence in sent]
+
+    sock = talking_to(kernel)
+    assert sock.execute(up(*map(str, range(300)))) == [None] * 300
+    assert sum(most) == 300 and max(most) <= 200
+
+
+# ---------------------------------------------------------------------- no memory
+
+
+NO_MEMORY = OSError(errno.ENOBUFS, "No buffer space available")
+
+
+def test_of_a_message_whose_answer_was_lost_it_is_not_known_what_became() -> None:
+    """The kernel had no memory for the answer to the second of three messages, all of which it has carried out."""
+
+    def kernel(sent: list[Sent]) -> list[bytes | OSError]:
+        a, _, c = (sequence for _, _, sequence in sent)
+        return [acknowledgement(a), NO_MEMORY, acknowledgement(c, errno.EEXIST)]
+
+    first, second, third = talking_to(kernel).execute(up("a", "b", "c"))
+    assert first is None
+    assert (
+        second is not None
+        and second.lost
+        and second.strerror == ("bring b up: the kernel had no memory left for an answer")
+    )
+    assert third is not None and not third.lost and third.errno == errno.EEXIST
+
+
+def test_a_message_that_could_not_be_sent_was_not_carried_out() -> None:
+    def kernel(sent: list[Sent]) -> list[bytes]:
+        if len(sent) < 200:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return [acknowledgement(sequence) for _, _, sequence in sent]
+
+    outcome = talking_to(kernel).execute(up(*map(str, range(202))))
+    assert outcome[:200] == [None] * 200, "what became of the others is known all the same"
+    assert [(e.errno, e.lost) for e in outcome[200:] if e] == [(errno.ENOMEM, False)] * 2
+
+
+def test_an_answer_that_never_comes_is_not_waited_for() -> None:
+    (error,) = talking_to(lambda sent: []).execute(up("a"))
+    assert error is not None and error.lost
+    with pytest.raises(NetlinkError, match="look at a: the kernel had no memory"):
+        talking_to(lambda sent: []).ask("look at a", messages.link_get(name="a"))
+
+
+@pytest.mark.parametrize("what_is_left", ["nothing", "its end"])
+def test_a_dump_of_which_a_part_was_lost_is_no_answer(what_is_left: str) -> None:
+    def kernel(sent: list[Sent]) -> list[bytes | OSError]:
+        rest = [] if what_is_left == "nothing" else [done(sent[0][2])]
+        return [link(sent[0][2], 1), NO_MEMORY, *rest]
+
+    with pytest.raises(NetlinkError, match="dump: the kernel had no memory"):
+        talking_to(kernel).dump(messages.links_dump())
 
 
 # ---------------------------------------------------------------------- dumps
