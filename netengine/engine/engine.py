@@ -45,7 +45,7 @@ class Engine:
         images = ImageStore(config.data_root)
         self._core = Core(
             config=config,
-            store=Store(config.data_root / "state.db"),
+            store=Store(config.data_root / "state.db", config.exec_root / "records"),
             kernel=Kernel(config.exec_root / "netns"),
             runtime=Runtime(config.data_root, config.exec_root, images=images),
             images=images,

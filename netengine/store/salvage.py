@@ -20,6 +20,13 @@ class Salvage:
     objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
+    def without(self, other: Salvage) -> Salvage:
+        """What is not in the other one."""
+        return Salvage(
+            {key: body for key, body in self.objects.items() if key not in other.objects},
+            {name: value for name, value in self.settings.items() if name not in other.settings},
+        )
+
     def __str__(self) -> str:
         kinds = [kind for kind, _ in self.objects]
         return ", ".join(f"{kinds.count(kind)} of kind {kind}" for kind in sorted(set(kinds))) or "nothing"

@@ -15,7 +15,8 @@ import msgspec
 
 from netengine import failpoints
 from netengine.errors import KernelRefused
-from netengine.store.salvage import salvage
+from netengine.store.records import Key, Records
+from netengine.store.salvage import Salvage, salvage
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,11 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 _MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], object]] = {}
 """Of each older schema, what makes it the next one, inside a transaction. Fields of objects need none: those that are missing
 get their default, those that are unknown are left out."""
-
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,19 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self.changed: dict[Key, bytes] = {}
+        """For the records: what was written, and what was deleted."""
+        self.deleted: set[Key] = set()
 
     def put(self, kind: str, identity: str, value: msgspec.Struct) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (kind, identity, msgspec.json.encode(value))
-        )
+        body = msgspec.json.encode(value)
+        self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (kind, identity, body))
+        self.changed[kind, identity] = body
 
     def delete(self, kind: str, identity: str) -> None:
         self._db.execute("DELETE FROM objects WHERE kind = ? AND id = ?", (kind, identity))
+        self.changed.pop((kind, identity), None)
+        self.deleted.add((kind, identity))
 
     def lease(self, pool: str, address: str, owner: str) -> None:
         """Raises sqlite3.IntegrityError when the address has an owner."""
@@ -74,33 +83,39 @@ class Transaction:
 
     def set(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+        self.changed["setting", name] = value.encode()
 
 
 class Store:
     """The database under `path`. Opened once; raises KernelRefused with the path and the remedy when it cannot be used.
 
-    A file that is no sound database is renamed to `path`.corrupt-TIME, and a new one begun with what can still be read of it:
-    `set_aside` is its new name then. Its leases are not read: they follow from the endpoints.
+    A file that is no sound database is renamed to `path`.corrupt-TIME, and a new one begun with what can still be read of it
+    and with what the records in the directory `records` have beyond that: `set_aside` is its new name then. The same is done
+    where there is no file any more, but records are. Leases are not read: they follow from the endpoints.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, records: Path | None = None) -> None:
         self._path = path
+        self._records = Records(records, path, SCHEMA_VERSION) if records else None
         self.set_aside: Path | None = None
         try:
             path.parent.mkdir(mode=0o710, parents=True, exist_ok=True)
             try:
-                self._open()
+                if self._open() == 0:
+                    self._from_records()
             except sqlite3.DatabaseError as e:
                 # Extended result codes have the primary one in their low byte.
                 if getattr(e, "sqlite_errorcode", 0) & 0xFF not in _CORRUPT:
                     raise
                 self._begin_afresh(e)
+            self._record_everything()
         except (sqlite3.Error, OSError) as e:
             raise KernelRefused(
-                f"cannot use the state in {path}: {e}; check the disk, or move the file away to start afresh"
+                f"cannot use the state in {path}: {e}; check the disk, or move the file away to do without it"
             ) from e
 
-    def _open(self) -> None:
+    def _open(self) -> int:
+        """Answers the schema that the file had; 0 for a new one."""
         # The writer lock of the engine keeps threads from using it at the same time.
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -117,25 +132,61 @@ class Store:
             error = sqlite3.DatabaseError(damage)
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise error
+        return int(version)
 
     def _begin_afresh(self, why: sqlite3.DatabaseError) -> None:
         self._db.close()
-        aside = self._path.with_name(f"{self._path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        aside = self._path.with_name(f"{self._path.name}.corrupt-{_stamp()}")
         for suffix in ("", "-wal", "-shm"):
             file = self._path.with_name(self._path.name + suffix)
             if file.exists():
                 file.rename(aside.with_name(aside.name + suffix))
         saved = salvage(aside, SCHEMA_VERSION)
+        beyond = self._recorded().without(saved)
         log.error(
-            "the state in %s is damaged (%s): it is kept as %s, and a new one begun with what could be read of it: %s. "
-            "Other networks and containers are forgotten, and what is left of them in the kernel is removed",
+            "the state in %s is damaged (%s): it is kept as %s, and a new one begun with what could be read of it: %s; and "
+            "with what was recorded in the run directory beyond that: %s. Other networks and containers are forgotten, and "
+            "what is left of them in the kernel is removed",
             self._path,
             why,
             aside,
             saved,
+            beyond,
         )
         self.set_aside = aside
         self._open()
+        self._fill(saved)
+        self._fill(beyond)
+
+    def _recorded(self) -> Salvage:
+        return self._records.read() if self._records else Salvage()
+
+    def _from_records(self) -> None:
+        """The file is new. If there was another, what it had is known."""
+        recorded = self._recorded()
+        if recorded.objects:
+            self.set_aside = self._path.with_name(f"{self._path.name}.gone-{_stamp()}")
+            log.error(
+                "the state in %s is gone, and what it had is still there: a new one is begun with what was recorded in the run "
+                "directory: %s. To begin with nothing, use netengined --cleanup",
+                self._path,
+                recorded,
+            )
+            self._fill(recorded)
+
+    def _record_everything(self) -> None:
+        if self._records is None:
+            return
+        try:
+            rows = self._db.execute(
+                "SELECT kind, id, CAST(body AS BLOB) FROM objects UNION ALL "
+                "SELECT 'setting', name, CAST(value AS BLOB) FROM settings"
+            )
+            self._records.sync({(kind, identity): body for kind, identity, body in rows})
+        except sqlite3.Error as e:  # a name that is no text: it is found out when that object is loaded
+            log.warning("what is in %s cannot be recorded beside it too: %s", self._path, e)
+
+    def _fill(self, saved: Salvage) -> None:
         with self._db as db:
             db.execute("BEGIN")
             db.executemany(
@@ -181,14 +232,21 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as e:
             raise KernelRefused(f"cannot write the state in {self._path}: {e}") from e
+        transaction = Transaction(self._db)
         try:
-            yield Transaction(self._db)
+            yield transaction
             failpoints.reach("store: before the commit")
+            if self._records is not None:
+                self._records.forget(transaction.deleted)
             self._db.execute("COMMIT")
             failpoints.reach("store: after the commit")
+            if self._records is not None:
+                self._records.keep(transaction.changed)
         except BaseException as e:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+                if transaction.deleted:
+                    self._record_everything()
             if isinstance(e, sqlite3.IntegrityError):
                 raise KernelRefused(f"the state in {self._path} contradicts this change: {e}") from e
             if isinstance(e, sqlite3.Error):

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and a database that is damaged: refused, said, and over when the cause is."""
+"""Disks that are full or read-only, and a database that is damaged or gone: refused, said, and over when the cause is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from netengine.store.salvage import salvage
 from netengine.store.sqlite import SCHEMA_VERSION
 from tests.daemons import Daemon, Failed, netengine_cli
+from tests.faults.harness import FaultLab, undo
 from tests.hosts import Host, wait_until
 
 MakeDaemon = Callable[..., Daemon]
@@ -67,7 +68,54 @@ def test_a_read_only_data_directory_is_named(host: Host, make_daemon: MakeDaemon
     daemon.start()
 
 
+def lose_records(host: Host) -> None:
+    """What is recorded of the database in the run directory."""
+    host.run(["rm", "-r", "/run/netengine/records"], check=True)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a file of zeros", "garbage"])
+def test_without_its_database_everything_goes_on(fault_lab: FaultLab, left: str) -> None:
+    """Networks, containers that run and ones that do not, ports and policies, by their records; nobody loses a packet."""
+    lab = fault_lab
+    lab.ask("POST", "/networks/create", {"Name": "net", "EnableIPv6": True, "Labels": {"a": "b"}})
+    ports = {"80/tcp": [{"HostPort": "8080"}]}
+    sandbox = {"Image": "sandbox", "HostConfig": {"PortBindings": ports, "NetworkMode": "net"}}
+    lab.ask("POST", "/containers/create?name=box", sandbox)
+    lab.ask("POST", "/containers/box/start")
+    lab.ask("POST", "/containers/create?name=idle", {"Image": "sandbox", "HostConfig": {"NetworkMode": "net"}})
+    lab.ask("POST", "/netengine/policies", {"Action": "deny", "From": "idle", "To": "box"})
+
+    def everything() -> Any:
+        seen = [lab.ask("GET", f"/containers/{name}/json").json for name in ("bystander", "box", "idle")]
+        networks = lab.ask("GET", "/networks").json
+        return (
+            seen,
+            sorted(networks, key=str),
+            lab.ask("GET", "/netengine/policies").json,
+            lab.ask("GET", "/info").json["ID"],
+        )
+
+    try:
+        before, facts, lost = everything(), lab.facts(), lab.flow.lost()
+        lab.daemon.kill9()
+        database = lab.here.path(str(lab.daemon.data_root / "state.db"))
+        for file in database.parent.glob("state.db*"):
+            file.unlink()
+        if left != "nothing":
+            database.write_bytes(bytes(8192) if left == "a file of zeros" else b"no database " * 999)
+        lab.daemon.start()
+        assert everything() == before
+        assert lab.doctor() == []
+        assert [line for line in lab.facts() if "state.db" not in line] == [f for f in facts if "state.db" not in f]
+        assert lab.flow.lost() == lost
+        assert re.search(r"the state in \S+ is (gone|damaged).*recorded in the run directory", lab.daemon.tail())
+    finally:
+        lab.daemon.request("DELETE", "/containers/idle?force=1")
+        undo(lab)
+
+
 def test_a_damaged_database_is_kept_aside_and_the_host_swept(host: Host, make_daemon: MakeDaemon) -> None:
+    """Without records too: nothing is known."""
     daemon = make_daemon(host)
     netengine = netengine_cli(daemon)
     before = host.links()
@@ -83,6 +131,7 @@ def test_a_damaged_database_is_kept_aside_and_the_host_swept(host: Host, make_da
         log.unlink()
     damaged = b"not a database, for all one can tell " * 200
     database.write_bytes(damaged)
+    lose_records(host)
     daemon.start()
     (aside,) = (path for path in database.parent.glob("state.db.corrupt-*") if path.is_file())
     assert aside.read_bytes() == damaged
@@ -113,6 +162,7 @@ def test_a_database_damaged_in_the_middle_is_noticed(host: Host, make_daemon: Ma
     body = bytearray(database.read_bytes())
     body[4096:] = b"\xff" * (len(body) - 4096)
     database.write_bytes(body)
+    lose_records(host)
     daemon.start()
     assert list(database.parent.glob("state.db.corrupt-*"))
     assert doctor(daemon) == []
@@ -134,6 +184,7 @@ def test_what_can_be_read_of_a_damaged_database_goes_on(host: Host, make_daemon:
         damaged = whole[: page * 4096] + b"\xff" * 4096 + whole[(page + 1) * 4096 :]
         if {"box", "bridge", "host"} < (left := names_in(damaged, tmp_path)) < everything:
             database.write_bytes(damaged)
+            lose_records(host)
             break
     else:
         pytest.fail("each page has the container or no network at all")
