@@ -51,10 +51,9 @@ class Managers:
     def addresses(self) -> list[str]:
         return [shown(*a) for a in self._addresses]
 
-    async def renewed(self) -> None:
+    def renewed(self) -> None:
         """The files of certificate and roots have changed: connections from now on show the new ones. Raises Conflict."""
-        self._context = tls.client_context(self._files)
-        await self.close()
+        self._context = tls.client_context(self._files)  # connections are kept by context: calls under way go on
 
     async def close(self) -> None:
         session, self._session = self._session, None

@@ -84,6 +84,7 @@ PROCESS_STARTERS = {
     "kernel/relays.py": "only names the type of the process that it speaks to",
     "runtime/session.py": "only names the constants of pipes",
     "lab/hosts.py": "starts hosts of the lab and the daemons on them",
+    "cluster/etcdprocess.py": "starts etcd on managers",
     "firewalls.py": "asks nft which chains of others there are",
     "unprivileged.py": "starts the name server and the relay",
     "trial.py": "asks nft, the program, what it can do",

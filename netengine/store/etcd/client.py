@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 TIME_LIMIT = 3.0
 """Seconds that a call may take, over all members that are tried."""
 
+_NO_ANSWER = "etcd does not answer (%s): a majority of the managers must be up and reachable"
 _TRY = 1.0  # seconds for one member, as long as there is another to try
 _INVALID, _NOT_FOUND, _DENIED, _UNAUTHENTICATED = 3, 5, 7, 16  # gRPC status codes
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
@@ -57,13 +58,16 @@ class Etcd:
         name: str = "",
         password: str = "",
         time_limit: float = TIME_LIMIT,
+        server_name: str = "",
     ) -> None:
+        """`server_name` is the name that the members' certificates must have; "" for the address that is asked."""
         if not urls:
             raise Invalid("no etcd member is given: name at least one, such as https://192.0.2.1:2379")
         self._urls = list(urls)
         self._tls = tls
         self._name, self._password = name, password
         self._time_limit = time_limit
+        self._server_name = server_name or None
         self._token = ""
         self._session: aiohttp.ClientSession | None = None
 
@@ -79,6 +83,10 @@ class Etcd:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Another certificate and other roots, for connections made from now on. What goes on over others goes on."""
+        self._tls = tls
 
     def use(self, urls: Sequence[str]) -> None:
         """Other members from now on: one has joined or left."""
@@ -170,7 +178,12 @@ class Etcd:
         headers = {"Authorization": self._token} if self._token else {}
         body = json.dumps({"create_request": wanted})
         async with self._http().post(
-            f"{url}/v3/watch", data=body, headers=headers, timeout=limit, ssl=self._ssl()
+            f"{url}/v3/watch",
+            data=body,
+            headers=headers,
+            timeout=limit,
+            ssl=self._ssl(),
+            server_hostname=self._server_name,
         ) as answer:
             async for line in _lines(answer.content):
                 message = json.loads(line)
@@ -192,9 +205,18 @@ class Etcd:
     async def members(self) -> list[Member]:
         return [member_of(m) for m in (await self._call("/v3/cluster/member/list", {})).get("members", ())]
 
-    async def add_member(self, peer_url: str) -> Member:
-        answer = await self._call("/v3/cluster/member/add", {"peerURLs": [peer_url]})
+    async def add_member(self, peer_url: str, learner: bool = False) -> Member:
+        """A learner has no vote until it is promoted: so the majority does not grow before there is somebody to be in it."""
+        answer = await self._call("/v3/cluster/member/add", {"peerURLs": [peer_url], "isLearner": learner})
         return member_of(answer["member"])
+
+    async def promote_member(self, member: int) -> None:
+        """Give a learner its vote. Raises Unavailable while it has not read enough of the log."""
+        await self._call("/v3/cluster/member/promote", {"ID": str(member)})
+
+    async def move_member(self, member: int, peer_url: str) -> None:
+        """It is reached elsewhere from now on."""
+        await self._call("/v3/cluster/member/update", {"ID": str(member), "peerURLs": [peer_url]})
 
     async def remove_member(self, member: int) -> None:
         await self._call("/v3/cluster/member/remove", {"ID": str(member)})
@@ -227,6 +249,9 @@ class Etcd:
 
     async def give_role(self, user: str, role: str) -> None:
         await self._call("/v3/auth/user/grant", {"user": user, "role": role})
+
+    async def take_role(self, user: str, role: str) -> None:
+        await self._ignoring("not granted", "/v3/auth/user/revoke", {"name": user, "role": role})
 
     async def demand_users(self) -> None:
         """From now on every call needs a user. There must be a user root with the role root."""
@@ -264,9 +289,7 @@ class Etcd:
                             await asyncio.sleep(0.1)
         except TimeoutError:
             problems.append(f"no answer within {self._time_limit:g} s")
-        raise Unavailable(
-            f"etcd does not answer ({'; '.join(dict.fromkeys(problems))}): a majority of the managers must be up and reachable"
-        )
+        raise Unavailable(_NO_ANSWER % "; ".join(dict.fromkeys(problems)))
 
     def _prefer_another(self, url: str) -> None:
         if url in self._urls:
@@ -288,14 +311,14 @@ class Etcd:
                 if "authentication is not enabled" in e.message:
                     return
                 raise Forbidden(f"etcd does not know user {self._name} with this password: {e.message}") from e
-        raise Unavailable(f"etcd does not answer: {problem}")
+        raise Unavailable(_NO_ANSWER % (str(problem) or f"no answer within {_TRY:g} s"))
 
     async def _post(self, url: str, path: str, body: JsonDict, seconds: float) -> JsonDict:
         headers = {"Authorization": self._token} if self._token else {}
         limit = aiohttp.ClientTimeout(total=seconds)
         content = json.dumps(body)
         async with self._http().post(
-            url + path, data=content, headers=headers, timeout=limit, ssl=self._ssl()
+            url + path, data=content, headers=headers, timeout=limit, ssl=self._ssl(), server_hostname=self._server_name
         ) as answer:
             text = await answer.text()
         try:

@@ -102,6 +102,7 @@ class Member:
     name: str
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...]
+    is_learner: bool = False
 
 
 def b64(value: str | bytes) -> str:
@@ -131,4 +132,10 @@ def change_of(event: JsonDict) -> Change:
 
 
 def member_of(m: JsonDict) -> Member:
-    return Member(int(m["ID"]), m.get("name", ""), tuple(m.get("peerURLs", ())), tuple(m.get("clientURLs", ())))
+    return Member(
+        int(m["ID"]),
+        m.get("name", ""),
+        tuple(m.get("peerURLs", ())),
+        tuple(m.get("clientURLs", ())),
+        bool(m.get("isLearner")),
+    )
