@@ -82,7 +82,7 @@ class Healing:
             loop.add_reader(descriptor, self._heard, descriptor)
         loop.add_reader(self._core.kernel.relays.watch, self._relay_gone)
         for descriptor in self._insides.descriptors() if self._insides else ():
-            loop.add_reader(descriptor, self._hear_inside, descriptor)
+            loop.add_reader(descriptor, self._heard, descriptor)
 
     def close(self) -> None:
         self._core.look_around = lambda: None
@@ -119,6 +119,9 @@ class Healing:
     def _hear(self, descriptor: int) -> None:
         if self._watch is None:
             return
+        if self._insides is not None and descriptor in self._insides.descriptors():
+            self._hear_inside(self._insides, descriptor)
+            return
         try:
             notices = self._watch.read(descriptor)
         except OSError as e:
@@ -148,11 +151,9 @@ class Healing:
                 self._timer.cancel()
             self._timer = loop.call_at(min(loop.time() + _QUIET, self._first + _PATIENCE), self._go)
 
-    def _hear_inside(self, descriptor: int) -> None:
-        if self._insides is None:
-            return
+    def _hear_inside(self, heard: kernel_insides.Insides, descriptor: int) -> None:
         try:
-            changes = self._insides.read(descriptor)
+            changes = heard.read(descriptor)
         except OSError as e:
             log.error("the kernel's events of sandboxes cannot be read: %s", e)
             changes = [kernel_insides.Overrun()]

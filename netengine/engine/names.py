@@ -151,7 +151,7 @@ class Names:
         """Sockets of a sandbox: those just opened, or new ones when the name server's are not where the rules lead."""
         core = self._core
         ns = container.sandbox_id
-        fresh = await core.on_kernel(core.kernel.take_name_sockets, ns)
+        fresh = core.kernel.take_name_sockets(ns)
         if not fresh:
             ports = await core.on_kernel(name_ports, core.kernel, ns)
             enough = has is not None and (has.own or not sandbox.servers_of(core.state, container))
@@ -159,7 +159,7 @@ class Names:
                 return
             wanted = {r for r in sandbox.render(core.state, container) if isinstance(r, NameService)}
             await core.on_kernel(core.kernel.apply, wanted, ())
-            fresh = await core.on_kernel(core.kernel.take_name_sockets, ns)
+            fresh = core.kernel.take_name_sockets(ns)
         await _add(server, ns, fresh)
 
     def _host_servers(self) -> list[str]:
@@ -199,7 +199,7 @@ class Names:
                     return
                 fresh: list[socket.socket] = []
                 if sandbox.needs_names(self._core.state, container):
-                    fresh = await self._core.on_kernel(self._core.kernel.take_name_sockets, container.sandbox_id)
+                    fresh = self._core.kernel.take_name_sockets(container.sandbox_id)
                 update = server.update(
                     {
                         n.id: NetworkChange(name=n.name, put=self._entries([container], n))

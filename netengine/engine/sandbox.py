@@ -243,11 +243,14 @@ def _leased(
 async def settle_ports(core: Core, operation: Operation, container: Container) -> None:
     """Take the container's published ports when it has got a way out, and forget them when it has lost it."""
     before = list(container.ports)
+    wishes = wishes_of(container)
+    if not before and not wishes:
+        return
     ways = await _ways(core, container)
     if not ways:
         container.ports = []
     else:
-        container.ports = await settle(operation, before, wishes_of(container), ways)
+        container.ports = await settle(operation, before, wishes, ways)
     if container.ports != before:
         operation.change(lambda: setattr(container, "ports", before))
 

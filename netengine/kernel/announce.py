@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from netengine.kernel import messages
 from netengine.kernel.netlink import NetlinkSocket
 from netengine.kernel.resources import LinkUp
+from netengine.kernel.seen import Seen
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,13 @@ _OPEN = ("UP", "UNKNOWN")
 """States in which a link passes frames: a parent that does not tell (a TUN, a dummy) counts as up."""
 
 
-def announce(links: Iterable[LinkUp], inside: NetlinkSocket, host: NetlinkSocket) -> None:
+def announce(links: Iterable[tuple[LinkUp, Seen]], inside: NetlinkSocket, host: NetlinkSocket) -> None:
     """Wait until the way into the network is open for links of a namespace whose other ends, where they have any, are in the
     host's, and announce those that are to be. Never raises OSError: a neighbour that was not told asks by itself, a while
     later."""
-    for up in links:
+    for up, link in links:
         name = up.link
         try:
-            link = inside.ask(f"look at {name}", messages.link_get(name=name))
             outer = link.get_attr("IFLA_LINK")
             if outer:
                 _await_port(host, outer)

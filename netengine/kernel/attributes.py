@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 
 _HEAD = struct.Struct("=HH")  # length with this head, type
+_U32 = struct.Struct("=I")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
@@ -24,3 +25,21 @@ def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
             return
         yield kind & _TYPE_MASK, data[offset + _HEAD.size : offset + length]
         offset += (length + 3) & ~3
+
+
+def by_type(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """The values by their types; of several of one type the first."""
+    out: dict[int, bytes] = {}
+    for kind, value in attributes(data, offset):
+        out.setdefault(kind, value)
+    return out
+
+
+def text(value: bytes | None) -> str:
+    """A name, "" for none."""
+    return value.rstrip(b"\0").decode(errors="replace") if value else ""
+
+
+def u32(value: bytes | None) -> int:
+    """A number, 0 for none."""
+    return int(_U32.unpack(value)[0]) if value is not None and len(value) == _U32.size else 0

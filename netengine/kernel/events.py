@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from netengine.kernel import entryevents
-from netengine.kernel.attributes import attributes
+from netengine.kernel.attributes import by_type, text, u32
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.entryevents import EntryTouched as EntryTouched
 from netengine.kernel.nameservice import TABLE as NAMES_TABLE
@@ -212,7 +212,7 @@ class Watch:
                     self._deleted += 1
                     out.append(NamesTouched(self._deleted))
                 self._deleting = False
-            elif kind in _DELETIONS and _text(_attributes(body, 4).get(_TABLE_NAME, b"")) == NAMES_TABLE:
+            elif kind in _DELETIONS and text(by_type(body, 4).get(_TABLE_NAME, b"")) == NAMES_TABLE:
                 self._deleting = True
         return out
 
@@ -291,12 +291,12 @@ def route_notices(data: bytes) -> Iterator[Notice]:
             # Not AF_BRIDGE, a port's state in its bridge: that is sent as RTM_DELLINK too when a port leaves.
             yield _link(kind, body)
         elif kind == _DELADDR and len(body) >= 8:
-            attributes = _attributes(body, 8)
+            attributes = by_type(body, 8)
             local = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
             if len(local) == 16:
                 yield AddressGone("", socket.inet_ntop(socket.AF_INET6, local))
             elif len(local) == 4:
-                yield AddressGone(_text(attributes.get(_IFA_LABEL, b"")).partition(":")[0], socket.inet_ntoa(local))
+                yield AddressGone(text(attributes.get(_IFA_LABEL)).partition(":")[0], socket.inet_ntoa(local))
         elif kind == _DELROUTE and len(body) >= 12 and body[5] == ROUTE_PROTOCOL:
             yield RouteGone()
         elif kind == _NEWROUTE and len(body) >= 12:
@@ -306,7 +306,7 @@ def route_notices(data: bytes) -> Iterator[Notice]:
             if parent == _TC_H_ROOT and (kind == _DELQDISC) == (handle == HANDLE):
                 yield RateTouched(index)
         elif kind == _NEWNETCONF and len(body) >= 4 and body[0] in (socket.AF_INET, socket.AF_INET6):
-            attributes = _attributes(body, 4)
+            attributes = by_type(body, 4)
             index, forwarding = attributes.get(_NETCONFA_IFINDEX), attributes.get(_NETCONFA_FORWARDING)
             if index == struct.pack("=i", _NETCONFA_ALL) and forwarding == bytes(4):
                 yield ForwardingOff(ipv6=body[0] == socket.AF_INET6)
@@ -316,26 +316,26 @@ def _route(body: bytes) -> Iterator[Notice]:
     # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags. A default route leads into no subnet.
     length, table, protocol, kind = body[1], body[4], body[5], body[7]
     size = 4 if body[0] == socket.AF_INET else 16
-    attributes = _attributes(body, 12)
+    attributes = by_type(body, 12)
     destination = attributes.get(_RTA_DST, b"")
     if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or protocol == ROUTE_PROTOCOL or len(destination) != size:
         return
     if length and body[0] in (socket.AF_INET, socket.AF_INET6):
         address = socket.inet_ntop(body[0], destination)
-        yield RouteSeen(f"{address}/{length}", _u32(attributes.get(_RTA_OIF)))
+        yield RouteSeen(f"{address}/{length}", u32(attributes.get(_RTA_OIF)))
 
 
 def _link(kind: int, body: bytes) -> Notice:
-    attributes = _attributes(body, 16)
-    name = _text(attributes.get(_IFLA_IFNAME, b""))
+    attributes = by_type(body, 16)
+    name = text(attributes.get(_IFLA_IFNAME, b""))
     if kind == _DELLINK:
         return LinkGone(name)
     return LinkSeen(
         name,
         up=bool(struct.unpack_from("=I", body, 8)[0] & _IFF_UP),
-        mtu=_u32(attributes.get(_IFLA_MTU)),
+        mtu=u32(attributes.get(_IFLA_MTU)),
         mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"),
-        port=bool(_u32(attributes.get(_IFLA_MASTER))),
+        port=bool(u32(attributes.get(_IFLA_MASTER))),
     )
 
 
@@ -345,10 +345,10 @@ def table_changes(data: bytes) -> Iterator[tuple[int, str | None]]:
     for kind, port, body in _messages(data):
         if kind >> 8 != _SUBSYSTEM_NFTABLES:
             continue
-        attributes = _attributes(body, 4)
+        attributes = by_type(body, 4)
         if kind & 0xFF == _NEWGEN:
-            yield port, _text(attributes.get(_GEN_PROC_NAME, b""))
-        elif _text(attributes.get(_TABLE_NAME, b"")) == TABLE:
+            yield port, text(attributes.get(_GEN_PROC_NAME, b""))
+        elif text(attributes.get(_TABLE_NAME, b"")) == TABLE:
             yield port, None
 
 
@@ -361,19 +361,3 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             return
         yield kind, port, data[offset + _HEADER.size : offset + length]
         offset += (length + 3) & ~3
-
-
-def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
-    """By type; of several of one type the first."""
-    out: dict[int, bytes] = {}
-    for kind, value in attributes(body, offset):
-        out.setdefault(kind, value)
-    return out
-
-
-def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode(errors="replace")
-
-
-def _u32(value: bytes | None) -> int:
-    return int(struct.unpack("=I", value)[0]) if value is not None and len(value) == 4 else 0

@@ -310,7 +310,8 @@ class Kernel:
     # -- sockets of name services, aliases ------------------------------------------------------------------------------
 
     def take_name_sockets(self, ns: str) -> list[socket.socket]:
-        """The sockets made for a namespace's name service, to be handed to the name server; [] when there are none new."""
+        """The sockets made for a namespace's name service, to be handed to the name server; [] when there are none new. From
+        any thread."""
         return self.name_sockets.pop(ns, [])
 
     def close_name_sockets(self, ns: str) -> None:

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pyroute2.netlink.rtnl import RTM_GETNSID, RTM_NEWNSID
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netengine.kernel import namespaces
+from netengine.kernel.attributes import by_type, text, u32
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import GRAVE_GROUP, HOST, ROUTE_PROTOCOL
-from netengine.kernel.seen import Message, Seen
+from netengine.kernel.seen import Message
 
 if TYPE_CHECKING:
     from netengine.kernel.host import Kernel
@@ -42,6 +40,8 @@ _HEADER = struct.Struct("=IHHII")
 # RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11. Bit n-1 of the group mask.
 _ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10
 _NEWLINK, _DELLINK, _DELADDR, _DELROUTE = 16, 17, 21, 25  # RTM_*
+_RTA_DST, _IFA_ADDRESS, _IFA_LOCAL = 1, 1, 2
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_GROUP, _IFLA_LINK_NETNSID = 1, 3, 4, 27, 37
 _IFF_UP = 1
 _MAIN, _KERNEL = 254, 2  # RT_TABLE_MAIN, RTPROT_KERNEL
 
@@ -115,42 +115,49 @@ def _listening(groups: int) -> socket.socket:
 
 def route_changes(data: bytes, nsid: int) -> Iterator[Change]:
     """What a datagram of the rtnetlink groups says. Of the host's events, which `events` has too, routes alone."""
-    for kind, message in _messages(data):
-        if kind == _DELROUTE and len(message) >= 28:
-            route = Seen(rtmsg, message)
-            if route["table"] == _MAIN and route["proto"] in (ROUTE_PROTOCOL, _KERNEL):
-                destination = route.get_attr("RTA_DST")
-                default = "default" if route["family"] == socket.AF_INET else "::/0"
-                yield Change(nsid, "route", f"{destination}/{route['dst_len']}" if destination else default)
+    for kind, body in _messages(data):
+        if kind == _DELROUTE and len(body) >= 12:
+            # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
+            family, length, table, protocol = body[0], body[1], body[4], body[5]
+            if table == _MAIN and protocol in (ROUTE_PROTOCOL, _KERNEL):
+                destination = _address(by_type(body, 12).get(_RTA_DST))
+                default = "default" if family == socket.AF_INET else "::/0"
+                yield Change(nsid, "route", f"{destination}/{length}" if destination else default)
         elif nsid == HERE:
             continue
-        elif kind == _DELADDR and len(message) >= 24:
-            address = Seen(ifaddrmsg, message)
-            yield Change(nsid, "address", address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS") or "")
-        elif kind in (_NEWLINK, _DELLINK) and len(message) >= 32 and message[16] == socket.AF_UNSPEC:
-            link = Seen(ifinfmsg, message)
-            if link.get_attr("IFLA_GROUP") == GRAVE_GROUP:
+        elif kind == _DELADDR and len(body) >= 8:
+            known = by_type(body, 8)
+            yield Change(nsid, "address", _address(known.get(_IFA_LOCAL) or known.get(_IFA_ADDRESS)))
+        elif kind in (_NEWLINK, _DELLINK) and len(body) >= 16 and body[0] == socket.AF_UNSPEC:
+            known = by_type(body, 16)
+            if u32(known.get(_IFLA_GROUP)) == GRAVE_GROUP:
                 continue  # taken out of use by ourselves: renamed, not by anybody who meant harm
-            there = kind == _NEWLINK
+            flags = struct.unpack_from("=I", body, 8)[0]
             yield Change(
                 nsid,
                 "link",
-                link.get_attr("IFLA_IFNAME", ""),
-                up=there and bool(link["flags"] & _IFF_UP),
-                mtu=link.get_attr("IFLA_MTU", 0),
-                mac=link.get_attr("IFLA_ADDRESS", ""),
-                paired=link.get_attr("IFLA_LINK_NETNSID") is not None,
+                text(known.get(_IFLA_IFNAME)),
+                up=kind == _NEWLINK and bool(flags & _IFF_UP),
+                mtu=u32(known.get(_IFLA_MTU)),
+                mac=known.get(_IFLA_ADDRESS, b"").hex(":"),
+                paired=_IFLA_LINK_NETNSID in known,
             )
 
 
+def _address(value: bytes | None) -> str:
+    if value is None or len(value) not in (4, 16):
+        return ""
+    return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
+
+
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, whole message) of each."""
+    """(type, body) of each message."""
     offset = 0
     while offset + _HEADER.size <= len(data):
         length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size:
             return
-        yield kind, data[offset : offset + length]
+        yield kind, data[offset + _HEADER.size : offset + length]
         offset += (length + 3) & ~3
 
 

@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from netengine.errors import KernelRefused
 from netengine.kernel import (
-    addresses,
     aliases,
     bridges,
     insides,
+    interfaces,
     messages,
     nameservice,
     namespaces,
     relays,
-    routes,
     shaping,
     stacked,
     sysctl,
     vxlan,
 )
-from netengine.kernel.announce import announce
 from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
 from netengine.kernel.plan import Change
@@ -111,14 +109,18 @@ def _create_namespaces(kernel: Kernel, resources: list[Namespace], made: list[Re
             os.close(fd)
 
 
+_TOGETHER: dict[type, type] = {Address: LinkUp, Route: LinkUp}
+"""Kinds that are created along with another one, by its function."""
+
+
 def batches(resources: Iterable[Resource]) -> Iterator[tuple[type, list[Resource]]]:
-    """What is created at once, by kind, in the given order. The elements of a table that is made are made along with it, in
-    its transaction: rules without their elements would let nothing through, or everything."""
+    """What is created at once, in the given order: one kind, or all that an interface is given. The elements of a table that is
+    made are made along with it, in its transaction: rules without their elements would let nothing through, or everything."""
     resources = list(resources)
     tables = {r.family for r in resources if isinstance(r, Table)}
     filling: list[Resource] = [r for r in resources if isinstance(r, Element) and r.family in tables]
     rest = (r for r in resources if not (isinstance(r, Element) and r.family in tables))
-    for kind, group in groupby(rest, key=type):
+    for kind, group in groupby(rest, key=lambda r: _TOGETHER.get(type(r), type(r))):
         together = list(group)
         yield kind, together + filling if kind is Table else together
 
@@ -154,16 +156,6 @@ def _create_veths(kernel: Kernel, resources: list[Veth], made: list[Resource]) -
     finally:
         for fd in descriptors:
             os.close(fd)
-
-
-def _create_ups(kernel: Kernel, resources: list[LinkUp], made: list[Resource]) -> None:
-    for ns, items in _by_ns(resources):
-        groups: list[tuple[LinkUp, messages.Batch]] = [
-            (r, [(f"bring {r.link} up", messages.link_up(r.link))]) for r in items
-        ]
-        kernel.create_each(ns, groups, made)
-        if ns != HOST:
-            announce([r for r in items if r.link != "lo"], kernel.socket_in(ns), kernel.socket_in(HOST))
 
 
 def _create_name_services(kernel: Kernel, resources: list[NameService], made: list[Resource]) -> None:
@@ -223,8 +215,8 @@ def change(kernel: Kernel, step: Change) -> None:
         case ((Fdb() | Neighbour()), (Fdb() | Neighbour()) as new):
             vxlan.create_entries(kernel, [new], [])
         case Route() as old, Route() as new:
-            routes.remove(kernel, [old])
-            routes.create(kernel, [new], [])
+            interfaces.remove_routes(kernel, [old])
+            interfaces.create(kernel, [new], [])
         case TokenBucket(), TokenBucket() as new:
             shaping.create(kernel, [new], [])
         case Sysctl(), Sysctl() as new:
@@ -339,11 +331,11 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Fdb: vxlan.create_entries,
     Neighbour: vxlan.create_entries,
     TokenBucket: shaping.create,
-    LinkUp: _create_ups,
+    LinkUp: interfaces.create,
     NameService: _create_name_services,
     Sysctl: _create_sysctls,
-    Address: addresses.create,
-    Route: routes.create,
+    Address: interfaces.create,
+    Route: interfaces.create,
     Element: _create_elements,
     Relay: relays.create,
     NamespaceAlias: aliases.create,
@@ -365,8 +357,8 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     LinkUp: _keep,
     NameService: _delete_name_services,
     Sysctl: _keep,
-    Address: addresses.remove,
-    Route: routes.remove,
+    Address: interfaces.remove_addresses,
+    Route: interfaces.remove_routes,
     Element: _delete_elements,
     Relay: relays.delete,
     NamespaceAlias: aliases.remove,

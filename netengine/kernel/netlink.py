@@ -19,6 +19,7 @@ import fcntl
 import os
 import socket
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,17 @@ _SOL_NETLINK = 270
 _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 10, 11, 12
 _ATTR_MSG = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 1 << 20
+
+
+class _Received(threading.local):
+    """Where a thread reads answers to, of whichever socket. A new buffer of this size for each answer would have its memory
+    mapped, cleared and unmapped by the kernel, which takes longer than to read most answers."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_BUFFER))
+
+
+_received = _Received()
 _AT_ONCE = 200
 """Messages of one send: what is sent, and the answers, which the kernel counts as 768 bytes each and more, must fit into the
 socket's buffers, for which net.core.{w,r}mem_max allow no more than 208 KiB as a rule."""
@@ -193,9 +205,10 @@ class NetlinkSocket:
     def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]] | None:
         """One datagram as (type, sequence number, flags, body or, if `whole`, the message with its header); None when there
         is no more to come."""
+        buffer = _received.buffer
         while True:
             try:
-                data, _, flags, _ = self._socket.recvmsg(_BUFFER)
+                size, _, truncated, _ = self._socket.recvmsg_into([buffer])
                 failpoints.refuse("netlink: receive")
                 break
             except OSError as e:
@@ -205,8 +218,9 @@ class NetlinkSocket:
                 if e.errno == errno.EAGAIN:
                     return None
                 raise
-        if flags & socket.MSG_TRUNC:
+        if truncated & socket.MSG_TRUNC:
             raise KernelRefused("a netlink answer was larger than 1 MiB")
+        data = bytes(buffer[:size])
         out = []
         offset = 0
         while offset + _HEADER.size <= len(data):

@@ -30,6 +30,7 @@ _Known = Mapping[str, tuple[int, Callable[[bytes], Any]]]
 
 _HEADER = 16  # sizeof(struct nlmsghdr)
 _U32 = struct.Struct("=I")
+_STATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")  # RFC 2863, IF_OPER_* of if.h
 
 
 def _text(raw: bytes) -> str:
@@ -42,6 +43,10 @@ def _number(raw: bytes) -> int:
 
 def _mac(raw: bytes) -> str:
     return raw.hex(":")
+
+
+def _state(raw: bytes) -> str:
+    return _STATES[raw[0]] if raw[0] < len(_STATES) else str(raw[0])
 
 
 def _address(raw: bytes) -> str:
@@ -68,6 +73,7 @@ _SHAPES: Mapping[type, _Shape] = {
             "IFLA_LINK": (5, _number),
             "IFLA_QDISC": (6, _text),
             "IFLA_MASTER": (10, _number),
+            "IFLA_OPERSTATE": (16, _state),
             "IFLA_GROUP": (27, _number),
             "IFLA_LINK_NETNSID": (37, _number),
         },

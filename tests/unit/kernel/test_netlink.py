@@ -65,13 +65,16 @@ class FakeSocket:
         assert offset == len(data), "messages must be padded to four bytes"
         self._answers += self._kernel(sent)
 
-    def recvmsg(self, size: int) -> tuple[bytes, list[object], int, None]:
+    def recvmsg_into(self, buffers: list[memoryview]) -> tuple[int, list[object], int, None]:
+        (buffer,) = buffers
         if not self._answers:
             raise BlockingIOError(errno.EAGAIN, "no more to come")
         data = self._answers.pop(0)
         if isinstance(data, OSError):
             raise data
-        return data[:size], [], socket.MSG_TRUNC if len(data) > size else 0, None
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        return size, [], socket.MSG_TRUNC if len(data) > size else 0, None
 
 
 def talking_to(kernel: Callable[[list[Sent]], Sequence[bytes | OSError]]) -> NetlinkSocket:
@@ -266,7 +269,7 @@ def test_a_dump_that_is_refused_raises_the_kernel_s_error() -> None:
 
 
 def test_an_answer_that_was_cut_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netlink, "_BUFFER", 64)
+    monkeypatch.setattr(netlink._received, "buffer", memoryview(bytearray(64)))
     sock = talking_to(lambda sent: [link(sent[0][2], 1) * 4])
     with pytest.raises(KernelRefused, match="larger than"):
         sock.dump(messages.links_dump())
