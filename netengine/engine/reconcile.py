@@ -15,21 +15,18 @@ from netengine.drivers import DRIVERS
 from netengine.engine import insides, policy_rules, sandbox
 from netengine.engine.core import Core
 from netengine.errors import NetengineError, Unavailable
-from netengine.kernel.observe import name_ports, observe, observe_host, observe_inside, observe_rules
+from netengine.kernel.observe import OF_THE_HOST, name_ports, observe, observe_host, observe_inside, observe_rules
 from netengine.kernel.plan import Plan, plan, stranded
 from netengine.kernel.resources import (
     HOST,
     Address,
-    Bridge,
     Element,
-    Fdb,
     Ipvlan,
     LinkUp,
     Macvlan,
     NameService,
     Namespace,
     NamespaceAlias,
-    Neighbour,
     Resource,
     Route,
     Sysctl,
@@ -37,7 +34,6 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vlan,
-    Vxlan,
 )
 from netengine.kernel.theirs import links_up
 from netengine.model import Container
@@ -98,8 +94,7 @@ async def host_difference(core: Core, all_wanted: frozenset[Resource] | None = N
     want = frozenset(
         r
         for r in all_wanted
-        if isinstance(r, Bridge | Veth | Vxlan | Fdb | Neighbour)
-        or (isinstance(r, Address | Sysctl | TokenBucket) and r.ns == HOST)
+        if isinstance(r, OF_THE_HOST) or (isinstance(r, Address | Sysctl | TokenBucket) and r.ns == HOST)
     )
     have = comparable(want, await core.on_kernel(observe_host, core.kernel, want))
     there = {r.key for r in have}

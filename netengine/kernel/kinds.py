@@ -27,6 +27,7 @@ from netengine.kernel import (
     stacked,
     sysctl,
     vxlan,
+    wireguard,
 )
 from netengine.kernel.netlink import NetlinkSocket, is_gone
 from netengine.kernel.nftables import commands
@@ -55,6 +56,8 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 
 if TYPE_CHECKING:
@@ -212,6 +215,10 @@ def change(kernel: Kernel, step: Change) -> None:
             _change_veth(kernel, new)
         case Vxlan(), Vxlan() as new:
             vxlan.change(kernel, new)
+        case WireGuard() as old, WireGuard() as new:
+            wireguard.change(kernel, old, new)
+        case WireGuardPeer(), WireGuardPeer() as new:
+            wireguard.create_peers(kernel, [new], [])
         case ((Fdb() | Neighbour()), (Fdb() | Neighbour()) as new):
             vxlan.create_entries(kernel, [new], [])
         case Route() as old, Route() as new:
@@ -327,6 +334,8 @@ CREATE: dict[type, Callable[[Kernel, Any, list[Resource]], None]] = {
     Vlan: stacked.create,
     Macvlan: stacked.create,
     Ipvlan: stacked.create,
+    WireGuard: wireguard.create,
+    WireGuardPeer: wireguard.create_peers,
     Vxlan: vxlan.create,
     Fdb: vxlan.create_entries,
     Neighbour: vxlan.create_entries,
@@ -350,6 +359,8 @@ DELETE: dict[type, Callable[[Kernel, Any], None]] = {
     Vlan: stacked.remove,
     Macvlan: stacked.remove,
     Ipvlan: stacked.remove,
+    WireGuard: wireguard.remove,
+    WireGuardPeer: wireguard.remove_peers,
     Vxlan: vxlan.remove,
     Fdb: vxlan.remove_entries,
     Neighbour: vxlan.remove_entries,

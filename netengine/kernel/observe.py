@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl, vxlan
+from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl, vxlan, wireguard
 from netengine.kernel.host import Kernel
 from netengine.kernel.nftables import is_intact, read_elements
 from netengine.kernel.resources import (
@@ -36,6 +36,8 @@ from netengine.kernel.resources import (
     TokenBucket,
     Veth,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 from netengine.kernel.ruleset import FAMILIES
 from netengine.kernel.theirs import kind_of
@@ -44,6 +46,9 @@ log = logging.getLogger(__name__)
 
 MARK_PREFIX = "netengine-"
 """What the alternative name of every bridge of ours begins with."""
+
+OF_THE_HOST = (Bridge, Veth, WireGuard, WireGuardPeer, Vxlan, Fdb, Neighbour)
+"""What is in the host's namespace alone, or has an end there."""
 
 _UP = 1  # IFF_UP
 
@@ -91,7 +96,7 @@ def observe_host(kernel: Kernel, want: Iterable[Resource]) -> set[Resource]:
                 )
             )
     out |= {r for r in want if isinstance(r, Sysctl) and r.ns == HOST and _sysctl(kernel, r) == r.value}
-    return {r for r in out if isinstance(r, Bridge | Veth | Vxlan | Fdb | Neighbour | Address | Sysctl | TokenBucket)}
+    return {r for r in out if isinstance(r, (*OF_THE_HOST, Address, Sysctl, TokenBucket))}
 
 
 def observe_inside(kernel: Kernel, want: Iterable[Resource], inside: Iterable[str]) -> set[Resource]:
@@ -156,6 +161,7 @@ def _observe_host(
     wanted_routes = {r.link for r in want if isinstance(r, Route) and r.ns == HOST}
     ours: set[str] = set()
     overlays: dict[int, str] = {}
+    tunnels: dict[str, Any] = {}
     names = {index: link.get_attr("IFLA_IFNAME") for index, link in by_index.items()}
     by_key: dict[Key, Resource] = {r.key: r for r in want}
     for link in links:
@@ -174,6 +180,8 @@ def _observe_host(
         elif (found := vxlan.read(link, names)) is not None:
             out.add(found)
             overlays[link["index"]] = name
+        elif wireguard.is_one(link):
+            tunnels[name] = link
         elif (r := stacked.read(link, HOST, names, by_key)) is not None:
             out.add(r)
             ours.add(name)
@@ -181,6 +189,7 @@ def _observe_host(
                 out.add(LinkUp(HOST, name))
     _observe_addresses(kernel, HOST, names, ours | wanted_links, {r for r in want if isinstance(r, Address)}, out)
     _observe_routes(kernel, HOST, names, wanted_routes, out)
+    out.update(wireguard.read(kernel, tunnels, by_key))
     out.update(vxlan.observe(kernel, overlays, names))
     _observe_rates(kernel, HOST, [link for link in links if link.get_attr("IFLA_GROUP") == MARK_GROUP], out)
     _without_cut_off(kernel, HOST, by_index, out)

@@ -27,6 +27,8 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
     creation_rank,
 )
 
@@ -65,6 +67,8 @@ def must_be_remade(old: Resource, new: Resource) -> bool:
         return bool(old.mark) and old.mark != new.mark  # another network's, which is gone
     if isinstance(old, Vxlan) and isinstance(new, Vxlan):
         return (old.vni, old.local, old.port, old.parent) != (new.vni, new.local, new.port, new.parent)
+    if isinstance(old, WireGuard):
+        return not old.public_key  # nobody serves it
     return isinstance(old, Vlan | Macvlan | Ipvlan)
 
 
@@ -78,7 +82,7 @@ def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, s
             | TokenBucket(ns=ns, link=link)
         ):
             return ns in namespaces or (ns, link) in links
-        case Fdb(link=link) | Neighbour(link=link):
+        case Fdb(link=link) | Neighbour(link=link) | WireGuardPeer(link=link):
             return (HOST, link) in links
         case Vlan(parent=parent) | Macvlan(parent=parent) | Ipvlan(parent=parent) | Vxlan(parent=parent):
             return (HOST, parent) in links
@@ -93,7 +97,7 @@ def _goes_with(resource: Resource, namespaces: set[str], links: set[tuple[str, s
 def _ends(resource: Resource) -> set[tuple[str, str]]:
     """The links (ns, name) that a resource is."""
     match resource:
-        case Bridge(name=name) | Vlan(name=name) | Vxlan(name=name):
+        case Bridge(name=name) | Vlan(name=name) | Vxlan(name=name) | WireGuard(name=name):
             return {(HOST, name)}
         case Veth(name=name, ns=ns, peer=peer):
             return {(HOST, name), (ns, peer)}

@@ -16,6 +16,8 @@ from typing import Literal
 from netengine.kernel.tunnels import Fdb as Fdb
 from netengine.kernel.tunnels import Neighbour as Neighbour
 from netengine.kernel.tunnels import Vxlan as Vxlan
+from netengine.kernel.tunnels import WireGuard as WireGuard
+from netengine.kernel.tunnels import WireGuardPeer as WireGuardPeer
 
 HOST = ""
 """The `ns` of everything that lives in the host's network namespace."""
@@ -320,6 +322,8 @@ Resource = (
     | Vlan
     | Macvlan
     | Ipvlan
+    | WireGuard
+    | WireGuardPeer
     | Vxlan
     | Fdb
     | Neighbour
@@ -343,6 +347,8 @@ CREATION_ORDER: tuple[type, ...] = (
     Vlan,
     Macvlan,
     Ipvlan,
+    WireGuard,
+    WireGuardPeer,
     Vxlan,
     TokenBucket,
     Sysctl,

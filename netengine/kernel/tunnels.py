@@ -6,7 +6,7 @@ All of it lives in the host's network namespace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +61,41 @@ class Neighbour:
     @property
     def key(self) -> tuple[str, ...]:
         return ("neighbour", self.link, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuard:
+    """A WireGuard link of the host's, up: the kernel's own, or a TUN link that a process of wireguard-go serves.
+
+    `address` is the host's in it, link-local, in CIDR; `port` the UDP port that it listens at, on all addresses; `public_key`
+    in base64, as `wg` shows it; `mtu` what goes in in one piece, in bytes. The private key is in `key_file` and nowhere else.
+    """
+
+    name: str
+    address: str
+    port: int
+    public_key: str
+    mtu: int
+    key_file: str = field(default="", compare=False)
+    """Where the private key is read when it is set: in base64, as `wg genkey` writes it. The kernel does not know it."""
+    up: bool = True
+    """False only in what is found."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return ("wireguard", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuardPeer:
+    """Another host, at `endpoint` (address:port), may send from, and is sent what is for, the addresses `allowed` (CIDR).
+    It is who has the private key to `public_key`."""
+
+    link: str
+    public_key: str
+    endpoint: str
+    allowed: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return ("wireguard-peer", self.link, self.public_key)

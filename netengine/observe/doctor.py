@@ -34,6 +34,8 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 from netengine.observe.explain import explain
 
@@ -101,8 +103,10 @@ def _removal(resource: Resource) -> tuple[str, ...]:
     match resource:
         case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
             return (f"{_ip(ns)} link delete {name}",)
-        case Bridge(name=name) | Veth(name=name) | Vlan(name=name) | Vxlan(name=name):
+        case Bridge(name=name) | Veth(name=name) | Vlan(name=name) | Vxlan(name=name) | WireGuard(name=name):
             return (f"ip link delete {name}",)
+        case WireGuardPeer(link=link, public_key=key):
+            return (f"wg set {link} peer {key} remove",)
         case Fdb(link=link, mac=mac):
             return (f"bridge fdb del {mac} dev {link} self",)
         case Neighbour(link=link, address=address):
@@ -141,6 +145,8 @@ def _correction(new: Resource) -> tuple[str, ...]:
                 f"ip link set {v.name} mtu {v.mtu} master {v.master} up",
                 f"bridge link set dev {v.name} hairpin on isolated {isolated}",
             )
+        case WireGuard() as w:
+            return tuple(s.command for s in explain([w]))[1:]
         case Vxlan() as x:
             return (f"ip link set {x.name} mtu {x.mtu} master {x.master} up",)
         case Element() as e:

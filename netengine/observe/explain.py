@@ -36,7 +36,10 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
+from netengine.kernel.wgdevice import KEEPALIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,28 @@ def _steps(resource: Resource) -> list[Step]:
         case Ipvlan() as i:
             why = f"a link with the MAC of {i.parent}; frames are told apart by their addresses"
             return [Step(f"ip link add link {i.parent} {_born(i)} type ipvlan mode {i.mode} {i.flag}", why)]
+        case WireGuard() as w:
+            what = "what goes between hosts is encrypted; where the kernel has no WireGuard, a process serves the link"
+            conf = f"net/ipv6/conf/{w.name}/disable_ipv6"
+            mine = "the host's address in it, by which VXLAN knows what came this way"
+            return [
+                Step(f"ip link add {w.name} type wireguard || wireguard-go {w.name}", what),
+                Step(
+                    f"wg set {w.name} listen-port {w.port} private-key {w.key_file}",
+                    f"whose public key is {w.public_key}",
+                ),
+                Step(f"sysctl -w {_quoted(f'{_dotted(conf)}=0')}", mine),
+                Step(f"ip link set {w.name} mtu {w.mtu} group {MARK_GROUP} addrgenmode none up", mine),
+                Step(f"ip address add {w.address} nodad dev {w.name}", mine),
+            ]
+        case WireGuardPeer() as p:
+            return [
+                Step(
+                    f"wg set {p.link} peer {p.public_key} endpoint {p.endpoint} persistent-keepalive {KEEPALIVE} "
+                    f"allowed-ips {','.join(p.allowed)}",
+                    "another host: what it may send from, and is sent",
+                )
+            ]
         case Vxlan() as x:
             dev = f" dev {x.parent}" if x.parent else ""
             return [

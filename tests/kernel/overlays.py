@@ -6,14 +6,17 @@ real driver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from netengine.drivers import EndpointContext, OverlayDriver
 from netengine.drivers.overlay import mac_for
 from netengine.drivers.underlay import Peer, Underlay
+from netengine.drivers.wireguard import Key, TunnelPeer, render_wireguard, tunnel_of
+from netengine.kernel import wgkeys
 from netengine.kernel.resources import Resource, Table
 from netengine.model import Endpoint, Network, Subnet
 from tests.hosts import Namespace, wait_until
@@ -132,10 +135,46 @@ class Overlay:
         return frozenset(out)
 
 
+CLUSTER = "c1u57e2c1u57e2c1u57e2c1u5"
+
+
+@dataclass
+class Tunnels:
+    """WireGuard between machines, all of them peers. `keys` are theirs, in files below `directory`."""
+
+    machines: list[Machine]
+    underlays: list[Underlay]
+    directory: Path
+    keys: list[Key] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.keys = [self.new_key(host) for host in range(len(self.machines))]
+
+    def new_key(self, host: int, name: str = "wireguard.key") -> Key:
+        path = self.directory / str(host) / name
+        return Key(wgkeys.make(path), str(path))
+
+    def resources(self, host: int) -> frozenset[Resource]:
+        tunnel = self.underlays[host].tunnel
+        assert tunnel is not None
+        peers = [
+            TunnelPeer(f"node{other}", key.public, self.underlays[other].vtep)
+            for other, key in enumerate(self.keys)
+            if other != host
+        ]
+        return render_wireguard(CLUSTER, tunnel, self.keys[host], peers)
+
+    def build(self) -> None:
+        for host, machine in enumerate(self.machines):
+            machine.build(self.resources(host))
+
+
+def tunnelled(count: int, base: str = "192.0.2.", mtu: int = 1500) -> list[Underlay]:
+    return [
+        replace(u, tunnel=tunnel_of(CLUSTER, f"node{host}", u.vtep, u.mtu))
+        for host, u in enumerate(underlays(count, base, mtu))
+    ]
+
+
 def underlays(count: int, base: str = "192.0.2.", mtu: int = 1500, **more: Any) -> list[Underlay]:
     return [Underlay(f"{base}{number}", mtu, **more) for number in range(1, count + 1)]
-
-
-def at(resources: Iterable[Resource], **fields: Any) -> frozenset[Resource]:
-    """The resources with those fields changed in each that has them."""
-    return frozenset(replace(r, **{k: v for k, v in fields.items() if hasattr(r, k)}) for r in resources)

@@ -34,6 +34,8 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 
 
@@ -119,7 +121,9 @@ class FakeKernel:
                     x for x in self._objects.values() if isinstance(x, Vxlan) and (x.vni, x.port) == (r.vni, r.port)
                 ]
                 self._need(not taken, f"{r}: the VNI is taken by {taken}")
-            case Fdb(link=link) | Neighbour(link=link):
+            case WireGuard(name=name):
+                self._need((HOST, name) not in self._links(), f"{r}: {name} exists")
+            case Fdb(link=link) | Neighbour(link=link) | WireGuardPeer(link=link):
                 self._need((HOST, link) in self._links(), f"{r}: no link {link}")
                 if isinstance(r, Fdb) and r.via:
                     self._need((HOST, r.via) in self._links(), f"{r}: no link {r.via}")
@@ -163,7 +167,7 @@ class FakeKernel:
             match r:
                 case Namespace(name=name):
                     out.add((name, "lo"))
-                case Bridge(name=name) | Vlan(name=name) | Vxlan(name=name):
+                case Bridge(name=name) | Vlan(name=name) | Vxlan(name=name) | WireGuard(name=name):
                     out.add((HOST, name))
                 case Macvlan(ns=ns, name=name) | Ipvlan(ns=ns, name=name):
                     out.add((ns, name))
@@ -202,7 +206,7 @@ class FakeKernel:
                     | TokenBucket(ns=ns, link=link)
                 ):
                     lost = (ns, link) not in links
-                case Fdb(link=link) | Neighbour(link=link):
+                case Fdb(link=link) | Neighbour(link=link) | WireGuardPeer(link=link):
                     lost = (HOST, link) not in links
                 case Sysctl(ns=ns, path=path):
                     parts = path.split("/")
@@ -237,5 +241,5 @@ class FakeKernel:
             same_tunnel = (old.vni, old.local, old.port, old.parent) == (new.vni, new.local, new.port, new.parent)
             self._need(same_tunnel, f"the kernel cannot turn {old} into {new}")
             self._need((HOST, new.master) in self._links(), f"{new}: no bridge {new.master}")
-        elif not isinstance(old, Namespace | Table | LinkUp | Address):
+        elif not isinstance(old, WireGuard | Namespace | Table | LinkUp | Address):
             self._check_ground(new)

@@ -26,6 +26,8 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 
 BRIDGES = ("br0", "br1")
@@ -37,6 +39,7 @@ MACS = ("02:00:00:00:00:0a", "02:00:00:00:00:0b")
 def worlds(draw: st.DrawFn) -> frozenset[Resource]:
     """A kernel with up to two bridges and three sandboxes. Few names, so that two worlds have much in common."""
     out: set[Resource] = {Table("ip")}
+    tunnel = draw(_tunnels())
     bridges = draw(st.lists(st.sampled_from(BRIDGES), unique=True))
     for bridge in bridges:
         mtu = draw(st.sampled_from([1400, 1500]))
@@ -53,7 +56,10 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
         if draw(st.booleans()):
             out.add(Element("ip", "pairs", (bridge, bridge), (draw(st.sampled_from(["accept", "drop"])),)))
         if draw(st.booleans()):
-            out |= draw(_remotes(bridge, bridges))
+            remotes = draw(_remotes(bridge, bridges))
+            out |= remotes
+            if any(isinstance(r, Vxlan) and r.parent for r in remotes):
+                out |= tunnel
     parents = ["up0"]
     if draw(st.booleans()):
         parents.append("up0.5")
@@ -76,11 +82,21 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
 
 
 @st.composite
+def _tunnels(draw: st.DrawFn) -> frozenset[Resource]:
+    """A WireGuard link and other hosts."""
+    link = WireGuard(
+        "wg0", draw(st.sampled_from(["fe80::1/64", "fe80::9/64"])), 51840, draw(st.sampled_from("AB")), 1440
+    )
+    peers = draw(st.lists(st.sampled_from("CDE"), unique=True))
+    return frozenset({link, *(WireGuardPeer("wg0", peer, "192.0.2.2:51840", ("fe80::2/128",)) for peer in peers)})
+
+
+@st.composite
 def _remotes(draw: st.DrawFn, bridge: str, bridges: list[str]) -> frozenset[Resource]:
     """A VXLAN link of a bridge, and endpoints on other hosts. Each bridge has its own VNIs."""
     link = f"vx-{bridge}"
     vni = draw(st.sampled_from([4096, 4098])) + BRIDGES.index(bridge)
-    parent = draw(st.sampled_from(["", "up0"]))
+    parent = draw(st.sampled_from(["", "wg0"]))
     local = "fe80::1" if parent else draw(st.sampled_from(["192.0.2.1", "192.0.2.9"]))
     master = draw(st.sampled_from(bridges))
     out: set[Resource] = {Vxlan(link, vni, local, 4789, master, draw(st.sampled_from([1400, 1450])), parent)}

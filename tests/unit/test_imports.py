@@ -88,6 +88,7 @@ PROCESS_STARTERS = {
     "firewalls.py": "asks nft which chains of others there are",
     "unprivileged.py": "starts the name server and the relay",
     "trial.py": "asks nft, the program, what it can do",
+    "kernel/wireguard.py": "starts wireguard-go where the kernel has no WireGuard",
 }
 
 

@@ -32,6 +32,8 @@ from netengine.kernel.resources import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 from netengine.observe.explain import explain
 
@@ -46,6 +48,8 @@ EVERYTHING: tuple[Resource, ...] = (
     Vlan("eth0.50", "eth0", 50),
     Macvlan(SANDBOX, "eth1", "eth0", "bridge", "02:00:00:00:00:02"),
     Ipvlan(SANDBOX, "eth2", "eth3", "l3", "private", 1400),
+    WireGuard("wg0", "fe80::1/64", 51840, "PUBLIC", 1440, "/keys/wireguard.key"),
+    WireGuardPeer("wg0", "THEIRS", "192.0.2.2:51840", ("fe80::2/128",)),
     Vxlan("vx0", 4096, "192.0.2.1", 4789, "br0", 1450),
     Fdb("vx0", "02:42:0a:00:00:02", "192.0.2.2"),
     Neighbour("vx0", "10.0.0.2", "02:42:0a:00:00:02"),
