@@ -107,6 +107,41 @@ def test_the_exposure_that_the_documents_name():
     )
 
 
+USUAL = """
+import ctypes, mmap, os, pty, socket
+mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)[0] = 195  # as a JIT compiler does
+socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+pty.openpty()
+open("/dev/null", "w").write("x"), open("/dev/urandom", "rb").read(1), open("/tmp/x", "w").close()
+os.chmod("/tmp/x", 0o6755)
+print(os.uname().nodename, open("/proc/self/status").read().split("NoNewPrivs:")[1].split()[0])
+"""
+REFUSED = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+for name, number, *words in (("delete_module", 176, b"nothing", 0), ("swapoff", 168, b"/nothing"), ("iopl", 172, 3)):
+    print(name, libc.syscall(number, *words), os.strerror(ctypes.get_errno()))
+try:
+    socket.socket(socket.AF_TIPC, socket.SOCK_DGRAM)
+except OSError as e:
+    print("tipc", e.strerror)
+"""
+
+
+def test_what_the_unit_takes_from_containers_and_what_it_leaves_them():
+    """Filters of system calls are inherited: a container must be able to do what it is for."""
+    assert docker("run", "--rm", "--hostname", "boxy", "host", "python3", "-c", USUAL) == "boxy 0"
+    assert docker("run", "--rm", "-t", "host", "tty").strip() == "/dev/pts/0"
+    assert "uid=0" in docker("run", "--rm", "--user", "0", "host", "su", "-s", "/bin/sh", "-c", "id", "root")
+    mounted = "mount -t tmpfs none /mnt && mknod /mnt/n c 1 3 && echo x >/mnt/n && echo done"
+    assert docker("run", "--rm", "--privileged", "host", "sh", "-c", mounted) == "done"
+    said = docker("run", "--rm", "--privileged", "host", "python3", "-c", REFUSED).splitlines()
+    assert said[:3] == [f"{name} -1 Operation not permitted" for name in ("delete_module", "swapoff", "iopl")]
+    assert said[3:] == ["tipc Address family not supported by protocol"]
+    assert unit(SERVICE, "DevicePolicy") == ["closed"]
+
+
 def test_what_the_next_boot_must_find_is_made():
     docker("network", "create", "chosen", "--subnet", "10.123.0.0/24")
     docker("network", "create", "given")  # a subnet from the pools
