@@ -51,6 +51,8 @@ class EtcdProcess:
         self._pid_path = run / "etcd.pid"
         self._program = program
         self._child: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        """Where in the log its present run begins, as far as is known."""
 
     # -- its files ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +106,7 @@ class EtcdProcess:
         argv += ["--no-new-privs", "--", self.executable(), *arguments]
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
         log_file = self._open_log()
+        self._log_start = os.fstat(log_file).st_size
         try:
             child = subprocess.Popen(
                 argv,
@@ -207,23 +210,34 @@ class EtcdProcess:
         with contextlib.suppress(OSError):
             if self.log_path.stat().st_size > _LOG_LIMIT:
                 os.truncate(self.log_path, 0)
+                self._log_start = 0
 
     def last_words(self) -> str:
         """Why it has ended, by its log, for a message; "" when it does not say."""
         try:
             with self.log_path.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 16384))
+                file.seek(max(self._log_start, os.fstat(file.fileno()).st_size - 16384))
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        for line in reversed(lines):  # among them are warnings of its parts, which are not JSON
+        for line in reversed(
+            lines
+        ):  # among them are words of its parts, which are not JSON, and much that is no reason
             try:
-                said = msgspec.json.decode(line)
-                words = [str(said[key]) for key in ("msg", "error") if said.get(key)]
-            except (msgspec.DecodeError, AttributeError, KeyError, TypeError):
+                said = msgspec.json.decode(line, type=_Line)
+            except msgspec.DecodeError:
                 continue
-            return ": ".join(words)[:500]
-        return ""
+            if said.level in ("error", "fatal", "panic") or said.msg == "server error":
+                return f"{said.msg}: {said.error}"[:500].rstrip(": ")
+        return plain
+
+
+class _Line(msgspec.Struct):
+    """Of etcd's log."""
+
+    level: str
+    msg: str
+    error: str = ""
 
 
 def _owner() -> tuple[int, int]:

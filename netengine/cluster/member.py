@@ -44,7 +44,7 @@ _AGAIN = ("--initial-cluster-state=existing",)
 _SETTINGS = (
     "--logger=zap",
     "--log-outputs=stderr",
-    "--log-level=error",
+    "--log-level=warn",
     "--heartbeat-interval=100",
     "--election-timeout=1000",
     "--pre-vote",  # a member that comes back from a partition does not depose the leader
@@ -88,6 +88,7 @@ class EtcdMember:
         self.urls = urls_of(address)
         self.problem = ""
         """Why it does not run, for people; "" while it does."""
+        self._told = ""
         self._files = files
         self._process = process
         self._node = node
@@ -314,7 +315,7 @@ class EtcdMember:
                 began = loop.time()
                 await self._watched(running)
                 if loop.time() - began > _WELL_AFTER:
-                    backoff = _FIRST_BACKOFF
+                    backoff, self._told = _FIRST_BACKOFF, ""
                 self._say(f"etcd has ended: {self._process.last_words() or 'it was killed'}")
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, _LAST_BACKOFF)
@@ -329,8 +330,9 @@ class EtcdMember:
                 self._say(error.message)
 
     def _say(self, problem: str) -> None:
-        if problem and problem != self.problem:
+        if problem and problem != self._told:
             log.warning("%s", problem)
+            self._told = problem
         self.problem = problem
 
     async def _watched(self, running: Running) -> None:

@@ -159,6 +159,34 @@ async def unsafe(directory: Path) -> None:
         assert await writes(etcd)
 
 
+async def removed(directory: Path) -> None:
+    """One of two is taken out by the other: it says so, and does not go on alone."""
+    one, two = await begun(directory, 2)
+    async with one.client() as etcd:
+        found = await two.member.member(etcd)
+        assert found is not None
+        await member.remove(etcd, found)
+        await member.remove(etcd, found)
+        await eventually("it says why it does not run", partial(_says, two, "permanently removed from the cluster"))
+        assert await writes(etcd) and await two.member.member(etcd) is None
+        refused(await raised(two.member.ready(1)), Unavailable, "does not answer within 1 s")
+        await two.member.destroy()
+
+
+async def six(directory: Path) -> None:
+    """IPv6 addresses, and one that is not the loopback's."""
+    manager = Manager(directory, 1)
+    files = node_files(directory, root(), "m1", "manager", ["::1"])
+    here = EtcdMember(files, manager.process, "m1", "::1")
+    await here.create()
+    context = tls.client_context(files)
+    async with Etcd([here.urls.client], context, server_name=tls.MANAGER_NAME) as etcd:
+        assert await writes(etcd)
+    async with Etcd([here.urls.client], context) as etcd:
+        assert await writes(etcd), "its certificate has its address"
+    await here.destroy()
+
+
 async def _refuses(one: Manager, three: Manager, etcd: Etcd) -> bool:
     try:
         found = await three.member.member(etcd)

@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.etcd_members import etcd_program
 from tests.hosts import REPO, Host, Process
 
-STORIES = ("three", "unsafe", "alone", "renewal", "rights", "refusals")
+STORIES = ("three", "unsafe", "alone", "renewal", "rights", "refusals", "removed", "six")
 
 
 def begin(host: Host, story: str, *words: str) -> Process:
