@@ -348,6 +348,19 @@ async def rights(directory: Path) -> None:
                 mine.remove_member((await etcd.members())[0].id),
             ):
                 refused(await raised(forbidden), Forbidden, "permission denied")
+            # What no key's permissions are asked for: a copy of everything, and a watch.
+            refused(await raised(mine._call("/v3/maintenance/snapshot", {})), NetengineError, "permission denied")
+            refused(await raised(mine._call("/v3/maintenance/hash", {})), NetengineError, "permission denied")
+            overheard: list[object] = []
+            listening = asyncio.create_task(_overhear(mine, "/netengine/v1/secret/", overheard))
+            for number in range(20):
+                await etcd.put("/netengine/v1/secret/ca", str(number).encode())
+                await asyncio.sleep(0.05)
+            listening.cancel()
+            assert not overheard
+            listening = asyncio.create_task(_overhear(etcd, "/netengine/v1/secret/", overheard))
+            await eventually("a manager hears it", partial(_any, overheard))
+            listening.cancel()
             await users.set_manager(etcd, "w1", True)
             assert await mine.get("/netengine/v1/secret/ca")
             await users.set_manager(etcd, "w1", False)
@@ -359,14 +372,25 @@ async def rights(directory: Path) -> None:
         for files, user in (
             (worker, ""),
             (worker, "node-m1"),
+            (one.files, ""),
             (node_files(directory / "x", other, "m1", "manager", trust=authority.trust), "node-m1"),
         ):
             async with Etcd([url], tls.client_context(files), user, "wrong" if user else "", time_limit=2) as stranger:
                 assert isinstance(await raised(stranger.get(f"{shared}cluster")), NetengineError)
+                assert isinstance(await raised(stranger._call("/v3/maintenance/snapshot", {})), NetengineError)
     for context in (tls.joining_context(authority.trust), tls.blind_context()):
         async with Etcd([url], context, "node-m1", PASSWORD, server_name=tls.MANAGER_NAME, time_limit=2) as nobody:
             refused(await raised(nobody.get(f"{shared}cluster")), Unavailable, "etcd does not answer")
     assert await _is_peer(one.files) and not await _is_peer(worker)
+
+
+async def _any(found: list[object]) -> bool:
+    return bool(found)
+
+
+async def _overhear(etcd: Etcd, prefix: str, into: list[object]) -> None:
+    async for changes, _ in etcd.watch(prefix, 0):
+        into.extend(changes)
 
 
 async def _is_peer(files: Files) -> bool:

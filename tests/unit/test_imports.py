@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,3 +198,20 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 def test_modules_are_small() -> None:
     long = {name_of(path) for path in MODULES if len(path.read_text().splitlines()) > 400}
     assert long == set(OVER_400_LINES)
+
+
+def test_who_is_in_no_cluster_does_not_pay_for_certificates() -> None:
+    """`cryptography` takes some 5 MB of the daemon's memory: it is imported when the first certificate is made or read."""
+    code = "import sys, netengine.daemon, netengine.api.server; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["control", "joining", "managers", "member", "identity", "tokens", "users", "session"])
+def test_the_parts_of_a_cluster_can_be_named_without_certificates(name: str) -> None:
+    code = f"import sys, netengine.cluster.{name}; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, timeout=60).returncode == 0
+
+
+def test_only_two_modules_import_the_library_of_certificates() -> None:
+    users = {name_of(path) for path in MODULES for _, name in imported(path) if name.split(".")[0] == "cryptography"}
+    assert users == {"cluster/certificates.py", "cluster/pem.py"}
