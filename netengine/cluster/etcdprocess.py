@@ -220,12 +220,13 @@ class EtcdProcess:
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        for line in reversed(
-            lines
-        ):  # among them are words of its parts, which are not JSON, and much that is no reason
+        plain = ""
+        for line in reversed(lines):
             try:
                 said = msgspec.json.decode(line, type=_Line)
-            except msgspec.DecodeError:
+            except msgspec.DecodeError:  # of setpriv, of the Go runtime; and warnings of etcd's parts
+                if not line.startswith("WARNING:"):
+                    plain = plain or line.strip()[:500]
                 continue
             if said.level in ("error", "fatal", "panic") or said.msg == "server error":
                 return f"{said.msg}: {said.error}"[:500].rstrip(": ")
