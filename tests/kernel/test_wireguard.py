@@ -21,13 +21,20 @@ from netengine.kernel import wgkeys, wireguard
 from netengine.kernel.host import Kernel
 from netengine.kernel.resources import WireGuard
 from netengine.observe.explain import explain
-from tests.hosts import wait_until
+from tests.hosts import REPO, wait_until
 from tests.kernel.machine import ALIAS_DIR, RUN_DIR, Machine
 from tests.kernel.overlays import SWITCH, MakeMachine, Overlay, Tunnels, site, tunnelled
 from tests.kernel.packets import listening, ping, tcp, udp
 from tests.patience import patient
 
 DUAL = ("10.0.9.0/24", "fd00:9::/64")
+PEERS = REPO / ".cache/peers/usr/bin"
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """wireguard-go and wg are this machine's, or those that `scripts/install --test` unpacked."""
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{PEERS}")
 
 
 @pytest.mark.parametrize("base", ["192.0.2.", "2001:db8::"], ids=["over IPv4", "over IPv6"])
