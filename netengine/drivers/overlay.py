@@ -20,7 +20,19 @@ from netengine.drivers.base import EndpointContext, boolean
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.drivers.underlay import Peer, Tunnel, Underlay, inner_mtu
 from netengine.errors import Invalid, Unavailable
-from netengine.kernel.resources import HOST, Bridge, Element, Fdb, LinkUp, Neighbour, Resource, Route, Veth, Vxlan
+from netengine.kernel.resources import (
+    HOST,
+    Bridge,
+    Element,
+    Fdb,
+    LinkUp,
+    Neighbour,
+    Resource,
+    Route,
+    Sysctl,
+    Veth,
+    Vxlan,
+)
 from netengine.model import Endpoint, Network, OverlaySettings
 
 ENCRYPTED = "encrypted"
@@ -78,7 +90,7 @@ class OverlayDriver:
             *ipv6_sysctls(HOST, settings.link, enabled=False),
             Vxlan(settings.vxlan, settings.vni, local, underlay.port, settings.link, mtu, parent),
             # A link without IPv6 has no IPv6 neighbours, and so cannot answer for them. As a port it has no address.
-            *ipv6_sysctls(HOST, settings.vxlan, enabled=network.enable_ipv6),
+            Sysctl(HOST, f"net/ipv6/conf/{settings.vxlan}/disable_ipv6", "0" if network.enable_ipv6 else "1"),
         }
         for family in {s.family for s in network.subnets}:
             # Where br_netfilter is on, what crosses the bridge is seen by the rules: its own may, and no other.

@@ -10,6 +10,7 @@ from netengine.api import server, unsupported
 from netengine.cli import catalogue
 from netengine.kernel import ruleset
 from tests import gatewaymodes
+from tests.docs import overlay
 from tests.kernel import test_parents
 
 _BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
@@ -96,6 +97,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "gateway-modes": _gateway_modes,
     "reach-macvlan": lambda: _reach("macvlan"),
     "reach-ipvlan": lambda: _reach("ipvlan"),
+    "overlay-host": overlay.plain,
+    "overlay-encrypted": overlay.encrypted,
+    "overlay-mtu": lambda: _table(("underlay", "its MTU", "a network's", "an encrypted network's"), overlay.mtus()),
     "guard-sets": lambda: _sets(ruleset.GUARD),
     "guard-rules": lambda: f"```nft{ruleset._RULES_BRIDGE}```\n",
 }
