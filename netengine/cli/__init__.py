@@ -8,6 +8,7 @@ library than json, os, socket and time (no typing, dataclasses, http.client, arg
     main       entry point: global flags, dispatch, exit codes        catalogue   every command: where it lives, what it does
     flags      Docker's flag grammar; Command and Flag                 help        help pages, rendered from those
     transport  HTTP/1.1 over a unix socket, streams, hijacking         engine      the API: paths, JSON, errors
+    remote     the way to a daemon over TCP, with TLS                  console     asking at the terminal
     listing    tables and --format                                     template    the subset of Go templates behind --format
     ports, containerspec, endpoints, moments, phrases                  flag values and figures, both ways, pure
     network, containers, inspect, run, execute, logs, images, system, explain, completion      the commands

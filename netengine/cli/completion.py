@@ -44,6 +44,8 @@ def candidates(before: Sequence[str], word: str) -> Iterator[str]:
         flag = words.pop(0)
         if flag in ("-H", "--host") and words:
             host = words.pop(0)
+        elif flag in ("--tlscacert", "--tlscert", "--tlskey") and words:
+            words.pop(0)
     found = catalogue.find(words)
     if found is None:
         yield from _words(words, word)

@@ -12,9 +12,11 @@ from netengine.errors import Invalid, KernelRefused, NetengineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
+
+    from netengine.cli.remote import Certificates
+    from netengine.cli.transport import Channel, Way
 
     Json: TypeAlias = Any
     """A decoded JSON value of the API. The one place where types end: the daemon is another process."""
@@ -27,16 +29,23 @@ _ERRORS = {kind.status: kind for kind in NetengineError.__subclasses__()}
 
 
 class Engine:
-    """A daemon at a host of the form `unix://PATH`. Holds no connection: each call makes its own, a unix socket is cheap."""
+    """A daemon at `unix://PATH` or `tcp://HOST:PORT`. Holds no connection: each call makes its own, a unix socket is cheap."""
 
-    __slots__ = ("host", "path")
+    __slots__ = ("_way", "host")
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, certificates: Callable[[], Certificates] | None = None) -> None:
+        """`certificates` is asked for those to use with `tcp://`."""
         scheme, separator, path = host.partition("://")
-        if scheme != "unix" or not separator or not path.startswith("/") or "\0" in path:
-            raise Invalid(f"unsupported host {host!r}: give a unix socket by its full path, such as {DEFAULT_HOST}")
         self.host = host
-        self.path = path
+        self._way: str | Way = path
+        if scheme == "tcp" and certificates is not None:
+            from netengine.cli.remote import Remote
+
+            self._way = Remote(host, certificates())
+        elif scheme != "unix" or not separator or not path.startswith("/") or "\0" in path:
+            raise Invalid(
+                f"unsupported host {host!r}: give a unix socket by its full path, such as {DEFAULT_HOST}, or tcp://HOST:PORT"
+            )
 
     def get(self, path: str, query: Query | None = None) -> Json:
         return self.call("GET", path, query)
@@ -55,16 +64,16 @@ class Engine:
     def open(self, method: str, path: str, query: Query | None = None, body: Json = None) -> Response:
         """Like `call`, with the body left to be read as it arrives. Raises the error of a 4xx or 5xx answer."""
         if body is None:
-            return _checked(request(self.path, method, target(path, query)))
+            return _checked(request(self._way, method, target(path, query)))
         data = json.dumps(body).encode()
         return _checked(
-            request(self.path, method, target(path, query), headers={"Content-Type": "application/json"}, body=data)
+            request(self._way, method, target(path, query), headers={"Content-Type": "application/json"}, body=data)
         )
 
     def upload(self, path: str, query: Query, blocks: Iterator[bytes]) -> Response:
         """POST a tar stream of unknown length."""
         headers = {"Content-Type": "application/x-tar"}
-        return _checked(request(self.path, "POST", target(path, query), headers=headers, body=blocks))
+        return _checked(request(self._way, "POST", target(path, query), headers=headers, body=blocks))
 
     def events(self, path: str, query: Query | None = None) -> Iterator[Json]:
         """GET an endless answer of one JSON object per line."""
@@ -73,11 +82,11 @@ class Engine:
                 if line.strip():
                     yield decode(line)
 
-    def hijack(self, path: str, query: Query | None = None, body: Json = None) -> tuple[socket.socket, bytes, bool]:
+    def hijack(self, path: str, query: Query | None = None, body: Json = None) -> tuple[Channel, bytes, bool]:
         """POST and turn the connection into a byte stream: its socket, bytes already read, and whether it is framed."""
         headers = {"Connection": "Upgrade", "Upgrade": "tcp", "Content-Type": "application/json"}
         data = json.dumps({} if body is None else body).encode()
-        response = _checked(request(self.path, "POST", target(path, query), headers=headers, body=data))
+        response = _checked(request(self._way, "POST", target(path, query), headers=headers, body=data))
         framed = response.content_type() != "application/vnd.docker.raw-stream"
         sock, left = response.take_over()
         return sock, left, framed

@@ -36,7 +36,7 @@ def page(words: list[str]) -> str | None:
 
 def _front() -> str:
     lines = [
-        "Usage:  netengine [-H unix://PATH] COMMAND [ARG...]",
+        "Usage:  netengine [-H URL] COMMAND [ARG...]",
         "",
         "Container networking straight on the Linux kernel, in Docker's words.",
     ]
@@ -48,12 +48,17 @@ def _front() -> str:
         "Docker's longer names work too: netengine container ls, network list, image rm, ...",
         "",
         "Options:",
-        "  -H, --host unix://PATH   Socket of the daemon",
+        "  -H, --host URL           The daemon: unix://PATH, or tcp://HOST:PORT with certificates",
+        "      --tlscacert FILE     Trust daemons with a certificate of this authority",
+        "      --tlscert FILE       Show the daemon this certificate",
+        "      --tlskey FILE        Its key",
+        "      --tlsverify          As with Docker's command; tcp:// is always verified",
         "  -v, --version            Print version information and quit",
         "      --help               Print this page, or with a command its own: netengine run --help",
         "",
         "Environment:",
-        f"  NETENGINE_HOST           Socket when -H is not given; else {DEFAULT_HOST}",
+        f"  NETENGINE_HOST           The daemon when -H is not given; else {DEFAULT_HOST}",
+        "  NETENGINE_CERT_PATH      Directory of ca.pem, cert.pem and key.pem; else ~/.netengine",
         "",
         'Completion for bash:       eval "$(netengine completion bash)"',
         "",

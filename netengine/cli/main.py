@@ -12,14 +12,24 @@ import sys
 
 from netengine.cli import catalogue
 from netengine.cli.engine import DEFAULT_HOST, Engine
-from netengine.cli.flags import HelpWanted, Invocation, parse, switch, text
+from netengine.cli.flags import HelpWanted, Invocation, Options, parse, switch, text
 from netengine.errors import Invalid, NetengineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netengine.cli.remote import Certificates
 
 USAGE = 125
 """Exit status for flags that cannot be read."""
 
 FLAGS = (
-    text("H host", "unix://PATH", f"Socket of the daemon (default: $NETENGINE_HOST, then {DEFAULT_HOST})"),
+    text(
+        "H host", "URL", f"The daemon: unix://PATH or tcp://HOST:PORT (default: $NETENGINE_HOST, then {DEFAULT_HOST})"
+    ),
+    switch("tlsverify", "As with Docker's command; a daemon at tcp:// is always spoken to with TLS, and verified"),
+    text("tlscacert", "FILE", "Trust daemons with a certificate of this authority"),
+    text("tlscert", "FILE", "Show the daemon this certificate"),
+    text("tlskey", "FILE", "Its key"),
     switch("v version", "Print version information and quit"),
 )
 
@@ -75,9 +85,16 @@ def _dispatch(argv: list[str]) -> int:
         return fail(error, 1)
     try:
         host = options.text("host") or os.environ.get("NETENGINE_HOST", "") or DEFAULT_HOST
-        return command.run(Invocation(Engine(host), given, arguments))
+        return command.run(Invocation(Engine(host, lambda: _certificates(options)), given, arguments))
     except NetengineError as error:
         return fail(error, command.failure)
+
+
+def _certificates(options: Options) -> Certificates:
+    from netengine.cli.remote import Certificates
+
+    ca, cert, key = (options.text(name) for name in ("tlscacert", "tlscert", "tlskey"))
+    return Certificates.given(ca, cert, key, os.environ)
 
 
 def fail(error: NetengineError, status: int) -> int:

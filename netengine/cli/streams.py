@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from netengine.cli.engine import Engine
+    from netengine.cli.transport import Channel
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 _HEADER = 8
@@ -67,7 +68,7 @@ def _write(descriptor: int, data: bytes) -> None:
 class Attachment:
     """One hijacked connection. Use as a context: leaving it gives the terminal back, whatever happened."""
 
-    def __init__(self, sock: socket.socket, left: bytes, framed: bool, *, stdin: bool, tty: bool) -> None:
+    def __init__(self, sock: Channel, left: bytes, framed: bool, *, stdin: bool, tty: bool) -> None:
         self._socket, self._left, self._framed = sock, left, framed
         self._stdin, self._raw = stdin, tty and stdin and os.isatty(STDIN)
         self._saved: list[object] | None = None

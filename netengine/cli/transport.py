@@ -1,5 +1,6 @@
-"""HTTP/1.1 over a unix socket, as little of it as the Docker Engine API needs: one request per connection, answers framed by
-Content-Length, by chunks or by the end of the connection, and connections that are taken over ("hijacked") by a byte stream.
+"""HTTP/1.1 over a unix socket or what stands in for one (remote.py), as little of it as the Docker Engine API needs: one
+request per connection, answers framed by Content-Length, by chunks or by the end of the connection, and connections that are
+taken over ("hijacked") by a byte stream.
 
 http.client would do most of it at 10 ms of import time, and hides the bytes it has read ahead, which a hijacked stream
 needs. Knows no paths, no JSON and no Docker errors: see engine.py for those. Every failure to talk is an `Unreachable`.
@@ -15,6 +16,21 @@ from netengine.errors import Unavailable
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing: type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Protocol
+
+    class Channel(Protocol):
+        """What is used of a socket."""
+
+        def recv(self, size: int, /) -> bytes: ...
+        def sendall(self, data: bytes, /) -> None: ...
+        def shutdown(self, how: int, /) -> None: ...
+        def close(self) -> None: ...
+
+    class Way(Protocol):
+        """A way to a daemon that is not a unix socket."""
+
+        def connect(self) -> Channel: ...
+
 
 BLOCK = 64 * 1024
 MAX_HEAD = 64 * 1024
@@ -38,7 +54,7 @@ class Response:
 
     __slots__ = ("_buffer", "_socket", "headers", "status")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Channel) -> None:
         self._socket = sock
         self._buffer = bytearray()
         self.status, self.headers = self._read_head()
@@ -79,7 +95,7 @@ class Response:
         if rest:
             yield rest
 
-    def take_over(self) -> tuple[socket.socket, bytes]:
+    def take_over(self) -> tuple[Channel, bytes]:
         """Leave HTTP: the raw socket, and what has already been read from it past the head."""
         left, self._buffer = bytes(self._buffer), bytearray()
         return self._socket, left
@@ -143,14 +159,14 @@ class Response:
 
 
 def request(
-    path: str,
+    way: str | Way,
     method: str,
     target: str,
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | Iterator[bytes] | None = None,
 ) -> Response:
-    """Send one request to the unix socket at `path` and read the head of the answer.
+    """Send one request and read the head of the answer. `way` is the path of a unix socket, or leads elsewhere.
 
     A body that is not `bytes` is sent in chunks. The daemon may answer before the body is through (a refused upload):
     the answer wins over the broken pipe.
@@ -161,7 +177,7 @@ def request(
     elif body is not None:
         fields["Transfer-Encoding"] = "chunked"
     head = "".join((f"{method} {target} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in fields.items())))
-    sock = _connect(path)
+    sock: Channel = _connect(way) if isinstance(way, str) else way.connect()
     try:
         try:
             sock.sendall(f"{head}\r\n".encode("ascii") + (body if isinstance(body, bytes) else b""))
@@ -209,7 +225,7 @@ def _way_in(path: str) -> str:
     return f"use sudo, or join its group with 'sudo usermod -aG {group} $USER' and log in again"
 
 
-def _receive(sock: socket.socket) -> bytes:
+def _receive(sock: Channel) -> bytes:
     try:
         return sock.recv(BLOCK)
     except ConnectionResetError:

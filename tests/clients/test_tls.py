@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -16,7 +17,7 @@ import pytest
 
 from tests.clients.certificates import CLIENT, SERVER, Authority, Signed
 from tests.clients.lab import HERE
-from tests.daemons import Client, Daemon, docker_cli
+from tests.daemons import Client, Daemon, docker_cli, netengine_cli
 from tests.hosts import Host, wait_until, wire
 
 PORT = 2376
@@ -42,6 +43,23 @@ class Secured:
         made = Client(self.daemon, [*client._argv, *flags, "-H", f"tcp://{HERE}:{PORT}", *words], env)
         made.host = self.outside
         return made
+
+    def flags(self, who: Signed) -> list[str]:
+        return [f"--tlscacert={self.authority.certificate}", f"--tlscert={who.certificate}", f"--tlskey={who.key}"]
+
+    def netengine(self, *flags: str, host: str = f"tcp://{HERE}:{PORT}") -> Client:
+        """netengine's own command on the machine outside."""
+        made = Client(self.daemon, [*netengine_cli(self.daemon)._argv, *flags], {"NETENGINE_HOST": host})
+        made.host = self.outside
+        return made
+
+    def cert_path(self, who: Signed) -> Path:
+        """A directory of certificates by Docker's names for them."""
+        directory = self.directory / "named"
+        directory.mkdir()
+        for name, path in (("ca", self.authority.certificate), ("cert", who.certificate), ("key", who.key)):
+            (directory / f"{name}.pem").write_bytes(Path(path).read_bytes())
+        return directory
 
     def handshake(self, who: Signed | None, *, only: ssl.TLSVersion | None = None) -> bytes:
         """Connect from outside, ask for /_ping, and answer what comes back. Raises ssl.SSLError."""
@@ -91,6 +109,41 @@ def test_the_docker_cli_works_from_another_machine(secured: Secured) -> None:
     assert docker("run", "--rm", "-i", "host", "sort", stdin="b\na\n") == "a\nb"
     assert docker("run", "--rm", "host", "head", "-c", "3000000", "/dev/zero") == "\0" * 3_000_000
     docker("network", "rm", "far")
+
+
+def test_netengine_s_own_command_works_from_another_machine(secured: Secured) -> None:
+    """With Docker's flags, and with what the environment names."""
+    netengine = secured.netengine("--tlsverify", *secured.flags(secured.alice))
+    assert netengine("version", "--format", "{{.Server.Version}}")
+    netengine("network", "create", "far")
+    assert "far" in netengine("network", "ls")
+    assert netengine("run", "--rm", "--network", "far", "host", "echo", "over the wire") == "over the wire"
+    # Its input ends while its output still comes, and both are many records long.
+    count = ["sh", "-c", "wc -c; head -c 3000000 /dev/zero"]
+    many = netengine.run("run", "--rm", "-i", "host", *count, stdin="x" * 2_000_000)
+    assert (many.returncode, many.stdout) == (0, "2000000\n" + "\0" * 3_000_000)
+    both = netengine("run", "--rm", "-i", "host", "cat", stdin="to and fro\n" * 200_000)
+    assert both.count("to and fro") == 200_000
+    netengine("network", "rm", "far")
+    named = secured.netengine()
+    named._env["NETENGINE_CERT_PATH"] = str(secured.cert_path(secured.alice))
+    assert "bridge" in named("network", "ls")
+
+
+def test_netengine_s_own_command_says_what_is_wrong(secured: Secured) -> None:
+    strangers = Authority(secured.directory, "elsewhere")
+    mallory = strangers.sign("mallory2", CLIENT)
+    said = lambda *flags: secured.netengine(*flags).run("ps").stderr  # noqa: E731
+    assert "the daemon refuses" in said(*secured.flags(mallory)) and "unknown ca" in said(*secured.flags(mallory))
+    wrong = [f"--tlscacert={strangers.certificate}", *secured.flags(secured.alice)[1:]]
+    assert re.search(r"tcp://192.0.2.1:2376 is not to be trusted: .*certificate", said(*wrong))
+    assert "cannot read" in said() and "--tlscacert" in said()
+    assert "are no certificates with a key" in said(
+        "--tlscacert=/etc/hostname", "--tlscert=/etc/hostname", "--tlskey=/etc/hostname"
+    )
+    closed = secured.netengine(*secured.flags(secured.alice), host=f"tcp://{HERE}:1").run("ps")
+    assert "Connection refused" in closed.stderr and closed.returncode == 1
+    assert "write it as tcp://HOST:PORT" in secured.netengine(host="tcp://x:99999").run("ps").stderr
 
 
 def test_who_it_was_is_in_the_audit_trail(secured: Secured) -> None:

@@ -82,7 +82,7 @@ def test_help_pages(cli, words, text):
         (["network", "ls", "x"], 1, "takes no arguments, and 'x' is one"),
         (["port", "a", "b", "c"], 1, "requires at most 2 arguments"),
         (["rename", "a"], 1, "requires exactly 2 arguments (CONTAINER NEW_NAME), not 1"),
-        (["-H", "tcp://x", "ps"], 1, "unsupported host 'tcp://x'"),
+        (["-H", "ssh://x", "ps"], 1, "unsupported host 'ssh://x'"),
         (["-H", "unix:///none.sock", "ps"], 1, "Is it running? Start it with: netengined"),
         (["-H", "unix:///none.sock", "run", "host"], 125, "Is it running? Start it with: netengined"),
         (["-H", "unix:///none.sock", "rm", "a", "b"], 1, "Is it running? Start it with: netengined"),
