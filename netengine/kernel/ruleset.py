@@ -178,12 +178,15 @@ _RULES = """
 
     chain raw-prerouting {
         type filter hook prerouting priority raw; policy accept;
-        iifname "lo" accept
-        iifname @sealed fib daddr type local counter drop comment "the host has no part in an overlay network"
-        iifname @bridges IP daddr LOOPBACK counter drop comment "a container may not reach the host's loopback"
-        iifname @bridges IP saddr LOOPBACK counter drop comment "nor pretend to be it"
-        iifname @bridges accept
+        iif "lo" accept
+        iifname @bridges goto from-a-network
         IP daddr @subnets fib daddr type != local goto direct-access
+    }
+
+    chain from-a-network {
+        IP daddr LOOPBACK counter drop comment "a container may not reach the host's loopback"
+        IP saddr LOOPBACK counter drop comment "nor pretend to be it"
+        iifname @sealed fib daddr type local counter drop comment "the host has no part in an overlay network"
     }
 
     chain direct-access {
