@@ -210,14 +210,19 @@ def issue(
     now: datetime | None = None,
     life: timedelta = NODE_LIFE,
 ) -> str:
-    """A node's certificate, followed by what leads from it to every trusted root. `addresses` are IP addresses.
+    """A node's certificate, followed by what leads from it to every trusted root. `addresses` are a manager's IP addresses.
 
     Nothing that the request says but its key is taken over. Raises Invalid.
     """
     csr, now = check_request(request), now or _now()
     root, key = load(authority.certificate, "the root"), load_key(authority.key, "the root's key")
     names: list[x509.GeneralName] = [x509.DNSName(UNITS[role]), x509.DNSName(node)]
-    names += [x509.IPAddress(ip_address(a)) for a in dict.fromkeys(addresses)]
+    uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
+    if role == MANAGER:
+        # A worker serves nothing. Were its certificate good for a server at some address, it could stand between two members of
+        # etcd: each knows the other by its address alone.
+        names += [x509.IPAddress(ip_address(a)) for a in dict.fromkeys(addresses)]
+        uses.insert(0, ExtendedKeyUsageOID.SERVER_AUTH)
     subject = x509.Name(
         [
             _attribute(NameOID.ORGANIZATION_NAME, cluster),
@@ -236,10 +241,8 @@ def issue(
         .not_valid_after(_naive(end))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
-        # Every node is a client; etcd's gateway is a client of its own server with the server's certificate.
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
+        # A manager is both: etcd's gateway is a client of its own server, with the server's certificate.
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(csr.public_key()), critical=False)
         .add_extension(_authority_identifier(root), critical=False)

@@ -26,7 +26,7 @@ from netengine.cluster.doors import Doors
 from netengine.cluster.identity import Files
 from netengine.cluster.protocol import Admission, JoinRequest, Renewal, RenewRequest, Roots
 from netengine.cluster.records import MANAGER, WORKER
-from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unavailable
+from netengine.errors import Forbidden, Invalid, NetengineError, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ HANDLING_SECONDS = 20.0
 BODY_SECONDS = 10.0
 """In which a request's body must have come."""
 CALLS_AT_ONCE = 128
-"""More wait for their turn."""
+"""More wait for their turn, as long as a call may take."""
 JOINS_AT_ONCE = 8
-"""A join makes this manager sign a certificate and change etcd; more at once answer 503."""
+"""A join makes this manager sign a certificate and change etcd."""
 
 _LINGER_SECONDS = 2.0  # in which the rest of a refused request is read, so that its sender sees the answer
 
@@ -137,12 +137,10 @@ class Control:
 
     async def _join(self, request: web.Request) -> web.Response:
         wanted = await self._read(request, JoinRequest, protocol.STRANGER_LIMIT)
-        if self._joins.locked():
-            raise Unavailable(f"{JOINS_AT_ONCE} hosts are joining by this manager at this moment: try again")
         async with self._joins:
             admission = await self._registrar.admit(wanted, remote(request))
         log.info(
-            "%s %s has joined as node %s from %s", admission.role, wanted.name[:80], admission.node, remote(request)
+            "%s %s has joined as node %s from %s", admission.role, plain(wanted.name), admission.node, remote(request)
         )
         return _json(admission)
 
@@ -218,16 +216,16 @@ class Control:
         except NetengineError as error:
             status, message = error.status, error.message
             level = logging.WARNING if isinstance(error, Forbidden) else logging.INFO
-            log.log(level, "refused %s from %s: %s", request.path[:80], remote(request), message)
+            log.log(level, "refused %s from %s: %s", plain(request.path), remote(request), message)
         except TimeoutError:
             status, message = 503, f"the manager was not done with it within {time.monotonic() - began:.0f} s"
-            log.warning("%s from %s: %s", request.path[:80], remote(request), message)
+            log.warning("%s from %s: %s", plain(request.path), remote(request), message)
         except web.HTTPException as error:
-            status, message = error.status, f"{request.method} {request.path[:80]}: {error.reason}"
+            status, message = error.status, f"{plain(request.method)} {plain(request.path)}: {error.reason}"
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("%s from %s failed", request.path[:80], remote(request))
+            log.exception("%s from %s failed", plain(request.path), remote(request))
             status, message = 500, "the manager failed to do it: its log says why"
         answer = web.json_response({"message": message}, status=status)
         answer.force_close()  # what is left of a request that was refused is not read
@@ -236,6 +234,11 @@ class Control:
 
 class _TooLarge(Invalid):
     status = 413
+
+
+def plain(text: str) -> str:
+    """What a stranger wrote, for the log: short, and one line whatever he wrote."""
+    return text[:80] if text.isprintable() else ascii(text[:80])
 
 
 def remote(request: web.Request) -> str:

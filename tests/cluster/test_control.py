@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -482,6 +483,54 @@ async def _tried(service: Service) -> int:
         return (await raw(service, b"GET /v1/ca HTTP/1.1\r\nHost: m\r\n\r\n"))[0]
     except (OSError, asyncio.IncompleteReadError):
         return 0
+
+
+def test_noise_on_every_route_is_answered_and_makes_no_node(run: Any) -> None:
+    """A few hundred requests that were damaged at random, of strangers and of a node (the seed is fixed)."""
+    rng = random.Random(2377)
+    secret_form = {"secret": "x" * 25, "request": "-----BEGIN", "name": "n", "advertise_address": "127.0.0.1"}
+    values = [None, True, -1, 1e400, "", "\0", "ü" * 300, [], {}, [[]] * 50, {"a": {"b": 1}}, "../../etc", 1 << 70]
+
+    def body() -> bytes:
+        form: Any = rng.choice([secret_form, {"request": "x", "addresses": ["127.0.0.1"]}, {}, [], "x", None])
+        if isinstance(form, dict):
+            form = {**form, **{rng.choice([*form, "more"]): rng.choice(values) for _ in range(rng.randrange(3))}}
+        raw = bytearray(json.dumps(form).encode())
+        for _ in range(rng.choice([0, 0, 1, 5])):
+            if raw:
+                raw[rng.randrange(len(raw))] = rng.randrange(256)
+        return bytes(raw)
+
+    async def story(service: Service) -> None:
+        node = node_files(service.directory, ROOT, "w1", "worker")
+        service.registry.roles["w1"] = "worker"
+        for number in range(300):
+            route = rng.choice(["/v1/join", "/v1/renew", "/v1/call/who", "/v1/call/rule", "/v1/call/conflict"])
+            status, _ = await raw(service, _post(route, body()), node=node if number % 2 else None)
+            assert status in (0, 200, 400, 403, 404, 409, 413), (status, route)
+            assert status != 200 or route == "/v1/call/who"
+        assert set(service.registry.roles) == {"m1", "w1"}
+        assert (await raw(service, b"GET /v1/ca HTTP/1.1\r\nHost: m\r\n\r\n"))[0] == 200
+
+    run(story)
+
+
+def test_a_stranger_writes_no_lines_of_the_log(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(service: Service) -> None:
+        await raw(service, _post("/v1/call/x%0aWARNING%20forged", b"{}"))
+
+    with caplog.at_level(logging.INFO):
+        run(story)
+    assert "forged" in caplog.text and "\nWARNING forged" not in caplog.text
+
+
+def test_many_join_at_once(run: Any) -> None:
+    async def story(service: Service) -> None:
+        token = service.registry.token("worker")
+        joined = await asyncio.gather(*(join(service, token) for _ in range(24)))
+        assert len({j.admission.node for j in joined}) == 24
+
+    run(story)
 
 
 def test_a_body_that_never_ends_is_cut_off(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,12 +27,12 @@ def node(authority: Authority = ROOT, role: str = "worker", now: datetime = NOW,
     return certificates.issue(authority, request, "n1", role, "c1", ["192.0.2.1", "2001:db8::1"], now)
 
 
-def accepts(tmp_path: Path, trust: str, chain: str, at: datetime = NOW) -> bool:
+def accepts(tmp_path: Path, trust: str, chain: str, at: datetime = NOW, purpose: str = "sslclient") -> bool:
     """What OpenSSL says, as in a TLS handshake."""
     _, leaf, *rest = chain.split(BEGIN)
     for name, text in (("trust", trust), ("leaf", BEGIN + leaf), ("rest", "".join(BEGIN + r for r in rest))):
         (tmp_path / name).write_text(text)
-    argv = ["openssl", "verify", "-purpose", "sslserver", "-attime", str(int(at.timestamp())), "-no-CApath"]
+    argv = ["openssl", "verify", "-purpose", purpose, "-attime", str(int(at.timestamp())), "-no-CApath"]
     argv += ["-no-CAstore", "-CAfile", str(tmp_path / "trust")]
     argv += ["-untrusted", str(tmp_path / "rest")] if rest else []
     return subprocess.run([*argv, str(tmp_path / "leaf")], capture_output=True, timeout=20).returncode == 0
@@ -44,7 +44,8 @@ def test_a_certificate_says_who_what_and_of_which_cluster(role: str, unit: str) 
     assert cert.subject.rfc4514_string() == f"CN=n1,OU={unit},O=c1"
     names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [unit, "n1"]
-    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1", "2001:db8::1"]
+    addresses = ["192.0.2.1", "2001:db8::1"] if role == "manager" else []
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == addresses
     said = certificates.verify(node(role=role), ROOT.trust, NOW)
     assert (said.node, said.role, said.cluster) == ("n1", role, "c1")
     assert said.not_before == NOW - timedelta(hours=1) and said.not_after == NOW + timedelta(days=90)
@@ -57,6 +58,11 @@ def test_a_root_lasts_twenty_years_and_openssl_agrees(tmp_path: Path) -> None:
     assert accepts(tmp_path, ROOT.trust, node())
     assert not accepts(tmp_path, certificates.create_authority("c1", NOW).trust, node())
     assert not accepts(tmp_path, ROOT.trust, node(), NOW + timedelta(days=91))
+
+
+def test_only_a_manager_is_good_for_a_server(tmp_path: Path) -> None:
+    assert accepts(tmp_path, ROOT.trust, node(role="manager"), purpose="sslserver")
+    assert not accepts(tmp_path, ROOT.trust, node(role="worker"), purpose="sslserver")
 
 
 def test_a_request_decides_nothing_but_the_key() -> None:

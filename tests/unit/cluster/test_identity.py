@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netengine.cluster import certificates, identity, tls
 from netengine.cluster.identity import Files, Identity, hosts_port
@@ -106,3 +108,12 @@ def test_addresses_of_managers(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address_of_a_manager(text: str) -> None:
     with pytest.raises(Invalid, match="no address of a manager"):
         hosts_port(text)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_address_or_invalid(text: str) -> None:
+    try:
+        host, port = hosts_port(text)
+    except Invalid:
+        return
+    assert host and 0 < port < 65536 and not set(host) & set("/@? ")
