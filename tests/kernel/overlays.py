@@ -19,12 +19,15 @@ from netengine.drivers.wireguard import Key, TunnelPeer, render_wireguard, tunne
 from netengine.kernel import wgkeys
 from netengine.kernel.resources import Resource, Table
 from netengine.model import Endpoint, Network, Subnet
-from tests.hosts import Namespace, wait_until
+from tests.hosts import REPO, Namespace, wait_until
 from tests.kernel.machine import Machine, box
 
 MakeMachine = Callable[[str], Machine]
 
 SWITCH = "sw0"
+PEERS = REPO / ".cache/peers/usr/bin"
+"""Where `scripts/install --test` unpacks wireguard-go and wg; this machine's own come first."""
+
 TABLES: frozenset[Resource] = frozenset({Table("ip"), Table("ip6")})
 
 

@@ -3,13 +3,17 @@ kernel back shows what the driver rendered."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from netengine.kernel.resources import HostPort, NamespaceAlias, Resource
 from netengine.observe.explain import explain
 from tests.kernel.machine import ALIAS_DIR, FORWARDING, RUN_DIR, Lan, Machine, box, installed, port
-from tests.kernel.overlays import TABLES, Overlay, site, underlays
+from tests.kernel.overlays import PEERS, TABLES, Overlay, Tunnels, site, tunnelled, underlays
 from tests.kernel.packets import ping, tcp
 
 
@@ -63,4 +67,22 @@ def test_an_overlay_network(make_machine: Callable[[str], Machine]) -> None:
         here = alpha.namespace("here")
         for version in (4, 6):
             assert ping(here, net.address(11, version)) == net.address(11, version)
+        here.close()
+
+
+def test_an_encrypted_overlay_network(
+    make_machine: Callable[[str], Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{PEERS}")
+    (alpha, beta), _ = site(make_machine, "alpha", "beta")
+    tunnels = Tunnels([alpha, beta], tunnelled(2), tmp_path)
+    beta.build(tunnels.resources(1))
+    net = Overlay([alpha, beta], tunnels.underlays, options={"encrypted": ""})
+    net.join(1, "there", 11).close()
+    over = TABLES | tunnels.resources(0) | box("here") | net.endpoint(0, "here", 10) | net.resources(0)
+    beta.build(net.driver.render_peer(net.network, net.peer(0, 10), net.underlays[1]))
+    with pasted(alpha, over):
+        assert alpha.observe(over) == over
+        here = alpha.namespace("here")
+        assert ping(here, net.address(11)) == net.address(11)
         here.close()

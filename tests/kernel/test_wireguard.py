@@ -21,14 +21,13 @@ from netengine.kernel import wgkeys, wireguard
 from netengine.kernel.host import Kernel
 from netengine.kernel.resources import WireGuard
 from netengine.observe.explain import explain
-from tests.hosts import REPO, wait_until
+from tests.hosts import wait_until
 from tests.kernel.machine import ALIAS_DIR, RUN_DIR, Machine
-from tests.kernel.overlays import SWITCH, MakeMachine, Overlay, Tunnels, site, tunnelled
+from tests.kernel.overlays import PEERS, SWITCH, MakeMachine, Overlay, Tunnels, site, tunnelled
 from tests.kernel.packets import listening, ping, tcp, udp
 from tests.patience import patient
 
 DUAL = ("10.0.9.0/24", "fd00:9::/64")
-PEERS = REPO / ".cache/peers/usr/bin"
 
 
 @pytest.fixture(autouse=True)
@@ -229,10 +228,11 @@ def test_without_any_wireguard_it_says_what_to_install(
     tunnels = Tunnels(
         [machine], [replace(Underlay("127.0.0.1", 1500), tunnel=Tunnel("wg-1", "fe80::1", 1440))], tmp_path
     )
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(wireguard, "_KIND", "no-such-kind")
-    with pytest.raises(Unsupported, match="apt install wireguard-go"):
-        machine.apply(tunnels.resources(0))
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", "/nowhere")
+        bare.setattr(wireguard, "_KIND", "no-such-kind")
+        with pytest.raises(Unsupported, match="apt install wireguard-go"):
+            machine.apply(tunnels.resources(0))
 
 
 def test_the_private_key_is_in_its_file_and_nowhere_else(tmp_path: Path) -> None:
