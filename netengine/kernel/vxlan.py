@@ -258,7 +258,7 @@ def neighbours_dump(index: int) -> messages.Message:
 def observe(kernel: Kernel, links: Mapping[int, str], names: Mapping[int, str]) -> Iterator[Fdb | Neighbour]:
     """The permanent entries of VXLAN links of ours, given by index; `names` are those of all links of the host.
 
-    Two dumps a link: both are filtered in the kernel, and cost 0.6 us an entry there.
+    Two dumps a link, which the kernel filters; an entry costs some 25 microseconds, most of them here.
     """
     for index, link in links.items():
         remotes: dict[str, set[tuple[str, str]]] = {}
