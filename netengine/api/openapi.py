@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 import netengine
-from netengine.api import containers, images, networks, system
+from netengine.api import containers, images, networks, nodes, system
 from netengine.api.http import API_VERSION, reply, text_of
 from netengine.engine.requests import (
     ConnectRequest,
@@ -28,6 +28,7 @@ from netengine.engine.requests import (
     PolicyRequest,
     PublishRequest,
 )
+from netengine.engine.swarm_requests import InitRequest, JoinRequest, NodeSpec, SwarmSpec, UnlockRequest
 
 PATH = "/netengine/openapi.json"
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi", dict[str, Any])
@@ -108,6 +109,28 @@ DESCRIBED: dict[tuple[str, str], Described] = {
     ("GET", "/images/{name}/json"): Described("Inspect an image"),
     ("POST", "/images/{name}/tag"): Described("Name an image", "repo:text tag:text"),
     ("DELETE", "/images/{name}"): Described("Remove an image or a name of it", "force:flag noprune:flag"),
+    ("GET", "/swarm"): Described("Inspect the cluster, with its join tokens"),
+    ("POST", "/swarm/init"): Described("Begin a cluster with this host", body=InitRequest),
+    ("POST", "/swarm/join"): Described("Make this host a node of a cluster", body=JoinRequest),
+    ("POST", "/swarm/leave"): Described("Take this host out of its cluster", "force:flag"),
+    ("POST", "/swarm/update"): Described(
+        "Change the cluster's settings, tokens or root",
+        "version:number rotateWorkerToken:flag rotateManagerToken:flag rotateManagerUnlockKey:flag",
+        body=SwarmSpec,
+    ),
+    ("GET", "/swarm/unlockkey"): Described("The key of locked managers: there is none"),
+    ("POST", "/swarm/unlock"): Described("Unlock a manager: none is ever locked", body=UnlockRequest),
+    ("GET", "/nodes"): Described("List the nodes of the cluster", filters=nodes._FILTERS),
+    ("GET", "/nodes/{id}"): Described("Inspect a node"),
+    ("POST", "/nodes/{id}/update"): Described(
+        "Change a node's labels, role or availability", "version:number", body=NodeSpec
+    ),
+    ("DELETE", "/nodes/{id}"): Described("Forget a node", "force:flag"),
+    ("GET", "/services"): Described("List services: there are none", filters=nodes._SERVICE_FILTERS),
+    ("POST", "/services/create"): Described("Create a service: not there yet"),
+    ("GET", "/services/{id}"): Described("Inspect a service: there are none"),
+    ("GET", "/tasks"): Described("List tasks: there are none", filters=nodes._TASK_FILTERS),
+    ("GET", "/tasks/{id}"): Described("Inspect a task: there are none"),
     ("POST", "/netengine/containers/{id}/publish"): Described(
         "Publish ports of a container that runs", body=PublishRequest
     ),

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 import netengine
+from netengine.api import swarm_wire
 from netengine.api.http import (
     API_VERSION,
     MIN_API_VERSION,
@@ -37,7 +38,6 @@ from netengine.observe.explain import explain
 
 _PING_HEADERS = {
     "Builder-Version": "2",
-    "Swarm": "inactive",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
@@ -48,7 +48,9 @@ _EVENT_FILTERS = (
 
 
 async def ping(request: web.Request) -> web.Response:
-    headers = _PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8"}
+    host = engine_of(request).swarm.host()
+    role = ("/manager" if host.control_available else "/worker") if host.state == "active" else ""
+    headers = _PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8", "Swarm": host.state + role}
     if request.method == "HEAD":
         return web.Response(headers=headers | {"Content-Length": "0"})
     return web.Response(body=b"OK", headers=headers)
@@ -124,14 +126,7 @@ async def info(request: web.Request) -> web.Response:
             "ExperimentalBuild": False,
             "Runtimes": {"runc": {"path": "runc"}},
             "DefaultRuntime": "runc",
-            "Swarm": {
-                "NodeID": "",
-                "NodeAddr": "",
-                "LocalNodeState": "inactive",
-                "ControlAvailable": False,
-                "Error": "",
-                "RemoteManagers": None,
-            },
+            "Swarm": swarm_wire.info(engine.swarm.host()),
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "",
@@ -196,8 +191,8 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
                     for key, sep, value in (v.partition("=") for v in values)
                 )
             case "scope":
-                ok = "local" in values
-            case "container" | "network" | "image":
+                ok = event.scope in values
+            case "container" | "network" | "image" | "node":
                 ok = event.kind == name and any(
                     event.id.startswith(v) or event.attributes.get("name") == v or event.attributes.get("image") == v
                     for v in values

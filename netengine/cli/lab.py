@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from netengine.cli.flags import Command, Invocation, text
+from netengine.cli.flags import Command, Invocation, number, text
 from netengine.errors import Invalid, NotFound
 from netengine.lab import hosts, lab
 from netengine.lab.record import DIRECTORY, opened
@@ -14,7 +14,10 @@ def _up(call: Invocation) -> int:
     wanted = call.arguments[0] if call.arguments else "3"
     if not (wanted.isascii() and wanted.isdigit()):
         raise Invalid(f"invalid number of hosts {wanted!r}: netengine lab up 3")
-    record = lab.up(int(wanted), call.options.text("subnet") or lab.SUBNET)
+    managers = call.options.number("managers")
+    if managers is not None and managers < 1:
+        raise Invalid(f"a cluster has at least one manager, not {managers}: netengine lab up 3 --managers 1")
+    record = lab.up(int(wanted), call.options.text("subnet") or lab.SUBNET, managers=managers or 0)
     for name, node in record.hosts.items():
         print(f"{name}  {node.address}  unix://{record.socket(name)}")
     return 0
@@ -80,8 +83,13 @@ UP = Command(
     "Start virtual hosts on this machine, each with a daemon, on a switch of their own",
     _up,
     arguments="[COUNT]",
-    flags=(text("subnet", "SUBNET", "Network of the switch, IPv4 in CIDR (default: 192.168.99.0/24)"),),
-    examples=(("three hosts", "netengine lab up 3"),),
+    flags=(
+        text("subnet", "SUBNET", "Network of the switch, IPv4 in CIDR (default: 192.168.99.0/24)"),
+        number(
+            "managers", "COUNT", "Make the hosts one cluster, the first COUNT of them managers (default: no cluster)"
+        ),
+    ),
+    examples=(("three hosts", "netengine lab up 3"), ("and the same as a cluster", "netengine lab up 3 --managers 1")),
     notes=_NOTES,
 )
 DOWN = Command(

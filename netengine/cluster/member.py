@@ -130,7 +130,7 @@ class EtcdMember:
         try:
             initial = ",".join(
                 f"{self._node if m.id == new.id else m.name or f'{m.id:x}'}={m.peer_urls[0]}"
-                for m in await etcd.members()
+                for m in await _members_with(etcd, new)
             )
             await self._begin(initial, "existing")
             await self._promoted(etcd, new)
@@ -361,6 +361,20 @@ async def _patiently(change: Callable[[], Awaitable[T]]) -> T:
             if not passing or loop.time() > deadline:
                 raise
         await asyncio.sleep(0.25)
+
+
+async def _members_with(etcd: Etcd, new: Member) -> list[Member]:
+    """All members, the new one among them: a member that is behind answers with an older list, and etcd starts with none but the
+    present one."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CHANGE_SECONDS
+    while True:
+        found = await etcd.members()
+        if any(m.id == new.id for m in found):
+            return found
+        if loop.time() > deadline:
+            raise Unavailable("etcd has taken in the new member and does not name it among the others: try again")
+        await asyncio.sleep(0.1)
 
 
 async def remove(etcd: Etcd, member: Member) -> None:

@@ -27,6 +27,7 @@ from netengine.engine.policies import Policies
 from netengine.engine.publishing import Publishing
 from netengine.engine.recovery import Recovery
 from netengine.engine.state import State
+from netengine.engine.swarm import NoOverlay, Swarm
 from netengine.kernel.host import Kernel
 from netengine.kernel.observe import observe
 from netengine.kernel.resources import Resource
@@ -62,6 +63,7 @@ class Engine:
         self.policies = Policies(self._core)
         self.publishing = Publishing(self._core)
         self.execs = Execs(self._core, self.containers)
+        self.swarm = Swarm(self._core, NoOverlay())
         self._recovery = Recovery(self._core, self.networks, self.containers, files)
         self._healing = Healing(self._core, self._mended)
         self._files = files
@@ -85,16 +87,19 @@ class Engine:
             with self._core.store.transaction() as t:
                 t.set("identity", str(uuid.uuid4()))
         self._healing.listen()
+        await self.swarm.prepare()
         await self._recovery.run()
         self._healing.start()
         await self.names.start()
         await self._dhcp.resume()
+        self.swarm.start()
 
     async def close(self) -> None:
         """Stop; networks and containers run on."""
         self._core.events.close()
         self.audit.close()
         self._healing.close()
+        await self.swarm.close()
         await self._dhcp.close()
         await self.names.close()
         await self._core.close()
@@ -141,6 +146,7 @@ async def cleanup(config: Config) -> list[str]:
     done: list[str] = []
     try:
         await core.on_kernel(core.kernel.open)
+        done += await engine.swarm.cleanup()
         loading.networks(core)
         await engine.names.stop()
         known = core.runtime.leftovers(())

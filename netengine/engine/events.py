@@ -15,7 +15,7 @@ _QUEUE_LIMIT = 8192
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event. `time_ns` is nanoseconds since the epoch; `kind` is network, container, image or daemon."""
+    """One event. `time_ns` is nanoseconds since the epoch; `kind` is network, container, image, node or daemon."""
 
     kind: str
     action: str
@@ -23,13 +23,18 @@ class Event(msgspec.Struct, frozen=True):
     attributes: dict[str, str]
     time_ns: int
 
+    @property
+    def scope(self) -> str:
+        """Whether it is of this host alone or of the cluster, in Docker's words."""
+        return "swarm" if self.kind == "node" else "local"
+
     def as_wire(self, legacy: bool) -> dict[str, Any]:
         """The API's message; `legacy` (API below 1.52) repeats a container's fields at the top, as Docker did."""
         out: dict[str, Any] = {
             "Type": self.kind,
             "Action": self.action,
             "Actor": {"ID": self.id, "Attributes": self.attributes},
-            "scope": "local",
+            "scope": self.scope,
             "time": self.time_ns // 1_000_000_000,
             "timeNano": self.time_ns,
         }

@@ -8,7 +8,17 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Any
 
 from netengine.kernel import messages, sysctl
@@ -137,3 +147,28 @@ def host_addresses(kernel: Kernel) -> list[str]:
         for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
         if a["family"] == socket.AF_INET
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """An address by which other hosts may reach this one, and the link that has it."""
+
+    link: str
+    address: IPv4Address | IPv6Address
+
+
+def reachable_addresses(kernel: Kernel) -> list[HostAddress]:
+    """The addresses of links that are up and not ours, of both families; those of loopback and link-local aside."""
+    links = {
+        link["index"]: link.get_attr("IFLA_IFNAME")
+        for link in kernel.socket_in(HOST).dump(messages.links_dump())
+        if link.get_attr("IFLA_GROUP") not in (MARK_GROUP, GRAVE_GROUP)
+        and link["flags"] & _UP
+        and not link["flags"] & _LOOPBACK
+    }
+    found = [
+        HostAddress(links[a["index"]], ip_address(a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS")))
+        for a in kernel.socket_in(HOST).dump(messages.addresses_dump())
+        if a["index"] in links
+    ]
+    return [a for a in found if not (a.address.is_loopback or a.address.is_link_local or a.address.is_multicast)]

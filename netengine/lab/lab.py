@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from netengine.errors import Conflict, Invalid, NetengineError
-from netengine.lab import hosts, switch
+from netengine.lab import cluster, hosts, switch
 from netengine.lab.record import DIRECTORY, Node, Record, load, locked, opened
 
 MOST = 32
@@ -29,9 +29,14 @@ class HostStatus:
     cut_from: tuple[str, ...]
 
 
-def up(count: int, subnet: str = SUBNET, directory: Path = DIRECTORY) -> Record:
-    """A lab of `count` hosts, h1 and on, each with a daemon that answers. All or nothing."""
+def up(count: int, subnet: str = SUBNET, directory: Path = DIRECTORY, managers: int = 0) -> Record:
+    """A lab of `count` hosts, h1 and on, each with a daemon that answers. All or nothing.
+
+    With `managers` the hosts are one cluster, the first so many of them its managers.
+    """
     network = _subnet(subnet, count)
+    if not 0 <= managers <= count:
+        raise Invalid(f"a cluster of {count} hosts has 1 to {count} managers, not {managers}")
     hosts.check_programs()
     with locked(directory):
         if load(directory) is not None:
@@ -39,6 +44,8 @@ def up(count: int, subnet: str = SUBNET, directory: Path = DIRECTORY) -> Record:
         record = Record(directory, str(network), Node("switch", 0, 0))
         try:
             _build(record, count, network)
+            if managers:
+                cluster.form(record, managers)
         except BaseException:
             _clear(record)
             raise

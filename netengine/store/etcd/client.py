@@ -221,6 +221,10 @@ class Etcd:
     async def remove_member(self, member: int) -> None:
         await self._call("/v3/cluster/member/remove", {"ID": str(member)})
 
+    async def leader(self) -> int:
+        """The number of the member that leads, as the member that is asked sees it; 0 when there is none."""
+        return int((await self._call("/v3/maintenance/status", {})).get("leader", 0))
+
     # -- users --------------------------------------------------------------------------------------------------------
 
     async def add_user(self, name: str, password: str) -> None:

@@ -1,0 +1,138 @@
+"""How a cluster begins: its root, its first node, an etcd of one member, and what must be in it before anybody may read it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import msgspec
+
+from netengine.cluster import keys, tokens, users
+from netengine.cluster.etcdprocess import EtcdProcess
+from netengine.cluster.identity import Files, Identity
+from netengine.cluster.member import EtcdMember
+from netengine.cluster.records import CONTROL_PORT, MANAGER, ClusterRecord, NodeRecord
+from netengine.cluster.tls import MANAGER_NAME, client_context
+from netengine.engine import swarm_ledger as ledger
+from netengine.engine.core import now
+from netengine.engine.swarm_addresses import Whereabouts, with_port
+from netengine.engine.swarm_requests import JsonDict
+from netengine.errors import Conflict, Invalid, Unavailable
+from netengine.store.etcd import Compare, Etcd, Put
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for, all of it checked. `root` is a certificate and key that the user brings, or two empty texts."""
+
+    where: Whereabouts
+    name: str
+    availability: str
+    spec: JsonDict
+    pools: list[str]
+    subnet_size: int
+    data_path_port: int
+    root: tuple[str, str]
+
+
+def check_ports(where: Whereabouts, data_path_port: int) -> None:
+    """Raises Conflict, naming the port that somebody else has, before anything is made."""
+    _try(socket.SOCK_STREAM, where.listen, CONTROL_PORT, "the control service")
+    _try(socket.SOCK_DGRAM, "0.0.0.0" if ip_address(where.data_path).version == 4 else "::", data_path_port, "VXLAN")
+
+
+def _try(kind: socket.SocketKind, address: str, port: int, what: str) -> None:
+    family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+    with socket.socket(family, kind) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+        if family == socket.AF_INET6:
+            trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            trial.bind((address, port))
+            if kind == socket.SOCK_STREAM:
+                trial.listen(1)
+        except OSError as e:
+            protocol = "tcp" if kind == socket.SOCK_STREAM else "udp"
+            if e.errno == errno.EADDRINUSE:
+                raise Conflict(
+                    f"port {port}/{protocol} of this host is in use, and {what} needs it: see who has it with "
+                    f"ss -{'lt' if protocol == 'tcp' else 'lu'}np 'sport = :{port}'"
+                ) from e
+            raise Invalid(f"{what} cannot listen on {with_port(address, port)}: {e.strerror}") from e
+
+
+async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identity, EtcdMember]:
+    """Begin the cluster; when this returns the host is its first node, by what is on disk. The caller takes back a failure."""
+    from netengine.cluster import certificates
+
+    cluster_id, node_id = ledger.new_id(), ledger.new_id()
+    if any(plan.root):
+        if not all(plan.root):
+            raise Invalid("a CA certificate and its key are given together: --ca-cert and --ca-key")
+        authority = certificates.adopt_authority(*plan.root)
+    else:
+        authority = certificates.create_authority(cluster_id)
+    at = now()
+    cluster = ClusterRecord(
+        id=cluster_id,
+        created=at,
+        updated=at,
+        spec=plan.spec,
+        trust=authority.trust,
+        data_path_port=plan.data_path_port,
+        pools=plan.pools,
+        subnet_size=plan.subnet_size,
+    )
+    address = plan.where.advertise
+    record = NodeRecord(
+        id=node_id,
+        name=plan.name,
+        role=MANAGER,
+        availability=plan.availability,
+        address=address,
+        created=at,
+        updated=at,
+    )
+    key = certificates.make_key()
+    certificate = ledger.issue(authority, cluster, record, certificates.make_request(key), [address])
+    files.replace_trust(authority.trust)
+    files.replace_certificate(key, certificate)
+
+    member = EtcdMember(files, process, node_id, address)
+    await member.create()
+    password = users.make_password()
+    async with Etcd([member.urls.client], client_context(files), server_name=MANAGER_NAME) as etcd:
+        record.member = f"{(await etcd.members())[0].id:x}"
+        outcome = await etcd.transact(
+            [Compare(keys.CLUSTER, "VERSION", 0)],
+            [
+                Put(ledger.AUTHORITY, msgspec.json.encode(authority)),
+                Put(
+                    ledger.TOKENS,
+                    msgspec.json.encode(ledger.Tokens(worker=tokens.make_secret(), manager=tokens.make_secret())),
+                ),
+                Put(keys.CLUSTER, msgspec.json.encode(cluster)),
+                Put(keys.node(node_id), msgspec.json.encode(record)),
+            ],
+        )
+        if not outcome.succeeded:
+            raise Unavailable("the new store is not empty: another cluster's is in its place")
+        await users.begin(etcd, node_id, password)
+    identity = Identity(
+        node=node_id,
+        cluster=cluster_id,
+        role=MANAGER,
+        name=plan.name,
+        advertise_address=address,
+        listen_address=plan.where.listen,
+        data_path_address=plan.where.data_path,
+        data_path_port=plan.data_path_port,
+        managers=(with_port(address, CONTROL_PORT),),
+        endpoints=(member.urls.client,),
+        user=users.user_of(node_id),
+        password=password,
+    )
+    files.update(identity)
+    return identity, member

@@ -1,0 +1,306 @@
+"""This host as a node of a cluster, from joining or the daemon's start until it leaves or the daemon ends.
+
+Holds the node's identity, its session with the store and, on a manager, its member of etcd and the control service. What the
+records say of this node (its role, the roots, where the managers are) is carried out here, in one task, so that nothing of it
+happens twice or at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+import netengine
+from netengine.cluster.control import Control
+from netengine.cluster.identity import Files, Identity
+from netengine.cluster.managers import Managers
+from netengine.cluster.member import EtcdMember, urls_of
+from netengine.cluster.mirror import Change
+from netengine.cluster.protocol import RenewRequest
+from netengine.cluster.records import MANAGER, NodeRecord, StatusRecord
+from netengine.cluster.session import Place, Session
+from netengine.cluster.tls import MANAGER_NAME, client_context
+from netengine.engine import swarm_ledger as ledger
+from netengine.engine.swarm_oversight import Oversight, restart_in_turn
+from netengine.engine.swarm_registrar import Registrar, endpoints, managers
+from netengine.errors import Forbidden, NetengineError, Unavailable
+from netengine.store.etcd import Etcd
+
+log = logging.getLogger(__name__)
+
+_AGAIN = 2.0  # seconds after which what could not be done is tried again
+_LOOK = 30.0  # seconds after which is looked at what no record tells: the age of the certificate
+
+
+class Overlay(Protocol):
+    """The engine's overlay networks, which live as long as the host is in a cluster."""
+
+    async def begin(self, session: Session) -> None:
+        """The host is in a cluster. The session may not have been connected yet, or not for long."""
+
+    async def end(self) -> None:
+        """The host leaves. Raises Conflict while it may not."""
+
+
+class Membership:
+    """Made with what is on disk; `begin` it, then `start`; `close` or `leave` it."""
+
+    def __init__(self, files: Files, identity: Identity, member: EtcdMember, overlay: Overlay) -> None:
+        self.files = files
+        self.identity = identity
+        self.member = member
+        self.error = ""
+        """Why the host is not the node that it should be; "" when all is well."""
+        self.managers = Managers(files, identity.managers)
+        etcd = Etcd(
+            self._urls(identity.endpoints),
+            client_context(files),
+            identity.user,
+            identity.password,
+            server_name=MANAGER_NAME,
+        )
+        place = Place(identity.node, identity.role, identity.data_path, identity.data_path_port)
+        self.session = Session(place, etcd, self._ask, status_of(identity), files.directory / "mirror.json")
+        registrar = Registrar(lambda: self.session)
+        self.control = Control(files, identity.cluster, registrar)
+        self.control.calls |= {"where": registrar.where, "withdraw": registrar.withdraw}
+        self.on_change: Callable[[list[Change]], None] = lambda changes: None
+        self._overlay = overlay
+        self._connected = False
+        self._serving = False
+        self._restart_due = False
+        self._oversight = Oversight()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changing = asyncio.Lock()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Take up what was known before, without asking anybody."""
+        await self.session.mirror.restore()
+        await self._overlay.begin(self.session)
+        self.session.mirror.listeners.append(self._changed)
+
+    async def connect(self) -> None:
+        """Be a node: on a manager with its member of etcd, then with the session. Raises Unavailable, Conflict."""
+        if self._connected:
+            return
+        if self._has_member and self.member.has_data():
+            await self.member.resume()
+        await self.session.start()
+        self._connected = True
+
+    def tend(self) -> None:
+        """From now on keep this node as the records say that it should be."""
+        self._tasks = [asyncio.create_task(self._tend(), name="membership")]
+
+    async def close(self, *, leaving: bool = False) -> None:
+        """Stop; the member of etcd goes on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.control.close()
+        self._serving = False
+        await self.member.close()
+        await self.session.close(leaving=leaving)
+        await self.managers.close()
+
+    async def _ask(self, call: str, payload: Mapping[str, Any]) -> Any:
+        return await self.managers.call(call, payload)
+
+    @property
+    def _has_member(self) -> bool:
+        return self.identity.is_manager and not self.identity.external_store
+
+    def _urls(self, urls: tuple[str, ...]) -> list[str]:
+        """The host's own member first."""
+        own = urls_of(self.identity.advertise_address).client
+        return sorted(urls, key=lambda url: url != own) or [own]
+
+    # -- what the records say -----------------------------------------------------------------------------------------
+
+    def _changed(self, changes: list[Change]) -> None:
+        if any(c.kind in ("cluster", "nodes", "alive") for c in changes):
+            self._wake.set()
+            self.on_change(changes)
+
+    @property
+    def record(self) -> NodeRecord | None:
+        held = self.session.mirror.node(self.identity.node)
+        return held.record if held else None
+
+    async def _tend(self) -> None:
+        """Lasts until cancelled."""
+        while True:
+            try:
+                await self.connect()
+                await self.settle()
+                self.error = ""
+            except NetengineError as e:
+                if e.message != self.error:
+                    log.warning("%s", e.message)
+                self.error = e.message
+            except Exception as e:
+                log.exception("this node of the cluster is not as it should be")
+                self.error = f"{type(e).__name__}: {e}"
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await self._wake.wait()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds until the next look, unless a record changes before."""
+        return _AGAIN if self.error or self._restart_due or not self.session.connected else _LOOK
+
+    async def settle(self) -> None:
+        """Make this node what its record says. Does nothing when it is. Raises what went wrong; then it is tried again."""
+        async with self._changing:
+            if not self.session.connected:
+                await self._look_for_managers()
+                return
+            record = self.record
+            if record is None:
+                raise Forbidden(
+                    "this node was removed from its cluster: docker swarm leave --force, then join again to come back"
+                )
+            await self._follow_trust()
+            if record.role == MANAGER:
+                await self._be_manager(record)
+            else:
+                await self._be_worker(record)
+            await self._renew(record)
+            await self._follow_addresses()
+            if self.identity.is_manager:
+                await self._oversee()
+
+    async def _oversee(self) -> None:
+        await self._oversight.look(self.session)
+        if self._restart_due and self._has_member and await restart_in_turn(self.session, self.member):
+            self._restart_due = False
+
+    async def _look_for_managers(self) -> None:
+        """The store does not answer. A manager that does may say why: this node is none any more, or etcd has moved."""
+        if self.identity.is_manager:
+            raise Unavailable(
+                "the cluster's store does not answer: a majority of the managers must be up and reachable"
+            )
+        found = await self.managers.call("where", {})
+        self._use(list(found["managers"]), list(found["endpoints"]))
+
+    async def _follow_addresses(self) -> None:
+        self._use(managers(self.session), endpoints(self.session))
+
+    def _use(self, controls: list[str], urls: list[str]) -> None:
+        if not controls or not urls:
+            return
+        self.managers.use(controls)
+        self.session.etcd.use(self._urls(tuple(urls)))
+        if set(controls) != set(self.identity.managers) or set(urls) != set(self.identity.endpoints):
+            self._update(managers=tuple(controls), endpoints=tuple(urls))
+
+    def _update(self, **changes: Any) -> None:
+        self.identity = msgspec.structs.replace(self.identity, **changes)
+        self.files.update(self.identity)
+
+    # -- roles --------------------------------------------------------------------------------------------------------
+
+    async def _be_manager(self, record: NodeRecord) -> None:
+        if not self.identity.is_manager:
+            log.info("this node becomes a manager")
+            await self._new_certificate()
+        if self._has_member and await self._is_missing(record):
+            number = await self.member.join(self.session.etcd)
+            await ledger.amend(self.session.etcd, record.id, lambda r: setattr(r, "member", f"{number:x}"))
+        if not self._serving:
+            await self.control.start(self.identity.listen_address)
+            self._serving = True
+
+    async def _is_missing(self, record: NodeRecord) -> bool:
+        """Whether this manager has no member of etcd that could run: not yet, its data is gone, or it was taken out."""
+        if not record.member or not self.member.has_data():
+            return True
+        return bool(self.member.problem) and await self.member.member(self.session.etcd) is None
+
+    async def _be_worker(self, record: NodeRecord) -> None:
+        if self._serving:
+            await self.control.close()
+            self._serving = False
+        if self.identity.is_manager:
+            log.info("this node is a worker from now on")
+            self._use(managers(self.session), endpoints(self.session))
+            await self._new_certificate()
+            await self.member.destroy()
+
+    # -- certificates -------------------------------------------------------------------------------------------------
+
+    async def _follow_trust(self) -> None:
+        held = self.session.mirror.cluster
+        if held is not None and held.record.trust and held.record.trust != self.files.roots():
+            self.files.replace_trust(held.record.trust)
+            await self._show_new_files()
+            self._restart_due = True  # etcd reads its roots at its start only
+
+    async def _renew(self, record: NodeRecord) -> None:
+        """When the certificate is old, or of a root that is being left."""
+        from netengine.cluster import certificates
+
+        _, mine = self.files.key_and_certificate()
+        said = certificates.read(mine)
+        root = self.files.roots()
+        wanted = certificates.digest(root).hex()
+        if (
+            said.role != record.role
+            or datetime.now(UTC) >= said.renewal()
+            or (record.issuer and record.issuer != wanted)
+        ):
+            await self._new_certificate()
+
+    async def _new_certificate(self) -> None:
+        """With the role that the records say. The key is new too."""
+        from netengine.cluster import certificates
+
+        key = certificates.make_key()
+        request = RenewRequest(request=certificates.make_request(key), addresses=[self.identity.advertise_address])
+        got = await self.managers.renew(request)
+        said = certificates.verify(got.certificate, got.trust)
+        if said.node != self.identity.node or not certificates.matches(got.certificate, key):
+            raise Unavailable("a manager has issued a certificate that is not this node's: it is not used")
+        self.files.replace_trust(got.trust)
+        self.files.replace_certificate(key, got.certificate)
+        self._update(role=got.role)
+        self.session.place = replace(self.session.place, role=got.role)
+        await self._show_new_files()
+        log.info(
+            "this node has a new certificate, as %s, valid until %s", got.role, f"{said.not_after:%Y-%m-%d %H:%M} UTC"
+        )
+
+    async def _show_new_files(self) -> None:
+        self.managers.renewed()
+        self.session.etcd.renew(client_context(self.files))
+        if self._serving:
+            self.control.renewed()
+        if self._has_member and self.member.has_data():
+            await self.member.renewed()
+
+
+def status_of(identity: Identity) -> StatusRecord:
+    """What this host says of itself."""
+    return StatusRecord(
+        data_path=identity.data_path,
+        engine=netengine.__version__,
+        architecture=platform.machine(),
+        nano_cpus=(os.cpu_count() or 1) * 1_000_000_000,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )

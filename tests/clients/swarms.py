@@ -1,0 +1,144 @@
+"""Clusters for tests: the hosts of `netengine lab`, with the real docker CLI on each. Nothing here imports netengine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.etcd_members import etcd_program
+from tests.hosts import Host, wait_until
+
+RUN = "/run/netengine-lab"
+ADDRESS = "192.168.99.{}"
+
+
+class Swarm:
+    """A lab of `count` hosts h1 and on, at 192.168.99.1 and on, on a machine of the test's own."""
+
+    def __init__(self, directory: Path, count: int, *flags: str) -> None:
+        self.machine = Host("machine", directory)
+        # Without installed etcd the one that `scripts/install --test` has unpacked.
+        self._environment = {
+            "NETENGINE_LAB_PATIENCE": "60",
+            "PATH": f"{os.environ['PATH']}:{Path(etcd_program()).parent}",
+        }
+        try:
+            self.lab("up", str(count), *flags)
+        except BaseException:
+            self.machine.close()
+            raise
+        self.hosts = [f"h{n}" for n in range(1, count + 1)]
+
+    def close(self) -> None:
+        """End it; nothing may be left."""
+        try:
+            self.lab("down")
+            wait_until(lambda: not self.machine.pids(), lambda: f"processes are left: {self.machine.pids()}", 20)
+        finally:
+            self.machine.close()
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def _lab(self, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "netengine.cli.main", "lab", *words]
+        return self.machine.run(argv, timeout=180, env=self._environment)
+
+    def lab(self, *words: str) -> str:
+        done = self._lab(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def run(self, host: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command on a host."""
+        return self._lab("exec", host, *words)
+
+    def _docker(self, host: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.machine.run(["docker", "-H", f"unix://{RUN}/{host}.sock", *words], timeout=120)
+
+    def docker(self, host: str, *words: str) -> str:
+        """The docker CLI on a host, which must succeed."""
+        done = self._docker(host, *words)
+        assert done.returncode == 0, f"docker {' '.join(words)} on {host}: {done.stderr}{self.log(host)}"
+        return done.stdout.strip()
+
+    def refused(self, host: str, *words: str) -> str:
+        """What the docker CLI says when the daemon refuses."""
+        done = self._docker(host, *words)
+        assert done.returncode != 0, f"docker {' '.join(words)} on {host}: {done.stdout}"
+        return done.stderr.strip().removeprefix("Error response from daemon: ")
+
+    # -- what there is ------------------------------------------------------------------------------------------------
+
+    def nodes(self, host: str) -> dict[str, tuple[str, str, str]]:
+        """(status, availability, manager status) by host name, as `docker node ls` shows them on a host."""
+        form = "{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}"
+        rows = [line.split(" ") for line in self.docker(host, "node", "ls", "--format", form).splitlines()]
+        return {name: (status, availability, manager) for name, status, availability, manager in rows}
+
+    def managers(self, host: str) -> dict[str, str]:
+        """Manager status by host name, of those that have one."""
+        return {name: row[2] for name, row in self.nodes(host).items() if row[2]}
+
+    def info(self, host: str) -> dict[str, Any]:
+        """The Swarm section of `docker info`."""
+        return dict(json.loads(self.docker(host, "info", "--format", "{{json .Swarm}}")))
+
+    def state(self, host: str) -> str:
+        return str(self.info(host)["LocalNodeState"])
+
+    def token(self, host: str, role: str = "worker") -> str:
+        return self.docker(host, "swarm", "join-token", "-q", role)
+
+    def await_nodes(self, host: str, **wanted: tuple[str, str]) -> None:
+        """Wait until nodes have this status and manager status on a host; "Leader" and "Reachable" are the same here."""
+
+        def seen() -> dict[str, tuple[str, str]]:
+            done = self._docker(host, "node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}")
+            rows = [line.split(" ") for line in done.stdout.splitlines()]
+            return {name: (status, manager.replace("Leader", "Reachable")) for name, status, manager in rows}
+
+        wait_until(
+            lambda: all(seen().get(name) == row for name, row in wanted.items()),
+            lambda: f"{wanted} on {host}: {seen()}{self.log(host)}",
+            60,
+        )
+
+    # -- the hosts' insides -------------------------------------------------------------------------------------------
+
+    def log(self, host: str) -> str:
+        text = self.machine.path(f"{RUN}/{host}/netengined.log").read_text()
+        return "\n" + "\n".join(text.splitlines()[-12:])
+
+    def kill_daemon(self, host: str) -> None:
+        """By SIGKILL; what it has started runs on."""
+        pid = self.lab("exec", host, "cat", "/run/netengined.pid")
+        self.lab("exec", host, "kill", "-9", pid)
+        wait_until(lambda: self.run(host, "kill", "-0", pid).returncode != 0, f"the daemon of {host} is gone")
+
+    def etcd_pid(self, host: str) -> str:
+        """The pid of the host's etcd, in the host; "" when none runs."""
+        return self.run(host, "pgrep", "-x", "etcd").stdout.strip()
+
+    def kill_etcd(self, host: str, signal: str = "KILL") -> None:
+        self.lab("exec", host, "kill", f"-{signal}", self.etcd_pid(host))
+
+    def start_daemon(self, host: str) -> None:
+        """Start a host's daemon again, in the way that the lab does."""
+        home = f"{RUN}/{host}"
+        argv = [sys.executable, "-m", "netengine.daemon", "--host", f"unix://{RUN}/{host}.sock", "--data-root"]
+        argv += [f"{home}/data", "--exec-root", "/run/netengine", "--pidfile", "/run/netengined.pid", "--detach"]
+        done = self.run(host, *argv, "--config-file", f"{home}/daemon.json")
+        assert done.returncode == 0, done.stderr
+
+    def files_of(self, host: str) -> list[str]:
+        """What a host keeps of a cluster on its disk."""
+        directory = self.machine.path(f"{RUN}/{host}/data/cluster")
+        return sorted(str(p.relative_to(directory)) for p in directory.rglob("*")) if directory.exists() else []
+
+    def is_alone(self, host: str) -> bool:
+        """Whether nothing on the host is left of a cluster: no state, no file, no member of etcd."""
+        return self.state(host) == "inactive" and not self.files_of(host) and not self.etcd_pid(host)
