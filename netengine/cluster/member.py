@@ -364,8 +364,8 @@ async def _patiently(change: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _members_with(etcd: Etcd, new: Member) -> list[Member]:
-    """All members, the new one among them: a member that is behind answers with an older list, and etcd starts with none but the
-    present one."""
+    """All members, the new one among them: a member that is behind answers with an older list, and etcd starts with none but
+    the present one."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + CHANGE_SECONDS
     while True:

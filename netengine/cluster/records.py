@@ -22,7 +22,9 @@ DATA_PATH_PORT = 4789
 CONTROL_PORT = 2377
 FIRST_VNI, LAST_VNI = 4096, 2**24 - 1
 LEASE_SECONDS = 15
-"""A node is down when it has not been heard of for this long."""
+"""A node is down when it has not been heard of for this long, unless the cluster's specification says otherwise."""
+
+_LEASE_LEAST, _LEASE_MOST = 3, 3600
 
 MANAGER, WORKER = "manager", "worker"
 
@@ -45,6 +47,13 @@ class ClusterRecord(msgspec.Struct, kw_only=True):
     """The prefix length of such a subnet."""
     store: list[str] = field(default_factory=list)
     """The URLs of an etcd that the cluster does not run itself; none when its managers do."""
+
+
+def lease_seconds(cluster: ClusterRecord | None) -> int:
+    """After how long without a sign of life a node is down: three heartbeats (Spec.Dispatcher.HeartbeatPeriod, nanoseconds)."""
+    spec = cluster.spec if cluster else {}
+    period = spec.get("Dispatcher", {}).get("HeartbeatPeriod") or 0
+    return min(max(_LEASE_LEAST, 3 * period // 1_000_000_000), _LEASE_MOST) if period else LEASE_SECONDS
 
 
 class NodeRecord(msgspec.Struct, kw_only=True):

@@ -19,7 +19,7 @@ import msgspec
 
 from netengine.cluster import keys
 from netengine.cluster.mirror import Mirror
-from netengine.cluster.records import DATA_PATH_PORT, LEASE_SECONDS, MANAGER, StatusRecord
+from netengine.cluster.records import DATA_PATH_PORT, LEASE_SECONDS, MANAGER, StatusRecord, lease_seconds
 from netengine.errors import NetengineError, NotFound, Unavailable
 from netengine.store.etcd import Etcd
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 NO_MAJORITY = (
     "the cluster's store does not answer: a majority of the managers must be up and reachable; what runs goes on"
 )
-_RENEW = LEASE_SECONDS / 3
 _AGAIN = 1.0  # seconds after which a lease that could not be had or kept is tried for again
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
@@ -61,7 +60,7 @@ class Session:
         self.mirror = Mirror(etcd, file)
         self.connected = False
         self._status = status
-        self._lease = 0
+        self._lease, self._lease_seconds = 0, LEASE_SECONDS
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -103,7 +102,8 @@ class Session:
 
     async def _register(self) -> None:
         """Take a lease and write what hangs on it."""
-        self._lease = await self.etcd.grant(LEASE_SECONDS)
+        self._lease_seconds = lease_seconds(self.mirror.cluster.record if self.mirror.cluster else None)
+        self._lease = await self.etcd.grant(self._lease_seconds)
         await self.etcd.put(keys.alive(self.place.node_id), b"{}", self._lease)
         await self.describe(self._status)
         self._say(connected=True)
@@ -111,7 +111,7 @@ class Session:
     async def _live(self) -> None:
         """Keep the lease, and take a new one when it is lost. Lasts until cancelled."""
         while True:
-            await asyncio.sleep(_RENEW if self.connected else _AGAIN)
+            await asyncio.sleep(self._lease_seconds / 3 if self.connected else _AGAIN)
             try:
                 if self._lease and await self.etcd.keep_alive(self._lease):
                     self._say(connected=True)

@@ -75,8 +75,8 @@ class Swarm:
 
     def nodes(self, host: str) -> dict[str, tuple[str, str, str]]:
         """(status, availability, manager status) by host name, as `docker node ls` shows them on a host."""
-        form = "{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}"
-        rows = [line.split(" ") for line in self.docker(host, "node", "ls", "--format", form).splitlines()]
+        form = "{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}."
+        rows = [line[:-1].split(" ") for line in self.docker(host, "node", "ls", "--format", form).splitlines()]
         return {name: (status, availability, manager) for name, status, availability, manager in rows}
 
     def managers(self, host: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 @pytest.fixture
 def alone(swarm: Swarm) -> Iterator[Swarm]:
     """Three hosts of which none is in a cluster."""
-    for host in swarm.hosts:
+    for host in reversed(swarm.hosts):
         if swarm.state(host) != "inactive":
             swarm.docker(host, "swarm", "leave", "--force")
     yield swarm
@@ -121,7 +121,8 @@ def test_several_addresses_are_the_users_choice(alone: Swarm) -> None:
 @pytest.mark.parametrize(("kind", "port"), [("tcp", 2377), ("tcp", 2379), ("tcp", 2380), ("udp", 4789)])
 def test_a_port_that_is_taken_is_named(alone: Swarm, kind: str, port: int) -> None:
     made = "SOCK_STREAM" if kind == "tcp" else "SOCK_DGRAM"
-    script = f"import socket, time; s = socket.socket(socket.AF_INET, socket.{made}); s.bind(('', {port}))\n"
+    script = f"import socket, time; s = socket.socket(socket.AF_INET, socket.{made})\n"
+    script += f"s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', {port}))\n"
     script += "s.listen()\n" if kind == "tcp" else ""
     script += "print('ready', flush=True); time.sleep(100)"
     first = json.loads(alone.machine.path("/run/netengine-lab/lab.json").read_text())["hosts"]["h1"]["pid"]
@@ -203,7 +204,9 @@ def test_nodes_are_changed_by_managers(cluster: Swarm) -> None:
 
 def test_a_node_that_was_removed_by_force_can_come_back(cluster: Swarm) -> None:
     assert cluster.docker("h1", "node", "rm", "--force", "h3") == "h3"
-    wait_until(lambda: "not, or no longer" in cluster.info("h3")["Error"], lambda: str(cluster.info("h3")), 60)
+    wait_until(
+        lambda: "was removed from its cluster" in cluster.info("h3")["Error"], lambda: str(cluster.info("h3")), 60
+    )
     cluster.docker("h3", "swarm", "leave", "--force")
     assert cluster.is_alone("h3")
     cluster.docker("h3", "swarm", "join", "--token", cluster.token("h1"), H1)
@@ -228,8 +231,9 @@ def test_the_settings_of_a_cluster(cluster: Swarm) -> None:
 
 def test_the_root_of_all_certificates_is_changed_while_all_goes_on(cluster: Swarm) -> None:
     before = cluster.docker("h1", "swarm", "ca")
-    after = cluster.docker("h1", "swarm", "ca", "--rotate", "--quiet")
-    assert "BEGIN CERTIFICATE" in after and after != before and cluster.docker("h1", "swarm", "ca") == after
+    cluster.docker("h1", "swarm", "ca", "--rotate", "--quiet")
+    after = cluster.docker("h1", "swarm", "ca")
+    assert "BEGIN CERTIFICATE" in after and after != before
     form = "{{.Hostname}} {{.Status}} {{.TLSStatus}}"
     rows = cluster.docker("h1", "node", "ls", "--format", form).splitlines()
     assert sorted(rows) == ["h1 Ready Ready", "h2 Ready Ready", "h3 Ready Ready"]

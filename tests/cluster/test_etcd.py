@@ -260,7 +260,7 @@ async def _watch_one(etcd: Etcd, prefix: str, after: int, into: list[tuple[str, 
             return
 
 
-def test_nobody_there_is_said_at_once(host: Host) -> None:
+def test_nobody_there_is_said_within_the_time_limit(host: Host) -> None:
     async def story() -> None:
         async with Etcd(["http://127.0.0.1:1"]) as etcd:
             with pytest.raises(Unavailable, match="etcd does not answer"):

@@ -43,6 +43,7 @@ TIME_LIMIT = 3.0
 """Seconds that a call may take, over all members that are tried."""
 
 _NO_ANSWER = "etcd does not answer (%s): a majority of the managers must be up and reachable"
+_ROUNDS = 3  # times that all members are asked, where one at least is there
 _TRY = 1.0  # seconds for one member, as long as there is another to try
 _INVALID, _NOT_FOUND, _DENIED, _UNAUTHENTICATED = 3, 5, 7, 16  # gRPC status codes
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
@@ -277,20 +278,24 @@ class Etcd:
             async with asyncio.timeout(self._time_limit):
                 if self._name and not self._token:
                     await self._authenticate()
-                for attempt in range(2):
+                rounds, unheard = 0, True
+                while rounds < _ROUNDS or unheard:
+                    rounds, unheard = rounds + 1, True
                     for url in list(self._urls):
                         last = len(self._urls) == 1
                         try:
                             return await self._post(url, path, body, self._time_limit if last else _TRY)
-                        except _Stale:
-                            await self._authenticate()
+                        except _Stale as e:
+                            problems.append(f"{url}: {e}")
+                            unheard = False
+                            await self._authenticate()  # a member that was just started has forgotten all tokens
                             break
                         except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as e:
-                            problems.append(f"{url}: {e or type(e).__name__}")
+                            problems.append(f"{url}: {_words(e)}")
+                            # Where no member listens at all one may be starting just now, and that is waited for.
+                            unheard = unheard and isinstance(e, aiohttp.ClientConnectorError)
                             self._prefer_another(url)
-                    else:
-                        if attempt == 0:
-                            await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.1)
         except TimeoutError:
             problems.append(f"no answer within {self._time_limit:g} s")
         raise Unavailable(_NO_ANSWER % "; ".join(dict.fromkeys(problems)))
@@ -348,6 +353,12 @@ class Etcd:
 
     def _ssl(self) -> ssl.SSLContext | bool:
         return self._tls if self._tls is not None else True
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 class _Stale(Exception):
