@@ -147,5 +147,5 @@ class Managers:
         return self._session
 
 
-class _Refused(NetengineError):
+class _Refused(Forbidden):
     """One end does not believe the other."""

@@ -364,17 +364,12 @@ async def _patiently(change: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _members_with(etcd: Etcd, new: Member) -> list[Member]:
-    """All members, the new one among them: a member that is behind answers with an older list, and etcd starts with none but
-    the present one."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + CHANGE_SECONDS
-    while True:
-        found = await etcd.members()
-        if any(m.id == new.id for m in found):
+    """All members, the new one too: one that is behind answers with an older list, and etcd starts with none but the present."""
+    for _ in range(int(CHANGE_SECONDS / 0.1)):
+        if any(m.id == new.id for m in (found := await etcd.members())):
             return found
-        if loop.time() > deadline:
-            raise Unavailable("etcd has taken in the new member and does not name it among the others: try again")
         await asyncio.sleep(0.1)
+    raise Unavailable("etcd has taken in the new member and does not name it among the others: try again")
 
 
 async def remove(etcd: Etcd, member: Member) -> None:
