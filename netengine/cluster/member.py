@@ -121,7 +121,7 @@ class EtcdMember:
         await self._process.end()
         await self.forget(etcd)
         try:
-            new = await _patiently(lambda: etcd.add_member(self.urls.peer, learner=True))
+            new, everyone = await _patiently(lambda: etcd.add_member(self.urls.peer, learner=True))
         except Unavailable as error:
             raise Unavailable(
                 f"the cluster cannot take in another manager now: {error.message}; all that it has must be up: demote or "
@@ -129,8 +129,7 @@ class EtcdMember:
             ) from error
         try:
             initial = ",".join(
-                f"{self._node if m.id == new.id else m.name or f'{m.id:x}'}={m.peer_urls[0]}"
-                for m in await _members_with(etcd, new)
+                f"{self._node if m.id == new.id else m.name or f'{m.id:x}'}={m.peer_urls[0]}" for m in everyone
             )
             await self._begin(initial, "existing")
             await self._promoted(etcd, new)
@@ -361,15 +360,6 @@ async def _patiently(change: Callable[[], Awaitable[T]]) -> T:
             if not passing or loop.time() > deadline:
                 raise
         await asyncio.sleep(0.25)
-
-
-async def _members_with(etcd: Etcd, new: Member) -> list[Member]:
-    """All members, the new one too: one that is behind answers with an older list, and etcd starts with none but the present."""
-    for _ in range(int(CHANGE_SECONDS / 0.1)):
-        if any(m.id == new.id for m in (found := await etcd.members())):
-            return found
-        await asyncio.sleep(0.1)
-    raise Unavailable("etcd has taken in the new member and does not name it among the others: try again")
 
 
 async def remove(etcd: Etcd, member: Member) -> None:

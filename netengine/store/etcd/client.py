@@ -206,10 +206,12 @@ class Etcd:
     async def members(self) -> list[Member]:
         return [member_of(m) for m in (await self._call("/v3/cluster/member/list", {})).get("members", ())]
 
-    async def add_member(self, peer_url: str, learner: bool = False) -> Member:
-        """A learner has no vote until it is promoted: so the majority does not grow before there is somebody to be in it."""
+    async def add_member(self, peer_url: str, learner: bool = False) -> tuple[Member, list[Member]]:
+        """The new member, and all that there are then: others may answer with an older list for a while.
+
+        A learner has no vote until it is promoted: so the majority does not grow before there is somebody to be in it."""
         answer = await self._call("/v3/cluster/member/add", {"peerURLs": [peer_url], "isLearner": learner})
-        return member_of(answer["member"])
+        return member_of(answer["member"]), [member_of(m) for m in answer.get("members", ())]
 
     async def promote_member(self, member: int) -> None:
         """Give a learner its vote. Raises Unavailable while it has not read enough of the log."""
