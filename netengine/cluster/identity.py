@@ -20,7 +20,7 @@ from netengine.cluster.records import CONTROL_PORT, DATA_PATH_PORT, MANAGER, WOR
 from netengine.errors import Conflict, Invalid, NotFound, Unavailable
 
 VERSION = 1
-NODE, PEM, TRUST = "node.json", "node.pem", "ca.pem"
+NODE, PEM, TRUST, ROOT = "node.json", "node.pem", "ca.pem", "root.json"
 
 
 class Identity(msgspec.Struct, kw_only=True, frozen=True):
@@ -68,6 +68,7 @@ class Files:
         self.node = directory / NODE
         self.pem = directory / PEM
         self.trust = directory / TRUST
+        self.root = directory / ROOT
 
     def exists(self) -> bool:
         """Whether this host is in a cluster."""
@@ -121,6 +122,20 @@ class Files:
 
     def replace_trust(self, trust: str) -> None:
         self._write(self.trust, trust.encode())
+
+    def kept_root(self) -> bytes:
+        """What keep_root was given last; nothing when there is none."""
+        try:
+            return self.root.read_bytes()
+        except OSError:
+            return b""
+
+    def keep_root(self, content: bytes) -> None:
+        """On managers alone: with nothing, the copy is removed."""
+        if content:
+            self._write(self.root, content)
+        else:
+            self.root.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """This host is in no cluster from now on. What else is in the directory goes too; done again, it does nothing."""

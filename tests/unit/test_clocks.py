@@ -23,6 +23,7 @@ ALLOWED = {
     "cluster/certificates.py": "from when to when a certificate is valid",
     "cluster/control.py": "whether a certificate has expired; what clock a joiner is told",
     "cluster/joining.py": "says both clocks when one is wrong",
+    "cluster/revival.py": "whether a certificate has expired",
     "cli/containers.py": "`2 hours ago`: for people",
     "cli/images.py": "`2 hours ago`: for people",
     "cli/moments.py": "`--since 10m`: a moment that the daemon compares with those of its events and logs",
