@@ -37,15 +37,26 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A condition of a transaction: VERSION 0 says that the key does not exist; MOD that nobody changed it since."""
+    """A condition of a transaction: VERSION 0 says that the key does not exist; MOD that nobody changed it since.
+
+    With `prefix` it is one on every key that begins with it: VERSION 0 says that there is none, and MOD with the result LESS
+    that none was made or changed in that revision or later.
+    """
 
     key: str
     target: Literal["VERSION", "MOD"]
     number: int
+    prefix: bool = False
+    result: Literal["EQUAL", "LESS"] = "EQUAL"
 
     def encoded(self) -> JsonDict:
         field = {"VERSION": "version", "MOD": "mod_revision"}[self.target]
-        return {"key": b64(self.key), "target": self.target, "result": "EQUAL", field: str(self.number)}
+        return {
+            **key_range(self.key, self.prefix),
+            "target": self.target,
+            "result": self.result,
+            field: str(self.number),
+        }
 
 
 @dataclass(frozen=True, slots=True)
