@@ -54,7 +54,8 @@ async def inspect(request: web.Request) -> web.Response:
     scope = request.query.get("scope", "")
     if scope and scope != network.scope:
         raise NotFound(f"network {request.match_info['id']} not found")
-    return reply(wire.network(engine, network, detail=True))
+    verbose = "verbose" in request.query and boolean([request.query["verbose"]], "verbose")
+    return reply(wire.network(engine, network, detail=True, verbose=verbose))
 
 
 async def create(request: web.Request) -> web.Response:
@@ -93,6 +94,7 @@ async def prune(request: web.Request) -> web.Response:
         if (
             network.predefined
             or network.config_only
+            or network.overlay is not None  # other hosts may use it: a manager removes it by name
             or engine.networks.has_users(network)
             or not wanted.takes(network.created, network.labels)
         ):

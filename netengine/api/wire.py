@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from netengine.drivers.bridge import MTU
+from netengine.drivers.overlay import VNIS
 from netengine.engine import Engine, links
 from netengine.engine.core import moment_of
 from netengine.engine.files import hostname_of
@@ -26,8 +27,8 @@ MOST = 2**64 - 1
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 
-def network(engine: Engine, network: Network, *, detail: bool) -> Json:
-    """A network for the list, or for inspect (`detail`: with its containers)."""
+def network(engine: Engine, network: Network, *, detail: bool, verbose: bool = False) -> Json:
+    """A network for the list, or for inspect (`detail`: with its containers; `verbose`: with those of other hosts)."""
     out: Json = {
         "Name": network.name,
         "Id": network.id,
@@ -60,6 +61,9 @@ def network(engine: Engine, network: Network, *, detail: bool) -> Json:
                 }
             }
         }
+    if network.overlay is not None:
+        out["Options"] = network.options | {VNIS: str(network.overlay.vni)}
+        out |= engine.overlay.view(network, verbose=verbose) if detail else {}
     return out
 
 

@@ -174,9 +174,9 @@ def addresses_of(record: EndpointRecord) -> tuple[str, ...]:
     return tuple(a.partition("/")[0] for a in (record.address, record.address6) if a)
 
 
-async def withdraw(etcd: Etcd, network_id: str, node: str, addresses: Sequence[str]) -> None:
-    """A node's own endpoint is gone."""
-    await etcd.transact((), [Delete(keys.endpoint(node, network_id, address)) for address in addresses])
+async def withdraw(etcd: Etcd, node: str, places: Sequence[tuple[str, str]]) -> None:
+    """Endpoints of a node are gone: (network, address) of each."""
+    await etcd.transact((), [Delete(keys.endpoint(node, network_id, address)) for network_id, address in places])
 
 
 # -- given back -------------------------------------------------------------------------------------------------------

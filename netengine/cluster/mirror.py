@@ -130,6 +130,10 @@ class Mirror:
             if network_id in ("", network) and node_id in ("", node):
                 yield node, network, address, held.record
 
+    def endpoint(self, node_id: str, network_id: str, address: str) -> EndpointRecord | None:
+        held = self._held.get(("endpoints", (node_id, network_id, address)))
+        return held.record if held else None
+
     def _of(self, kind: str) -> list[tuple[tuple[str, ...], Held[Any]]]:
         return [(parts, held) for (k, parts), held in self._held.items() if k == kind]
 

@@ -59,6 +59,8 @@ class Session:
         self.ask = ask
         self.mirror = Mirror(etcd, file)
         self.connected = False
+        self.on_connect: list[Callable[[], None]] = []
+        """Called in turn, on the event loop, whenever etcd answers again."""
         self._status = status
         self._lease, self._lease_seconds = 0, LEASE_SECONDS
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,4 +130,6 @@ class Session:
                 log.info("the cluster's store answers")
             else:
                 log.warning("%s", why)
-        self.connected = connected
+        back, self.connected = connected and not self.connected, connected
+        for told in list(self.on_connect) if back else ():
+            told()

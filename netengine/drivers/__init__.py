@@ -13,7 +13,8 @@ from netengine.drivers.null import NullDriver
 from netengine.drivers.overlay import OverlayDriver
 
 DRIVERS: dict[str, Driver] = {
-    driver.name: driver for driver in (BridgeDriver(), HostDriver(), NullDriver(), MacvlanDriver(), IpvlanDriver())
+    driver.name: driver
+    for driver in (BridgeDriver(), HostDriver(), NullDriver(), MacvlanDriver(), IpvlanDriver(), OverlayDriver())
 }
 """By the name that `docker network create -d` takes."""
 

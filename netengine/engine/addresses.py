@@ -111,6 +111,11 @@ class Addresses:
         """From here on everybody takes the next free address, as Docker's do."""
         self._former.clear()
 
+    def owner(self, network_id: str, address: str) -> str | None:
+        """Who holds an address of a network on this host, or what it is reserved for; None when it is free."""
+        wanted = ip_address(address)
+        return next((p.owner(wanted) for p in self._pools.get(network_id, []) if wanted in p.subnet), None)
+
     def _holder(self, network_id: str, address: Address) -> str | None:
         """Who has an address on the other networks that may overlap this one."""
         if network_id not in self._sharing:

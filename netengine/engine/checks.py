@@ -18,7 +18,7 @@ from netengine.engine.core import Core
 from netengine.engine.requests import NetworkRequest
 from netengine.engine.sandbox import joins
 from netengine.engine.state import State
-from netengine.errors import Forbidden, Invalid, NotFound
+from netengine.errors import Forbidden, Invalid, NotFound, Unsupported
 from netengine.ipam import parse_mac
 from netengine.kernel import sysctl
 from netengine.kernel.sysctl import path_of
@@ -72,12 +72,15 @@ def network_request(request: NetworkRequest) -> None:
     driver = request.driver or "bridge"
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver == "overlay" or request.scope == "swarm" or request.ingress:
-        raise Forbidden(NOT_A_MANAGER)
+    if request.ingress:
+        raise Unsupported("an ingress network is for services, which netengine does not have yet: leave --ingress out")
+    if driver != "overlay" and request.scope == "swarm":
+        raise Invalid(f"networks of driver {driver} are of one host: leave --scope out, or use --driver overlay")
     if driver not in DRIVERS:
         raise NotFound(f'plugin "{driver}" not found: netengine has the network drivers {", ".join(DRIVERS)}')
-    if request.scope not in ("", "local"):
-        raise Invalid(f"invalid scope {_shown(request.scope)}: it must be local")
+    scope = "swarm" if driver == "overlay" else "local"
+    if request.scope not in ("", scope):
+        raise Invalid(f"invalid scope {_shown(request.scope)}: it must be {scope}")
     configurations.check(request)
     if request.ipam is not None and request.ipam.driver not in ("", "default", DHCP):
         raise NotFound(f'plugin "{request.ipam.driver}" not found: netengine has the IPAM drivers default and {DHCP}')
@@ -91,9 +94,19 @@ def is_user_defined(network: Network) -> bool:
     return not network.predefined
 
 
+def attachable(network: Network) -> None:
+    """Raise Forbidden for a network that containers cannot be connected to by hand; with Docker's text."""
+    configurations.check_attachable(network)
+    if network.overlay is not None and not network.attachable:
+        raise Forbidden(
+            f"Could not attach to network {network.name}: rpc error: code = PermissionDenied desc = network {network.name} "
+            "not manually attachable (make it with --attachable)"
+        )
+
+
 def can_connect(state: State, container: Container, network: Network) -> None:
     """Docker's rules on what excludes what, for `network connect`."""
-    configurations.check_attachable(network)
+    attachable(network)
     mode = container.host_config.network_mode
     if network.driver == "host":
         raise Invalid("cannot connect container to host network - container must be created in host network mode")
@@ -294,7 +307,7 @@ def _network_mode(config: ContainerConfig, host: HostConfig) -> None:
 def endpoint_counts(networks: list[Network]) -> None:
     """Which networks a container may be created with together, or at all."""
     for network in networks:
-        configurations.check_attachable(network)
+        attachable(network)
     if len(networks) < 2:
         return
     if any(n.driver == "host" for n in networks):

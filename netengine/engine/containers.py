@@ -14,6 +14,7 @@ from netengine.engine.dhcp import Dhcp
 from netengine.engine.files import EtcFiles
 from netengine.engine.lifecycle import Lifecycle, signal_number
 from netengine.engine.names import Names
+from netengine.engine.overlay.overlay import Overlay
 from netengine.engine.requests import ContainerRequest
 from netengine.errors import Conflict, Invalid, NotFound, NotModified
 from netengine.model import Attachment, Container, ContainerConfig, EndpointSettings, HostConfig, JsonDict, Network
@@ -58,10 +59,11 @@ _NOUNS = (
 class Containers:
     """What can be done with containers. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, files: EtcFiles, names: Names, leases: Dhcp) -> None:
+    def __init__(self, core: Core, files: EtcFiles, names: Names, leases: Dhcp, overlay: Overlay) -> None:
         self._core = core
         self._names = names
-        self.lifecycle = Lifecycle(core, files, names, leases)
+        self._overlay = overlay
+        self.lifecycle = Lifecycle(core, files, names, leases, overlay)
 
     # -- create -------------------------------------------------------------------------------------------------------
 
@@ -245,6 +247,7 @@ class Containers:
             await operation.apply(sandbox.render(core.state, container), rendered)
         if container.running:
             await self._names.opened(container)
+            await self._overlay.renamed(container)
         self.lifecycle.refresh_files(container)
         self.lifecycle.publish(container, "rename", oldName=f"/{old}")
 

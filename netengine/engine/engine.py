@@ -23,11 +23,12 @@ from netengine.engine.files import EtcFiles
 from netengine.engine.healing import Healing
 from netengine.engine.names import Names
 from netengine.engine.networks import Networks
+from netengine.engine.overlay.overlay import Overlay
 from netengine.engine.policies import Policies
 from netengine.engine.publishing import Publishing
 from netengine.engine.recovery import Recovery
 from netengine.engine.state import State
-from netengine.engine.swarm import NoOverlay, Swarm
+from netengine.engine.swarm import Swarm
 from netengine.kernel.host import Kernel
 from netengine.kernel.observe import observe
 from netengine.kernel.resources import Resource
@@ -58,13 +59,20 @@ class Engine:
         self.images = images
         self.names = Names(self._core, config.exec_root, config.data_root / "netengine-dns.log")
         self._dhcp = Dhcp(self._core, self._readdressed)
-        self.containers = Containers(self._core, files, self.names, self._dhcp)
-        self.networks = Networks(self._core, self.names, self._dhcp, self.containers.lifecycle.refresh_files)
+        self.overlay = Overlay(
+            self._core,
+            self.names,
+            disconnect=lambda network, container: self.networks.disconnect(network, container, force=True),
+            make_gateway=lambda request: self.networks.create(request),
+        )
+        self.containers = Containers(self._core, files, self.names, self._dhcp, self.overlay)
+        refresh = self.containers.lifecycle.refresh_files
+        self.networks = Networks(self._core, self.names, self._dhcp, self.overlay, refresh)
         self.policies = Policies(self._core)
         self.publishing = Publishing(self._core)
         self.execs = Execs(self._core, self.containers)
-        self.swarm = Swarm(self._core, NoOverlay())
-        self._recovery = Recovery(self._core, self.networks, self.containers, files)
+        self.swarm = Swarm(self._core, self.overlay)
+        self._recovery = Recovery(self._core, self.networks, self.containers, files, self.overlay)
         self._healing = Healing(self._core, self._mended)
         self._files = files
 
@@ -92,6 +100,7 @@ class Engine:
         self._healing.start()
         await self.names.start()
         await self._dhcp.resume()
+        await self.overlay.resume()
         self.swarm.start()
 
     async def close(self) -> None:
@@ -101,6 +110,7 @@ class Engine:
         self._healing.close()
         await self.swarm.close()
         await self._dhcp.close()
+        await self.overlay.close()
         await self.names.close()
         await self._core.close()
 

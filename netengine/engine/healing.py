@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from netengine.drivers import DRIVERS
+from netengine.drivers.overlay import mtu_of
 from netengine.engine import forwarding, insides, reconcile, sandbox, surroundings
 from netengine.engine.core import Core
+from netengine.engine.overlay import fabric
 from netengine.engine.reconcile import Difference
 from netengine.engine.stranded import Parents
 from netengine.errors import NetengineError
@@ -221,7 +222,9 @@ class Healing:
     def _is_suspicious(self, notice: events.Notice) -> bool:
         match notice:
             case events.LinkGone(name=name):
-                return self._network_of_bridge(name) is not None or self._port(name) is not None
+                network = self._network_of_bridge(name)
+                here = network is not None and (network.overlay is None or self._is_here(network))
+                return here or self._port(name) is not None
             case events.LinkSeen(name=name):
                 return self._looks_wrong(notice)
             case events.AddressGone(link=link, address=address):
@@ -251,6 +254,8 @@ class Healing:
 
     def _looks_wrong(self, seen: events.LinkSeen) -> bool:
         network = self._network_of_bridge(seen.name)
+        if network is not None and network.overlay is not None:
+            return self._is_here(network) and self._overlay_looks_wrong(network, seen)
         if network is not None and network.bridge is not None:
             bridge = network.bridge
             if bridge.adopted:  # it may have come back without its ports
@@ -259,7 +264,25 @@ class Healing:
         port = self._port(seen.name)
         if port is None:
             return False
+        if port.overlay is not None:
+            return not seen.up or not seen.port or seen.mtu != self._overlay_mtu(port)
         return not seen.up or not seen.port or port.bridge is None or seen.mtu != port.bridge.mtu
+
+    def _is_here(self, network: Network) -> bool:
+        """Whether an overlay network has links on this host."""
+        state = self._core.state
+        return state.fabric.is_possible(network) and bool(state.attached_to(network.id))
+
+    def _overlay_mtu(self, network: Network) -> int:
+        underlay = self._core.state.fabric.underlay
+        return mtu_of(network, underlay) if underlay and self._core.state.fabric.is_possible(network) else 0
+
+    def _overlay_looks_wrong(self, network: Network, seen: events.LinkSeen) -> bool:
+        is_bridge = network.overlay is not None and seen.name == network.overlay.link
+        wrong = not seen.up or seen.mtu != self._overlay_mtu(network)
+        if is_bridge and network.overlay is not None:
+            return wrong or seen.mac != network.overlay.mac
+        return wrong or not seen.port
 
     def _has_rate(self, index: int) -> bool:
         with suppress(OSError):
@@ -269,7 +292,7 @@ class Healing:
         return False
 
     def _network_of_bridge(self, link: str) -> Network | None:
-        return next((n for n in self._core.state.networks.values() if n.bridge and n.bridge.link == link), None)
+        return next((n for n in self._core.state.networks.values() if link in _links(n)), None)
 
     def _port(self, link: str) -> Network | None:
         """The network whose port a link is."""
@@ -331,11 +354,19 @@ class Healing:
         keys = {r.key for r in touched_by(found.steps)}
         if any(r.key in keys for r in self._core.base):
             return [n for n in state.networks.values() if not n.predefined or n.bridge]
-        out = {n.id: n for n in state.networks.values() if _meets(DRIVERS[n.driver].render_network(n), keys)}
+        of = {n.id: fabric.render(state.fabric, state.containers, n) for n in state.networks.values()}
+        out = {n: state.networks[n] for n, rendered in of.items() if _meets(rendered, keys)}
         for container in state.containers.values():
             if _meets(sandbox.render(state, container), keys):
                 out |= {n: state.networks[n] for n in container.endpoints if n in state.networks}
         return list(out.values())
+
+
+def _links(network: Network) -> tuple[str, ...]:
+    """The links of the host that a network is."""
+    if network.overlay is not None:
+        return network.overlay.link, network.overlay.vxlan
+    return (network.bridge.link,) if network.bridge else ()
 
 
 def _meets(resources: frozenset[Resource], keys: set[Key]) -> bool:

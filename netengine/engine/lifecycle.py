@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -19,6 +19,9 @@ from netengine.engine.core import Core, Operation, now, stamp
 from netengine.engine.dhcp import Dhcp
 from netengine.engine.files import EtcFiles
 from netengine.engine.names import Names
+from netengine.engine.overlay import gateway
+from netengine.engine.overlay.fabric import Claim
+from netengine.engine.overlay.overlay import Overlay
 from netengine.errors import Conflict, Invalid, KernelRefused, NetengineError
 from netengine.kernel.resources import Resource
 from netengine.model import Container, Network
@@ -36,9 +39,10 @@ _RESTART_FIRST, _RESTART_MOST, _RESTART_RESET = 0.1, 60.0, 10.0
 class Lifecycle:
     """Starts and ends containers. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, files: EtcFiles, names: Names, leases: Dhcp) -> None:
+    def __init__(self, core: Core, files: EtcFiles, names: Names, leases: Dhcp, overlay: Overlay) -> None:
         self._core = core
         self._dhcp = leases
+        self._overlay = overlay
         self._files = files
         self._names = names
         self._locks: dict[str, asyncio.Lock] = {}
@@ -96,6 +100,16 @@ class Lifecycle:
             self.watch(container)
 
     async def _open_sandbox(self, container: Container) -> None:
+        networks = [self._core.state.networks[n] for n in container.attachments]
+        async with self._overlay.claimed(container, networks if sandbox.owns_sandbox(container) else ()) as claims:
+            await self._build_sandbox(container, claims)
+        await self._names.opened(container)
+        self.refresh_files(container)
+        for network in self._networks(container):
+            self._core.announce(network, container, container.endpoints[network.id])
+            self._core.publish_network("connect", network, container)
+
+    async def _build_sandbox(self, container: Container, claims: Mapping[str, Claim]) -> None:
         core = self._core
         async with core.operation(f"start {container.name}") as operation:
             target = sandbox.joins(container)
@@ -111,15 +125,12 @@ class Lifecycle:
                 for network_id in sandbox.start_order(core.state, container):
                     network = core.state.networks[network_id]
                     surroundings.room_on(core.state, network)
-                    sandbox.build_endpoint(core, operation, container, network, container.attachments[network_id])
+                    wish, claim = container.attachments[network_id], claims.get(network_id)
+                    sandbox.build_endpoint(core, operation, container, network, wish, claim)
+                gateway.settle(core, operation, container)
                 await sandbox.settle_ports(core, operation, container)
             operation.put(container)
             await operation.apply(sandbox.render(core.state, container))
-        await self._names.opened(container)
-        self.refresh_files(container)
-        for network in self._networks(container):
-            core.announce(network, container, container.endpoints[network.id])
-            core.publish_network("connect", network, container)
 
     async def _start_process(self, container: Container) -> int:
         core = self._core
@@ -206,6 +217,7 @@ class Lifecycle:
             operation.put(container)
             operation.finish()
             await operation.apply((), rendered)
+        await self._overlay.left()
         self.refresh_files(container)
         for network in networks:
             self._core.publish_network("disconnect", network, container)

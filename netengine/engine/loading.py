@@ -11,6 +11,7 @@ import logging
 from netengine.drivers import DRIVERS
 from netengine.engine import checkup, sandbox
 from netengine.engine.core import Core
+from netengine.engine.state import GATEWAY_BRIDGE
 from netengine.model import Attachment, Container, Network, Policy
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def load(core: Core) -> None:
 def networks(core: Core) -> None:
     """Fill the networks of the state and their address pools."""
     for network in core.store.load("network", Network):
+        if network.id in core.state.networks:
+            continue  # of the cluster, which knows better
         if network.bridge is not None:  # of today's configuration, not of its first day's
             network.bridge.direct = core.config.allow_direct_routing
         _add_network(core, network)
@@ -61,7 +64,8 @@ def _add_container(core: Core, container: Container) -> None:
             container.endpoints.pop(network_id, None)
             log.error("container %s forgets network %s, which is not in the store", container.name, network_id[:12])
     for network_id in container.endpoints:
-        container.attachments.setdefault(network_id, Attachment(network_id=network_id))
+        if core.state.networks[network_id].name != GATEWAY_BRIDGE:
+            container.attachments.setdefault(network_id, Attachment(network_id=network_id))
     if container.state.status not in _STATUSES:
         log.error("container %s has the unknown status %r: taken for exited", container.name, container.state.status)
         container.state.status = "exited"

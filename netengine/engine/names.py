@@ -14,12 +14,13 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from netengine import failpoints
+from netengine.cluster.records import EndpointRecord
 from netengine.dns.client import (
     Entry,
     Explanation,
@@ -237,6 +238,14 @@ class Names:
         if not network.predefined:
             await self._update(networks={network.id: None})
 
+    async def elsewhere(self, network: Network, entries: Mapping[str, EndpointRecord | None] | None = None) -> None:
+        """Endpoints on other hosts have come or gone (None); without `entries` all that there are have come."""
+        told = self._core.state.fabric.named.get(network.id, {}) if entries is None else entries
+        put = {identity: _entry_elsewhere(record) for identity, record in told.items() if record is not None}
+        gone = tuple(identity for identity, record in told.items() if record is None)
+        if put or gone:
+            await self._update(networks={network.id: NetworkChange(name=network.name, put=put, delete=gone)})
+
     async def _update(self, **changes: Any) -> None:
         await self._quietly("update", **changes)
 
@@ -277,11 +286,15 @@ class Names:
         return bool(self._named_networks(container))
 
     def _named_networks(self, container: Container) -> list[Network]:
-        networks = (self._core.state.networks[n] for n in container.endpoints)
+        # By what nobody asked for (docker_gwbridge) nobody is found.
+        networks = (self._core.state.networks[n] for n in container.endpoints if n in container.attachments)
         return [n for n in networks if not n.predefined]
 
     def _network(self, network: Network) -> Zone:
-        return Zone(network.name, self._entries(self._core.state.attached_to(network.id), network))
+        users = [c for c in self._core.state.attached_to(network.id) if network.id in c.attachments]
+        elsewhere = self._core.state.fabric.named.get(network.id, {})
+        entries = {identity: _entry_elsewhere(record) for identity, record in elsewhere.items()}
+        return Zone(network.name, entries | self._entries(users, network))
 
     def _entries(self, containers: Iterable[Container], network: Network) -> dict[str, Entry]:
         out = {}
@@ -348,6 +361,12 @@ async def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> Non
         for opened in sockets:
             opened.close()
     failpoints.reach("names: handed over")
+
+
+def _entry_elsewhere(record: EndpointRecord) -> Entry:
+    names = tuple(dict.fromkeys([record.name, *record.names]))
+    ipv4, ipv6 = (tuple(filter(None, [a.partition("/")[0]])) for a in (record.address, record.address6))
+    return Entry(names, ipv4, ipv6, {})
 
 
 def links_of(container: Container, networks: Iterable[Network]) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from netengine.drivers import DRIVERS, endpoint_options
+from netengine.drivers import DRIVERS, OverlayDriver, endpoint_options
 from netengine.drivers.parents import DHCP
 from netengine.engine import (
     checks,
@@ -21,6 +21,9 @@ from netengine.engine import (
 )
 from netengine.engine.core import Core, Operation, new_id, now
 from netengine.engine.names import Names
+from netengine.engine.overlay import gateway
+from netengine.engine.overlay.fabric import Claim
+from netengine.engine.overlay.overlay import Overlay
 from netengine.engine.requests import ConnectRequest, NetworkRequest
 from netengine.errors import Conflict, Forbidden, NotFound
 from netengine.ipam import check_ipam_config
@@ -35,10 +38,13 @@ log = logging.getLogger(__name__)
 class Networks:
     """What can be done with networks. One instance, owned by the engine."""
 
-    def __init__(self, core: Core, names: Names, leases: dhcp.Dhcp, changed: Callable[[Container], None]) -> None:
+    def __init__(
+        self, core: Core, names: Names, leases: dhcp.Dhcp, overlay: Overlay, changed: Callable[[Container], None]
+    ) -> None:
         """`changed` is told of a container that got or lost an endpoint while it runs."""
         self._core = core
         self._dhcp = leases
+        self._overlay = overlay
         self._names = names
         self._changed = changed
 
@@ -47,7 +53,11 @@ class Networks:
     async def create(self, request: NetworkRequest) -> tuple[Network, str]:
         """A new network and a warning ("" for none)."""
         core = self._core
+        if request.driver == OverlayDriver.name or request.scope == "swarm" or request.ingress:
+            self._overlay.managing()
         checks.network_request(request)
+        if request.driver == OverlayDriver.name:
+            return await self._overlay.create(request)
         async with core.operation(f"create network {request.name}") as operation:
             if core.state.network_named(request.name) is not None:
                 raise Conflict(f"network with name {request.name} already exists")
@@ -157,6 +167,9 @@ class Networks:
         network = core.state.network(reference)
         if network.predefined:
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        if network.overlay is not None:
+            await self._overlay.remove(network)
+            return
         async with core.operation(f"remove network {network.name}") as operation:
             if network.id not in core.state.networks:
                 raise NotFound(f"network {reference} not found")
@@ -199,6 +212,25 @@ class Networks:
         settings = request.endpoint_config or EndpointSettings()
         checks.can_connect(core.state, container, network)
         wish = checks.attachment(core, network, settings)
+        live = network.overlay is not None and container.running and network.id not in container.endpoints
+        claims = await self._overlay.claim(container, [(network, wish)]) if live else {}
+        try:
+            await self._connect(reference, request, network, container, wish, claims)
+        except BaseException:
+            await asyncio.shield(self._overlay.give_up(claims))
+            raise
+        self._overlay.keep(claims)
+
+    async def _connect(
+        self,
+        reference: str,
+        request: ConnectRequest,
+        network: Network,
+        container: Container,
+        wish: Attachment,
+        claims: Mapping[str, Claim],
+    ) -> None:
+        core = self._core
         async with core.operation(f"connect {container.name} to {network.name}") as operation:
             if network.id not in core.state.networks:
                 raise NotFound(f"network {reference} not found")
@@ -217,7 +249,8 @@ class Networks:
                 if warning := await surroundings.room_for_neighbours(core, 1):
                     log.warning("connecting %s to %s: %s", container.name, network.name, warning)
                 rendered = sandbox.render(core.state, container)
-                endpoint = sandbox.build_endpoint(core, operation, container, network, wish)
+                endpoint = sandbox.build_endpoint(core, operation, container, network, wish, claims.get(network.id))
+                gateway.settle(core, operation, container)
                 await sandbox.settle_ports(core, operation, container)
                 await operation.apply(sandbox.render(core.state, container), rendered)
         if endpoint is not None:
@@ -249,10 +282,12 @@ class Networks:
             endpoint = None
             if network.id in container.endpoints:
                 endpoint = sandbox.drop_endpoint(core, operation, container, network.id)
+                gateway.settle(core, operation, container)
                 await sandbox.settle_ports(core, operation, container)
                 operation.finish()
                 await operation.apply(sandbox.render(core.state, container), rendered)
         if endpoint is not None:
+            await self._overlay.left()
             await self._names.left(container, network, endpoint.id)
             self._changed(container)
             core.publish_network("disconnect", network, container)

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from netengine.drivers import DRIVERS
 from netengine.engine import insides, policy_rules, sandbox
 from netengine.engine.core import Core
+from netengine.engine.overlay import fabric
 from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import OF_THE_HOST, name_ports, observe, observe_host, observe_inside, observe_rules
 from netengine.kernel.plan import Plan, plan, stranded
@@ -65,7 +65,7 @@ def wanted(core: Core) -> frozenset[Resource]:
     want = set(core.base)
     want |= policy_rules.render(core.state, core.base)
     for network in core.state.networks.values():
-        want |= DRIVERS[network.driver].render_network(network)
+        want |= fabric.render(core.state.fabric, core.state.containers, network)
     for container in core.state.containers.values():
         want |= sandbox.render(core.state, container)
     return frozenset(want)
@@ -232,7 +232,8 @@ async def put_back(core: Core, new: frozenset[Resource], had: frozenset[Resource
 
 async def _piecewise(core: Core, lost: frozenset[Resource]) -> list[str]:
     pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
-    pieces += [(n.name, DRIVERS[n.driver].render_network(n)) for n in core.state.networks.values()]
+    state = core.state
+    pieces += [(n.name, fabric.render(state.fabric, state.containers, n)) for n in state.networks.values()]
     policies = policy_rules.render(core.state, core.base)
     pieces.append(("filtering within bridges", frozenset(r for r in policies if isinstance(r, Sysctl))))
     pieces.append(("the policies", frozenset(r for r in policies if not isinstance(r, Sysctl))))

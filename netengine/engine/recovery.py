@@ -10,13 +10,14 @@ import logging
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
 from netengine import firewalls
-from netengine.drivers import DRIVERS
 from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
 from netengine.engine import forwarding, loading, policy_rules, reconcile, sandbox, surroundings
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now, stamp
 from netengine.engine.files import EtcFiles
 from netengine.engine.networks import Networks
+from netengine.engine.overlay import fabric
+from netengine.engine.overlay.overlay import Overlay
 from netengine.errors import NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
 from netengine.kernel import namespaces, theirs
@@ -32,8 +33,11 @@ Interface = IPv4Interface | IPv6Interface
 class Recovery:
     """Brings the engine up. One instance, used once."""
 
-    def __init__(self, core: Core, networks: Networks, containers: Containers, files: EtcFiles) -> None:
+    def __init__(
+        self, core: Core, networks: Networks, containers: Containers, files: EtcFiles, overlay: Overlay
+    ) -> None:
         self._core = core
+        self._overlay = overlay
         self._networks = networks
         self._containers = containers
         self._files = files
@@ -41,6 +45,7 @@ class Recovery:
     async def run(self) -> None:
         core = self._core
         await core.on_kernel(core.kernel.open)
+        await self._overlay.prepare()
         loading.load(core)
         await self._begin_base()
         await self._predefined()
@@ -268,7 +273,7 @@ class Recovery:
             except NotFound:
                 raise NotFound(f"no network and no container is called {reference}") from None
             return "container", container, sandbox.render(state, container)
-        rendered = DRIVERS[network.driver].render_network(network) | policy_rules.of_network(state, network)
+        rendered = fabric.render(state.fabric, state.containers, network) | policy_rules.of_network(state, network)
         # The elements of a network live in the constant rules, which every network has in common.
         families = {r.family for r in rendered if isinstance(r, Element)}
         return (

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from netengine.cluster.records import EndpointRecord
 from netengine.drivers import DRIVERS, EndpointContext, endpoint_options
 from netengine.drivers.bridge_options import mode
 from netengine.drivers.parents import DHCP
 from netengine.engine import links, parents, policy_rules
 from netengine.engine.core import Core, Operation, new_id
+from netengine.engine.overlay import fabric
+from netengine.engine.overlay.fabric import Claim
 from netengine.engine.ports import PortWish, Ways, reserve, settle, wishes_of
 from netengine.engine.state import State
-from netengine.errors import Forbidden, Invalid
+from netengine.errors import Forbidden, Invalid, Unavailable
 from netengine.ipam import random_mac, steady_mac
 from netengine.kernel.hostports import has_ipv6
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
@@ -40,8 +43,8 @@ def owns_sandbox(container: Container) -> bool:
     return container.host_config.network_mode != "host" and not joins(container)
 
 
-def gateway_network(state: State, container: Container, version: Literal[4, 6] = 4) -> str:
-    """The id of the network that carries the sandbox's default route of a family, or "".
+def gateway_network(state: State, container: Container, version: Literal[4, 6] = 4, without: str = "") -> str:
+    """The id of the network that carries the sandbox's default route of a family, or "". One can be left out of account.
 
     Docker's order of preference: the priority that was given, then networks with both families, then the name.
     """
@@ -50,10 +53,11 @@ def gateway_network(state: State, container: Container, version: Literal[4, 6] =
         network = state.networks[network_id]
         driver = DRIVERS[network.driver]
         address, gateway = _of_family(endpoint, version)
-        if network.internal or not address or (driver.has_next_hop(network) and not gateway):
+        if network_id == without or network.internal or not address or (driver.has_next_hop(network) and not gateway):
             continue
         one_family = not (endpoint.address and endpoint.address6)
-        candidates.append((-container.attachments[network_id].gw_priority, one_family, network.name, network_id))
+        wish = container.attachments.get(network_id)  # none where nobody asked for it: docker_gwbridge
+        candidates.append((-wish.gw_priority if wish else 0, one_family, network.name, network_id))
     return min(candidates)[-1] if candidates else ""
 
 
@@ -62,9 +66,9 @@ def _of_family(endpoint: Endpoint, version: Literal[4, 6]) -> tuple[str, str]:
     return (endpoint.address, endpoint.gateway) if version == 4 else (endpoint.address6, endpoint.gateway6)
 
 
-def has_way_out(state: State, container: Container) -> bool:
-    """Whether the sandbox has a default route, of whichever family."""
-    return bool(gateway_network(state, container) or gateway_network(state, container, 6))
+def has_way_out(state: State, container: Container, without: str = "") -> bool:
+    """Whether the sandbox has a default route, of whichever family; that by one of its networks can be left out of account."""
+    return any(gateway_network(state, container, version, without) for version in (4, 6))
 
 
 def refuses_ipv6(container: Container, link: str) -> bool:
@@ -112,15 +116,19 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     gateway, gateway6 = gateway_network(state, container), gateway_network(state, container, 6)
     for network_id, endpoint in container.endpoints.items():
         network = state.networks[network_id]
+        if network.overlay is not None and not state.fabric.is_possible(network):
+            continue  # until it is again
         is_gateway = network_id == gateway
         context = EndpointContext(
             is_gateway,
             tuple(container.ports),
             is_gateway6=network_id == gateway6,
             relays_ipv6=is_gateway and not gateway6,
+            underlay=state.fabric.underlay,
         )
         rendered = DRIVERS[network.driver].render_endpoint(network, endpoint, context)
         out |= endpoint_options.over(rendered, endpoint_options.render(network, endpoint))
+    out |= fabric.of_sole_user(state.fabric, state.networks, state.containers, container)
     out |= links.render(state, container)
     out |= policy_rules.of_container(state, container)
     # What the container's owner says of a link comes before what the driver says.
@@ -156,11 +164,19 @@ def free_link(container: Container, prefix: str = endpoint_options.DEFAULT_PREFI
 
 
 def build_endpoint(
-    core: Core, operation: Operation, container: Container, network: Network, wish: Attachment
+    core: Core,
+    operation: Operation,
+    container: Container,
+    network: Network,
+    wish: Attachment,
+    claim: Claim | None = None,
 ) -> Endpoint:
-    """An endpoint with its address leased, put among the container's; taken back when the operation fails."""
+    """An endpoint with its address leased, put among the container's; taken back when the operation fails. On an overlay
+    network it is the one that was claimed."""
     parents.admit(core.state, network)
-    identity = new_id()
+    if network.overlay is not None and claim is None:
+        raise Unavailable(f"network {network.name} has come to {container.name} meanwhile: try again")
+    identity = claim.record.id if claim else new_id()
     endpoint = Endpoint(
         id=identity,
         network_id=network.id,
@@ -174,8 +190,11 @@ def build_endpoint(
         endpoint.sysctls = dict(options.sysctls)
         endpoint.rate_in, endpoint.rate_out = options.rate_in, options.rate_out
         endpoint.link_local = [_link_local(core.state, network, text) for text in wish.link_local_ips]
-        _give_addresses(core, operation, network, wish, endpoint, ipv6=not _refuses_ipv6(container, endpoint))
-        if DRIVERS[network.driver].has_own_mac(network):
+        if claim is not None:
+            _give_claimed(operation, network, endpoint, claim.record, ipv6=not _refuses_ipv6(container, endpoint))
+        else:
+            _give_addresses(core, operation, network, wish, endpoint, ipv6=not _refuses_ipv6(container, endpoint))
+        if claim is None and DRIVERS[network.driver].has_own_mac(network):
             _give_mac(operation, network, wish, endpoint)
     container.endpoints[network.id] = endpoint
     operation.change(lambda: container.endpoints.pop(network.id, None))
@@ -208,6 +227,18 @@ def _give_addresses(
     if network.enable_ipv6 and ipv6:
         endpoint.address6, gateway = _leased(core, operation, network, endpoint, 6, wish.ip6)
         endpoint.gateway6 = ((settings and settings.container_gateway6) or gateway) if leads_out else ""
+
+
+def _give_claimed(
+    operation: Operation, network: Network, endpoint: Endpoint, record: EndpointRecord, *, ipv6: bool
+) -> None:
+    """What the cluster has given this endpoint. It is leased here too, and so written down and shown like any other."""
+    endpoint.mac = record.mac
+    endpoint.address, endpoint.address6 = record.address, record.address6 if ipv6 else ""
+    if endpoint.address:
+        operation.lease(network, endpoint.id, 4, endpoint.ip)
+    if endpoint.address6:
+        operation.lease(network, endpoint.id, 6, endpoint.ip6)
 
 
 def _give_mac(operation: Operation, network: Network, wish: Attachment, endpoint: Endpoint) -> None:
@@ -288,5 +319,7 @@ def drop_endpoint(core: Core, operation: Operation, container: Container, networ
     """Take an endpoint out of the model and give its address back when the operation finishes."""
     endpoint = container.endpoints.pop(network_id)
     operation.change(lambda: container.endpoints.__setitem__(network_id, endpoint))
+    if core.state.networks[network_id].overlay is not None:
+        core.state.fabric.leaving |= {(network_id, address) for address in (endpoint.ip, endpoint.ip6) if address}
     operation.release(network_id, (endpoint.ip, endpoint.ip6), endpoint.id)
     return endpoint

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 
+from netengine.engine.overlay.fabric import Fabric
 from netengine.errors import Invalid, NotFound
 from netengine.model import Container, Network, Policy
 
 T = TypeVar("T", Network, Container)
+
+GATEWAY_BRIDGE = "docker_gwbridge"
+"""The network by which containers leave that have overlay networks alone. See engine/overlay/gateway.py."""
 
 
 def _find(kind: str, objects: dict[str, T], reference: str) -> T | None:
@@ -35,6 +39,8 @@ class State:
         self.name_servers: tuple[str, ...] = ()
         """Those that daemon.json gives every container, as if by --dns."""
         self.policies: dict[str, Policy] = {}
+        self.fabric = Fabric()
+        """The other hosts of the cluster."""
         self.spare_neighbours: dict[Literal[4, 6], int] = {}
         """Endpoints that may still come before somebody looks whether the kernel has room for their neighbours."""
 

@@ -61,7 +61,7 @@ def choose(
         if not (network.enable_ipv4 if version == 4 else network.enable_ipv6):
             warnings += [f"subnet {c.subnet} is not used: the network has no IPv{version} ({flag})" for c in mine]
             continue
-        if len(mine) > 1 and not shares:
+        if len(mine) > 1 and not shares and network.overlay is None:
             raise Forbidden(f"{network.driver} driver doesn't support multiple subnets")
         for config in mine:
             prefix = config.subnet

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 
-from netengine.cluster import joining, tokens, users
+from netengine.cluster import blocks, joining, tokens, users
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files, Identity
 from netengine.cluster.managers import Managers
@@ -50,16 +50,6 @@ LEAVING_LAST = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager erases all "
     "current state of the swarm. Use `--force` to ignore this message. "
 )
-
-
-class NoOverlay:
-    """For as long as there is no overlay driver."""
-
-    async def begin(self, session: Session) -> None:
-        pass
-
-    async def end(self) -> None:
-        pass
 
 
 class Swarm:
@@ -349,6 +339,7 @@ class Swarm:
         session = self.managing()
         await ledger.dismiss(session.etcd, record)
         await users.dismiss(session.etcd, record.id)
+        await blocks.forget(session.etcd, record.id)
 
     async def dismiss(self, record: NodeRecord) -> None:
         await ledger.dismiss(self.managing().etcd, record)

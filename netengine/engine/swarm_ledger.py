@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from netengine.cluster import keys, member, users
+from netengine.cluster import blocks, keys, member, users
 from netengine.cluster.records import WORKER, ClusterRecord, NodeRecord
 from netengine.engine import swarm_spec
 from netengine.engine.core import now
@@ -104,6 +104,7 @@ async def forget_node(etcd: Etcd, record: NodeRecord) -> None:
     await dismiss(etcd, record)
     await etcd.transact((), traces(record.id))
     await users.dismiss(etcd, record.id)
+    await blocks.forget(etcd, record.id)
 
 
 async def demote(etcd: Etcd, record: NodeRecord) -> None:

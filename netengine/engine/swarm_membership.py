@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 import netengine
+from netengine.cluster import blocks
 from netengine.cluster.control import Control
 from netengine.cluster.identity import Files, Identity
 from netengine.cluster.managers import Managers
@@ -72,7 +73,11 @@ class Membership:
         self.session = Session(place, etcd, self._ask, status_of(identity), files.directory / "mirror.json")
         registrar = Registrar(lambda: self.session)
         self.control = Control(files, identity.cluster, registrar)
-        self.control.calls |= {"where": registrar.where, "withdraw": registrar.withdraw}
+        self.control.calls |= {
+            "where": registrar.where,
+            "withdraw": registrar.withdraw,
+            blocks.CALL: blocks.handler(etcd),
+        }
         self.on_change: Callable[[list[Change]], None] = lambda changes: None
         self._overlay = overlay
         self._connected = False

@@ -114,6 +114,16 @@ def find_link(kernel: Kernel, name: str) -> Link | None:
     )
 
 
+def link_with(kernel: Kernel, address: str) -> Link | None:
+    """The link that has an address of the host, of either family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for a in kernel.socket_in(HOST).dump(messages.addresses_dump()):
+        if a["family"] == family and (a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS")) == address:
+            link = _link(kernel, index=a["index"])
+            return find_link(kernel, link.get_attr("IFLA_IFNAME")) if link else None
+    return None
+
+
 def _link(kernel: Kernel, **which: Any) -> Any:
     """What the kernel says of one link of the host, by its `name` or `index`; None when there is none."""
     try:

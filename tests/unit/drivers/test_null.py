@@ -21,5 +21,5 @@ def test_nothing_is_built(name: str) -> None:
 
 def test_each_driver_is_known_by_its_name() -> None:
     assert {name: driver.name for name, driver in DRIVERS.items()} == {
-        n: n for n in ("bridge", "host", "ipvlan", "macvlan", "null")
+        n: n for n in ("bridge", "host", "ipvlan", "macvlan", "null", "overlay")
     }

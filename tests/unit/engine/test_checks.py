@@ -11,7 +11,7 @@ from netengine.drivers.endpoint_options import SYSCTLS
 from netengine.engine import checks
 from netengine.engine.addresses import Addresses
 from netengine.engine.requests import ConfigReference, IpamPoolRequest, IpamRequest, NetworkRequest
-from netengine.errors import Forbidden, Invalid, NetengineError, NotFound
+from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unsupported
 from netengine.model import ContainerConfig, EndpointSettings, HostConfig, IpamWish, Network, RestartPolicy
 from tests.unit.engine.model import container, network, plug, state
 
@@ -79,9 +79,9 @@ def test_predefined_names_are_taken(name: str) -> None:
     [
         (Forbidden, {"driver": "host"}, 'only one instance of "host" network is allowed'),
         (Forbidden, {"driver": "null"}, 'only one instance of "null" network is allowed'),
-        (Forbidden, {"driver": "overlay"}, checks.NOT_A_MANAGER),
-        (Forbidden, {"scope": "swarm"}, checks.NOT_A_MANAGER),
-        (Forbidden, {"ingress": True}, checks.NOT_A_MANAGER),
+        (Invalid, {"driver": "overlay", "scope": "local"}, "invalid scope 'local': it must be swarm"),
+        (Invalid, {"scope": "swarm"}, "networks of driver bridge are of one host"),
+        (Unsupported, {"ingress": True}, "an ingress network is for services"),
         (NotFound, {"driver": "weave"}, 'plugin "weave" not found: netengine has the network drivers bridge'),
         (Invalid, {"scope": "global"}, "invalid scope 'global': it must be local"),
         (Forbidden, {"config_only": True, "internal": True}, "configuration network can only contain network specific"),

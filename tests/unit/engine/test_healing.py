@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from netengine.drivers import DRIVERS
 from netengine.engine import healing, reconcile
 from netengine.engine.events import Events
 from netengine.engine.healing import Healing
@@ -232,7 +233,7 @@ def test_a_mending_is_an_event_of_the_networks_concerned(clock: Clock, mended: l
     async def story() -> None:
         heart = core()
         heart.state.networks["other"] = network("other", "f" * 64)
-        rendered = reconcile.DRIVERS["bridge"].render_network(APP)
+        rendered = DRIVERS["bridge"].render_network(APP)
         bridge = next(r for r in rendered if isinstance(r, Bridge))
         await Mending(heart)._mend(missing(bridge), "")
         told = heart.events.last

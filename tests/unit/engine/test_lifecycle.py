@@ -16,7 +16,7 @@ class Slow(Lifecycle):
     """Takes a sandbox down when it is let."""
 
     def __init__(self, core: Any) -> None:
-        super().__init__(core, files=None, names=None, leases=None)  # type: ignore[arg-type]
+        super().__init__(core, files=None, names=None, leases=None, overlay=None)  # type: ignore[arg-type]
         self.begun, self.let = asyncio.Event(), asyncio.Event()
 
     async def _close_sandbox(self, container: Container) -> None:

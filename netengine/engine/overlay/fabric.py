@@ -1,0 +1,83 @@
+"""What the model knows of the other hosts, and what exists in this host's kernel because of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from netengine.cluster.records import EndpointRecord
+from netengine.drivers import DRIVERS, OverlayDriver
+from netengine.drivers.underlay import Peer, Underlay
+from netengine.kernel.resources import Resource
+from netengine.model import Container, Network
+
+_DRIVER = OverlayDriver()
+
+Place = tuple[str, str]
+"""A node and an address: where an endpoint is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An endpoint that the cluster knows, and this host's model does not yet."""
+
+    network_id: str
+    record: EndpointRecord
+
+
+@dataclass
+class Fabric:
+    """The part of the state that is about other hosts. Changed under the writer lock only."""
+
+    underlay: Underlay | None = None
+    """None while this host belongs to no cluster."""
+    peers: dict[str, dict[Place, Peer]] = field(default_factory=dict)
+    """Endpoints on hosts that are up, by network."""
+    named: dict[str, dict[str, EndpointRecord]] = field(default_factory=dict)
+    """The records of these, by network and endpoint: what the name server knows of them."""
+    leaving: set[tuple[str, str]] = field(default_factory=set)
+    """(network, address) of endpoints that are gone here and not yet withdrawn from the store."""
+
+    def is_possible(self, network: Network) -> bool:
+        """Whether this host can have endpoints on the network now."""
+        settings = network.overlay
+        return (
+            self.underlay is not None and settings is not None and bool(self.underlay.tunnel or not settings.encrypted)
+        )
+
+
+def render(fabric: Fabric, containers: Mapping[str, Container], network: Network) -> frozenset[Resource]:
+    """What exists because of a network: of an overlay network nothing on a host without a container there."""
+    if network.overlay is None:
+        return DRIVERS[network.driver].render_network(network)
+    return span(fabric, network) if any(network.id in c.endpoints for c in containers.values()) else frozenset()
+
+
+def span(fabric: Fabric, network: Network) -> frozenset[Resource]:
+    """An overlay network on a host with containers there, and the way to everybody on the others."""
+    if fabric.underlay is None or not fabric.is_possible(network):
+        return frozenset()
+    out = set(_DRIVER.render_network(network, fabric.underlay))
+    return frozenset(out | ways(fabric, network, fabric.peers.get(network.id, {}).values()))
+
+
+def ways(fabric: Fabric, network: Network, peers: Iterable[Peer]) -> frozenset[Resource]:
+    """The way to endpoints on other hosts."""
+    underlay = fabric.underlay
+    if underlay is None or not fabric.is_possible(network):
+        return frozenset()
+    return frozenset(r for peer in peers for r in _DRIVER.render_peer(network, peer, underlay))
+
+
+def of_sole_user(
+    fabric: Fabric, networks: Mapping[str, Network], containers: Mapping[str, Container], container: Container
+) -> frozenset[Resource]:
+    """The overlay networks that are on this host because of one container alone: they come and go with it."""
+    out: set[Resource] = set()
+    for network_id in container.endpoints:
+        network = networks[network_id]
+        if network.overlay is not None and not any(
+            network_id in other.endpoints for other in containers.values() if other.id != container.id
+        ):
+            out |= span(fabric, network)
+    return frozenset(out)

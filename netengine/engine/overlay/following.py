@@ -1,0 +1,231 @@
+"""Changes of the cluster's store taken into the model, the kernel and the name server, batch by batch.
+
+The work grows with what changed: of a new endpoint elsewhere a forwarding entry and a neighbour are made here, and its names
+told. Changes wait in a queue while an operation is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from netengine.cluster.mirror import Change
+from netengine.cluster.records import BlockRecord, EndpointRecord
+from netengine.cluster.session import Session
+from netengine.drivers.overlay import mac_for
+from netengine.drivers.underlay import Peer
+from netengine.engine import reconcile
+from netengine.engine.core import Core
+from netengine.engine.names import Names
+from netengine.engine.overlay import fabric
+from netengine.engine.overlay.fabric import Place
+from netengine.engine.overlay.peers import peer_of
+from netengine.errors import NetengineError
+from netengine.kernel.resources import Resource
+from netengine.model import Network
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str, str]
+"""Network, node, address."""
+
+
+@dataclass
+class _Delta:
+    """What a batch means."""
+
+    want: set[Resource] = field(default_factory=set)
+    have: set[Resource] = field(default_factory=set)
+    named: dict[str, dict[str, EndpointRecord | None]] = field(default_factory=dict)
+    """By network and endpoint; None for one that is gone."""
+
+
+class Following:
+    """Follows one session's mirror. `networks_changed` takes new and gone networks into the model, under the writer lock."""
+
+    def __init__(
+        self,
+        core: Core,
+        names: Names,
+        session: Session,
+        networks_changed: Callable[[set[str]], Awaitable[None]],
+    ) -> None:
+        self._core = core
+        self._names = names
+        self._session = session
+        self._networks_changed = networks_changed
+        self._queue: list[Change] = []
+        self._heard = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._blocks: dict[str, dict[str, BlockRecord]] = {}
+        self._records: dict[Key, EndpointRecord] = {}
+        """Those of peers that are believed and up."""
+        self._macs: dict[str, dict[str, Place]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def take_all(self) -> None:
+        """Fill the model with the mirror as it is, before or instead of the first batch. The kernel is somebody else's."""
+        mirror = self._session.mirror
+        self._core.state.fabric.peers.clear()
+        self._core.state.fabric.named.clear()
+        for network_id in {n.record.network.id for n in mirror.networks()}:
+            self._blocks[network_id] = {cidr: held.record for cidr, held in mirror.blocks(network_id).items()}
+        self._settle(_Delta(), [(network, node, address) for node, network, address, _ in mirror.endpoints()])
+
+    def begin(self) -> None:
+        self._session.mirror.listeners.append(self.hear)
+        self._task = asyncio.create_task(self._run(), name="overlay")
+
+    async def end(self) -> None:
+        if self.hear in self._session.mirror.listeners:
+            self._session.mirror.listeners.remove(self.hear)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def hear(self, changes: list[Change]) -> None:
+        self._queue += changes
+        self._idle.clear()
+        self._heard.set()
+
+    async def caught_up(self, revision: int) -> None:
+        """Return when the model has what the store had in that revision."""
+        await self._session.mirror.reached(revision)
+        await self._idle.wait()
+
+    async def _run(self) -> None:
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            try:
+                await self._next()
+            except Exception:  # whatever it is: the next batch must be taken in all the same
+                log.exception(
+                    "changes in the cluster could not be taken in; `netengine doctor --fix` looks at the whole"
+                )
+            if not self._queue:
+                self._idle.set()
+
+    async def _next(self) -> None:
+        async with self._core.lock:
+            batch, self._queue = self._queue, []
+            await self._networks_changed({c.parts[0] for c in batch if c.kind == "networks"})
+            delta = _Delta()
+            self._settle(delta, self._affected(batch))
+            await self._apply(delta)
+        for network_id, entries in delta.named.items():
+            network = self._core.state.networks.get(network_id)
+            if network is not None:
+                await self._names.elsewhere(network, entries)
+
+    async def _apply(self, delta: _Delta) -> None:
+        if not delta.want and not delta.have:
+            return
+        core = self._core
+        try:
+            await core.on_kernel(core.kernel.apply, delta.want, delta.have)
+        except NetengineError as e:
+            log.warning("the way to endpoints on other hosts is put right as a whole: %s", e)
+            for problem in await reconcile.mend(core, await reconcile.host_difference(core)):
+                log.error("%s", problem)
+            core.look_around()
+
+    # -- what a batch is about ----------------------------------------------------------------------------------------
+
+    def _affected(self, batch: list[Change]) -> list[Key]:
+        """The endpoints to be looked at anew. Blocks are noted on the way."""
+        own, mirror = self._session.place.node_id, self._session.mirror
+        out: dict[Key, None] = {}
+        for change in batch:
+            match change.kind, change.parts:
+                case "blocks", (network_id, part):
+                    cidr = "/".join(part.rsplit("-", 1))
+                    if change.after is None:
+                        self._blocks.get(network_id, {}).pop(cidr, None)
+                    else:
+                        self._blocks.setdefault(network_id, {})[cidr] = change.after
+                case "endpoints", (node, network_id, address) if node != own:
+                    out[network_id, node, address] = None
+                case (("alive" | "status"), (node,)) if node != own and _matters(change):
+                    out |= {(net, n, address): None for n, net, address, _ in mirror.endpoints(node_id=node)}
+                case "networks", (network_id,):
+                    out |= {(network_id, n, address): None for n, _, address, _ in mirror.endpoints(network_id)}
+                    out |= {key: None for key in self._records if key[0] == network_id}
+        return list(out)
+
+    def _settle(self, delta: _Delta, affected: Iterable[Key]) -> None:
+        """Make the peers in the model what the records say, and note what that means to the kernel and the name server."""
+        current = {(net, n, a): record for n, net, a, record in self._wanted(affected)}
+        for key in affected:
+            network_id, node, address = key
+            place = (node, address)
+            peers = self._core.state.fabric.peers.setdefault(network_id, {})
+            network = self._core.state.networks.get(network_id)
+            record = current.get(key)
+            before, after = peers.get(place), self._peer(network, place, record)
+            known = self._records.get(key)
+            self._note(network_id, place, before, after)
+            if after is not None and record is not None:
+                peers[place], self._records[key] = after, record
+            else:
+                peers.pop(place, None)
+                self._records.pop(key, None)
+            if network is not None and before != after and self._is_here(network):
+                delta.have |= fabric.ways(self._core.state.fabric, network, [before] if before else [])
+                delta.want |= fabric.ways(self._core.state.fabric, network, [after] if after else [])
+            self._name(delta, network_id, known, record if after is not None else None)
+
+    def _name(
+        self, delta: _Delta, network_id: str, before: EndpointRecord | None, after: EndpointRecord | None
+    ) -> None:
+        if before == after:
+            return
+        named, told = self._core.state.fabric.named.setdefault(network_id, {}), delta.named.setdefault(network_id, {})
+        if before is not None and (after is None or before.id != after.id):
+            named.pop(before.id, None)
+            told.setdefault(before.id, None)
+        if after is not None:
+            named[after.id] = told[after.id] = after
+
+    def _wanted(self, affected: Iterable[Key]) -> Iterable[tuple[str, str, str, EndpointRecord]]:
+        mirror, own = self._session.mirror, self._session.place.node_id
+        for network_id, node, address in affected:
+            if node != own and mirror.is_alive(node):
+                record = mirror.endpoint(node, network_id, address)
+                if record is not None:
+                    yield node, network_id, address, record
+
+    def _peer(self, network: Network | None, place: Place, record: EndpointRecord | None) -> Peer | None:
+        if network is None or record is None:
+            return None
+        status = self._session.mirror.status(place[0])
+        try:
+            blocks, macs = self._blocks.get(network.id, {}), self._macs.get(network.id, {})
+            return peer_of(network, blocks, place, record, status, macs)
+        except (NetengineError, ValueError) as e:
+            log.warning("node %s says that it has endpoint %.80s on network %s, and is not believed: %s",
+                        place[0], record.name, network.name, e)  # fmt: skip
+            return None
+
+    def _note(self, network_id: str, place: Place, before: Peer | None, after: Peer | None) -> None:
+        """Keep the account of MACs that were wished for."""
+        macs = self._macs.setdefault(network_id, {})
+        if before is not None and macs.get(before.mac) == place:
+            del macs[before.mac]
+        if after is not None and (":" in after.addresses[0] or after.mac != mac_for(after.addresses[0])):
+            macs[after.mac] = place
+
+    def _is_here(self, network: Network) -> bool:
+        return any(network.id in c.endpoints for c in self._core.state.containers.values())
+
+
+def _matters(change: Change) -> bool:
+    """Whether a node has come, gone or moved: that it says the same again, or something about its memory, is nothing."""
+    if change.kind == "alive":
+        return (change.before is None) != (change.after is None)
+    before, after = change.before, change.after
+    fields = ("data_path", "wireguard_key", "wireguard_port")
+    return any(getattr(before, f, None) != getattr(after, f, None) for f in fields)
