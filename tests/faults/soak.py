@@ -120,6 +120,9 @@ def main() -> int:
     words.add_argument("--only", default="", metavar="TEXT", help="only operations with TEXT in their name")
     words.add_argument("--no-memory", action="store_true", help="no kills, but a kernel that has no memory left")
     words.add_argument("--churn", type=int, default=0, metavar="N", help="no kills, but N rounds of 16 clients")
+    words.add_argument(
+        "--crowd", type=int, default=0, metavar="N", help="N rounds of them beside 900 endpoints and 5,000 ports"
+    )
     given = words.parse_args()
     if os.geteuid() != 0:
         print("soak: this makes network namespaces and needs root", file=sys.stderr)
@@ -130,7 +133,8 @@ def main() -> int:
         if given.no_memory:
             bad = _shortages(lab, given.only)
         else:
-            bad = _churn(lab, given.churn) if given.churn else _kills(lab, given.rounds, given.only)
+            churned = given.churn or given.crowd
+            bad = _churn(lab, given.churn, given.crowd) if churned else _kills(lab, given.rounds, given.only)
         sent, lost = lab.flow.sent, lab.flow.lost()
     finally:
         lab.close()
@@ -139,8 +143,9 @@ def main() -> int:
     return 1 if bad or lost else 0
 
 
-def _churn(lab: FaultLab, many: int) -> int:
-    loads = [come_and_go(lab, many), come_and_go_in_a_crowd(lab, max(100, many // 20))]
+def _churn(lab: FaultLab, many: int, crowded: int) -> int:
+    loads = [come_and_go(lab, many)] if many else []
+    loads.append(come_and_go_in_a_crowd(lab, crowded or max(100, many // 20)))
     print("\n| churn | rounds | went wrong or grew | rounds a second | slowest request |")
     print("| --- | --- | --- | --- | --- |")
     for load in loads:
