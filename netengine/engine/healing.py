@@ -3,8 +3,8 @@
 Events only raise a suspicion, cheaply and from the model alone: is a link, an address, a rule that we want now gone or changed
 by somebody else? Changes of our own raise none, so that the paths of every day pay next to nothing. A suspicion is followed
 by a look at the whole, under the writer lock, and by mending what differs. Of what happens inside sandboxes `engine.insides`
-judges, but for the way to the name server. Changes of sysctls other than forwarding make no events: those differences are
-found by `doctor`, by the next suspicion and at start.
+judges, but for the way to the name server. Changes of sysctls other than forwarding make no events: `engine.rereading` looks
+for them, and so do `doctor`, the next suspicion and the start.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from netengine.engine import forwarding, insides, reconcile, sandbox, surroundin
 from netengine.engine.core import Core
 from netengine.engine.overlay import fabric
 from netengine.engine.reconcile import Difference
+from netengine.engine.rereading import Rereading
 from netengine.engine.stranded import Parents
 from netengine.errors import NetengineError
 from netengine.kernel import events
@@ -60,6 +61,7 @@ class Healing:
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
         self._parents = Parents(core)
+        self._rereading = Rereading(core, lambda found: self._mend(found, ""))
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
         self._in_vain = 0
@@ -79,6 +81,7 @@ class Healing:
             self.listen()
         loop = asyncio.get_running_loop()
         self._core.look_around = lambda: self._look_again(_SOON)
+        self._rereading.start()
         for descriptor in self._watch.descriptors() if self._watch else ():
             loop.add_reader(descriptor, self._heard, descriptor)
         loop.add_reader(self._core.kernel.relays.watch, self._relay_gone)
@@ -87,6 +90,7 @@ class Healing:
 
     def close(self) -> None:
         self._core.look_around = lambda: None
+        self._rereading.close()
         for timer in (self._timer, self._later):
             if timer is not None:
                 timer.cancel()

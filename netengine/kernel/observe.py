@@ -10,6 +10,8 @@ import socket
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from netengine.kernel import messages, nameservice, namespaces, shaping, stacked, sysctl, vxlan, wireguard
@@ -97,6 +99,19 @@ def observe_host(kernel: Kernel, want: Iterable[Resource]) -> set[Resource]:
             )
     out |= {r for r in want if isinstance(r, Sysctl) and r.ns == HOST and _sysctl(kernel, r) == r.value}
     return {r for r in out if isinstance(r, (*OF_THE_HOST, Address, Sysctl, TokenBucket))}
+
+
+def observe_sysctls(kernel: Kernel, want: Iterable[Sysctl]) -> set[Sysctl]:
+    """Those of `want` that are so, or that the kernel does not have: a few microseconds each, and forty for a namespace."""
+    out: set[Sysctl] = set()
+    for ns, group in groupby(sorted(want, key=attrgetter("ns")), key=attrgetter("ns")):
+        items = list(group)
+        try:
+            with kernel.inside(ns):
+                out |= {r for r in items if sysctl.read(r.path) in (r.value, None)}
+        except OSError:  # a namespace without its file
+            out |= set(items)
+    return out
 
 
 def observe_inside(kernel: Kernel, want: Iterable[Resource], inside: Iterable[str]) -> set[Resource]:
