@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 import netengine
-from netengine.cluster import blocks
+from netengine.cluster import blocks, revival
 from netengine.cluster.control import Control
 from netengine.cluster.identity import Files, Identity
 from netengine.cluster.managers import Managers
@@ -100,6 +100,7 @@ class Membership:
         """Be a node: on a manager with its member of etcd, then with the session. Raises Unavailable, Conflict."""
         if self._connected:
             return
+        await self._revive()
         if self._has_member and self.member.has_data():
             await self.member.resume()
         await self.session.start()
@@ -191,6 +192,8 @@ class Membership:
                 await self._oversee()
 
     async def _oversee(self) -> None:
+        if revival.kept_trust(self.files) != self.files.roots():
+            revival.keep(self.files, await ledger.authority(self.session.etcd))
         await self._oversight.look(self.session)
         if self._restart_due and self._has_member and await restart_in_turn(self.session, self.member):
             self._restart_due = False
@@ -198,6 +201,7 @@ class Membership:
     async def _look_for_managers(self) -> None:
         """The store does not answer. A manager that does may say why: this node is none any more, or etcd has moved."""
         if self.identity.is_manager:
+            await self._revive()
             raise Unavailable(
                 "the cluster's store does not answer: a majority of the managers must be up and reachable"
             )
@@ -247,6 +251,7 @@ class Membership:
             self._use(managers(self.session), endpoints(self.session))
             await self._new_certificate()
             await self.member.destroy()
+            self.files.keep_root(b"")
 
     # -- certificates -------------------------------------------------------------------------------------------------
 
@@ -256,6 +261,11 @@ class Membership:
             self.files.replace_trust(held.record.trust)
             await self._show_new_files()
             self._restart_due = True  # etcd reads its roots at its start only
+
+    async def _revive(self) -> None:
+        """When this manager's certificate has run out, so that it can be renewed by nobody else."""
+        if revival.revive(self.files):
+            await self._show_new_files()
 
     async def _renew(self, record: NodeRecord) -> None:
         """When the certificate is old, or of a root that is being left."""

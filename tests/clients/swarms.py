@@ -134,9 +134,12 @@ class Swarm:
         done = self.run(host, *argv, "--config-file", f"{home}/daemon.json")
         assert done.returncode == 0, done.stderr
 
+    def cluster_directory(self, host: str) -> Path:
+        return self.machine.path(f"{RUN}/{host}/data/cluster")
+
     def files_of(self, host: str) -> list[str]:
         """What a host keeps of a cluster on its disk."""
-        directory = self.machine.path(f"{RUN}/{host}/data/cluster")
+        directory = self.cluster_directory(host)
         return sorted(str(p.relative_to(directory)) for p in directory.rglob("*")) if directory.exists() else []
 
     def is_alone(self, host: str) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from tests.clients.swarms import ADDRESS, Swarm
@@ -298,3 +300,40 @@ def test_a_daemon_without_its_cluster_serves_what_is_local(cluster: Swarm) -> No
     cluster.await_nodes("h1", h2=GONE)
     cluster.lab("heal")
     cluster.await_nodes("h1", h2=UP)
+
+
+def test_a_cluster_that_was_off_for_longer_than_its_certificates_last_starts_again(cluster: Swarm) -> None:
+    """Nobody can be asked for another certificate: without a valid one there is no way to the store. The workers join again."""
+    before = cluster.nodes("h1")
+    wait_until(lambda: "root.json" in cluster.files_of("h1"), "the manager keeps what it would need", 30)
+    for host in cluster.hosts:
+        cluster.kill_daemon(host)
+    cluster.kill_etcd("h1")
+    for host in ("h1", "h2"):
+        _expire(cluster, host)
+    for host in cluster.hosts:
+        cluster.start_daemon(host)
+    cluster.await_nodes("h1", h1=MANAGES, h3=UP)
+    assert cluster.nodes("h1").keys() == before.keys()
+    wait_until(lambda: "expired" in cluster.info("h2")["Error"], lambda: f"h2 says why: {cluster.info('h2')}", 30)
+    cluster.docker("h2", "swarm", "leave", "--force")
+    cluster.docker("h1", "node", "rm", "--force", "h2")
+    cluster.docker("h2", "swarm", "join", "--token", cluster.token("h1"), H1)
+    cluster.await_nodes("h1", h2=UP)
+
+
+def _expire(cluster: Swarm, host: str) -> None:
+    """As if the host's certificate had been made half a year ago."""
+    from netengine.cluster import certificates
+    from netengine.cluster.certificates import Authority
+    from netengine.cluster.identity import Files
+
+    root = msgspec.json.decode(Files(cluster.cluster_directory("h1")).kept_root(), type=Authority)
+    files = Files(cluster.cluster_directory(host))
+    key, made = files.key_and_certificate()
+    said, request = certificates.read(made), certificates.make_request(key)
+    then = datetime.now(UTC) - timedelta(days=180)
+    addresses = [files.load().advertise_address]
+    files.replace_certificate(
+        key, certificates.issue(root, request, said.node, said.role, said.cluster, addresses, then)
+    )
