@@ -20,8 +20,7 @@ WILDCARDS = ("0.0.0.0", "::")
 
 def family_of(address: str) -> Family:
     """The family of an address or of a prefix."""
-    text = address.partition("/")[0]
-    return "ip" if ip_address(text).version == 4 else "ip6"
+    return "ip6" if ":" in address else "ip"
 
 
 def network_elements(network: Network, settings: BridgeSettings) -> set[Resource]:

@@ -26,7 +26,8 @@ from netengine.engine.events import Events
 from netengine.engine.state import State
 from netengine.errors import KernelRefused, NetengineError
 from netengine.kernel.host import Kernel
-from netengine.kernel.resources import HostPort, Protocol, Resource
+from netengine.kernel.hostports import PortAsk
+from netengine.kernel.resources import HostPort, Resource
 from netengine.model import Container, Endpoint, Network, Policy
 from netengine.runtime import ImageStore, Runtime
 from netengine.store import Intent, Store, Transaction
@@ -201,16 +202,11 @@ class Operation:
         self._leases.append((network.id, address, owner))
         return address
 
-    async def reserve(self, address: str, protocol: Protocol, port: int) -> HostPort:
-        """A port of the host; 0 for any."""
-        held = await self._core.on_kernel(self._core.kernel.reserve, address, protocol, port)
-        self._reserved.append(held)
-        return held
-
-    async def unreserve(self, ports: list[HostPort]) -> None:
-        """Give ports back that this operation took, because others will be taken in their place."""
-        self._reserved = [p for p in self._reserved if p not in ports]
-        await self._core.on_kernel(self._core.kernel.release, ports)
+    async def reserve(self, asks: list[PortAsk]) -> list[int]:
+        """Ports of the host, all that are asked for or none; the number of each."""
+        taken = await self._core.on_kernel(self._core.kernel.reserve_all, asks)
+        self._reserved += [port for ports in taken for port in ports]
+        return [ports[0].port for ports in taken]
 
     async def apply(self, want: Iterable[Resource], have: Iterable[Resource] = ()) -> None:
         """Make the kernel go from `have` to `want`, after the intent and its leases are on disk.

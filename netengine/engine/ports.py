@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
 from collections.abc import Mapping
@@ -11,15 +10,14 @@ from ipaddress import ip_address
 
 from netengine.drivers.bridge_options import ROUTED
 from netengine.engine.core import Operation
-from netengine.errors import Invalid, KernelRefused
-from netengine.kernel.hostports import PortTaken, shown
-from netengine.kernel.resources import HostPort, Protocol
+from netengine.errors import Invalid
+from netengine.kernel.hostports import PortAsk
+from netengine.kernel.resources import Protocol
 from netengine.model import Container, PortBinding, PublishedPort
 
 log = logging.getLogger(__name__)
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-_EPHEMERAL_TRIES = 10
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -146,7 +144,7 @@ class Ways:
         return taken, untaken
 
     def _way(self, address: str, wish: PortWish) -> str:
-        if ip_address(address).version == 4:
+        if ":" not in address:
             return self.ip
         if self.ip6:
             return self.ip6
@@ -165,10 +163,16 @@ async def settle(
 ) -> list[PublishedPort]:
     """As `reserve`, for a container that has ports already, perhaps by another way than it has now: what fits is kept, and the
     same number is taken where one more address comes to it."""
-    left, out = list(before), list[PublishedPort]()
+    left: dict[tuple[int, str], list[PublishedPort]] = {}
+    for port in before:
+        left.setdefault((port.container_port, port.protocol), []).append(port)
+    settled: list[tuple[PortWish, list[str], list[str], int]] = []
+    asks: dict[int, PortAsk] = {}
     for wish in asked:
-        own = _of(wish, left)
-        left = [p for p in left if p not in own]
+        some = left.get((wish.container_port, wish.protocol), [])
+        own = _of(wish, some)
+        for port in own:
+            some.remove(port)
         taken, untaken = ways.addresses(wish)
         if not taken and not untaken:
             log.warning(
@@ -178,24 +182,27 @@ async def settle(
                 wish.host_ip or ways.default,
             )
         kept = [p for p in own if p.host_port and p.host_ip in taken]
-        missing = [a for a in taken if all(p.host_ip != a for p in kept)]
+        missing = tuple(a for a in taken if all(p.host_ip != a for p in kept))
         number = kept[0].host_port if kept else 0
         if missing:
-            same = dataclasses.replace(wish, low=number, high=number) if number else wish
-            number = await _take(operation, same, missing)
+            low, high = (number, number) if number else (wish.low, wish.high)
+            asks[len(settled)] = PortAsk(missing, wish.protocol, low, high)
+        settled.append((wish, taken, untaken, number))
+    numbers = dict(zip(asks, await operation.reserve(list(asks.values())) if asks else [], strict=True))
+    out = list[PublishedPort]()
+    for at, (wish, taken, untaken, kept_number) in enumerate(settled):
+        number = numbers.get(at, kept_number)
         out += [_published(wish, address, number) for address in taken]
         out += [_published(wish, address, 0) for address in untaken]
     return out
 
 
 def _of(wish: PortWish, ports: list[PublishedPort]) -> list[PublishedPort]:
-    """What was made of a wish."""
+    """What was made of a wish, of the ports that lead to the same one of the container."""
     some = [
         p
         for p in ports
-        if (p.container_port, p.protocol) == (wish.container_port, wish.protocol)
-        and wish.host_ip in ("", p.host_ip)
-        and (not p.host_port or not wish.low or wish.low <= p.host_port <= wish.high)
+        if wish.host_ip in ("", p.host_ip) and (not p.host_port or not wish.low or wish.low <= p.host_port <= wish.high)
     ]
     number = next((p.host_port for p in some if p.host_port), 0)
     return [p for p in some if p.host_port in (0, number)]
@@ -203,36 +210,3 @@ def _of(wish: PortWish, ports: list[PublishedPort]) -> list[PublishedPort]:
 
 def _published(wish: PortWish, address: str, number: int) -> PublishedPort:
     return PublishedPort(host_ip=address, host_port=number, container_port=wish.container_port, protocol=wish.protocol)
-
-
-async def _take(operation: Operation, wish: PortWish, addresses: list[str]) -> int:
-    if wish.low == 0:
-        for attempt in range(_EPHEMERAL_TRIES):
-            try:
-                return await _take_together(operation, wish.protocol, addresses, 0)
-            except PortTaken:
-                if attempt == _EPHEMERAL_TRIES - 1:
-                    raise
-    for port in range(wish.low, wish.high + 1):
-        try:
-            return await _take_together(operation, wish.protocol, addresses, port)
-        except PortTaken as e:
-            if wish.low == wish.high:
-                raise KernelRefused(e.message) from e
-    raise KernelRefused(
-        f"Bind for {shown(addresses[0])}:{wish.low}-{wish.high} failed: "
-        f"all {wish.high - wish.low + 1} ports of the range are already allocated"
-    )
-
-
-async def _take_together(operation: Operation, protocol: Protocol, addresses: list[str], port: int) -> int:
-    """The port on all of the addresses, or on none. Raises PortTaken."""
-    held: list[HostPort] = []
-    try:
-        for address in addresses:
-            held.append(await operation.reserve(address, protocol, port))
-            port = held[0].port
-    except PortTaken:
-        await operation.unreserve(held)
-        raise
-    return port

@@ -297,6 +297,10 @@ class Kernel:
         self.held[port_] = held
         return port_
 
+    def reserve_all(self, asks: Iterable[hostports.PortAsk]) -> list[list[HostPort]]:
+        """The ports of each ask: all, or none. Raises KernelRefused."""
+        return hostports.take(asks, self.reserve, self.release)
+
     def release(self, ports: Iterable[HostPort]) -> None:
         """Give ports back; ones that are not held are ignored."""
         for port in ports:

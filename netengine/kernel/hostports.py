@@ -11,7 +11,8 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from netengine.errors import KernelRefused
@@ -28,8 +29,71 @@ _KINDS: dict[str, tuple[int, int]] = {
 }
 
 
+_ANY_TRIES = 10
+
+
 class PortTaken(KernelRefused):
     """Somebody else holds the port: another one may be tried where any will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortAsk:
+    """A port of the same number, from `low` to `high` (0: any), on each of the addresses."""
+
+    addresses: tuple[str, ...]
+    protocol: Protocol
+    low: int
+    high: int
+
+
+Reserve = Callable[[str, Protocol, int], HostPort]
+Release = Callable[[Iterable[HostPort]], object]
+
+
+def take(asks: Iterable[PortAsk], reserve: Reserve, release: Release) -> list[list[HostPort]]:
+    """The ports of each ask: all that are asked for, or none. Raises KernelRefused, with Docker's text when one is taken."""
+    taken: list[list[HostPort]] = []
+    try:
+        for ask in asks:
+            taken.append(_take(ask, reserve, release))
+    except BaseException:
+        for ports in taken:
+            release(ports)
+        raise
+    return taken
+
+
+def _take(ask: PortAsk, reserve: Reserve, release: Release) -> list[HostPort]:
+    if ask.low == 0:
+        for attempt in range(_ANY_TRIES):
+            try:
+                return _take_together(ask, 0, reserve, release)
+            except PortTaken:
+                if attempt == _ANY_TRIES - 1:
+                    raise
+    for port in range(ask.low, ask.high + 1):
+        try:
+            return _take_together(ask, port, reserve, release)
+        except PortTaken as e:
+            if ask.low == ask.high:
+                raise KernelRefused(e.message) from e
+    raise KernelRefused(
+        f"Bind for {shown(ask.addresses[0])}:{ask.low}-{ask.high} failed: "
+        f"all {ask.high - ask.low + 1} ports of the range are already allocated"
+    )
+
+
+def _take_together(ask: PortAsk, port: int, reserve: Reserve, release: Release) -> list[HostPort]:
+    """The port on all of the addresses, or on none. Raises PortTaken."""
+    held: list[HostPort] = []
+    try:
+        for address in ask.addresses:
+            held.append(reserve(address, ask.protocol, port))
+            port = held[0].port
+    except BaseException:
+        release(held)
+        raise
+    return held
 
 
 def bind(

@@ -15,9 +15,9 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _ANSWER_SECONDS = 5.0
 """A process that has just been started answers after some 0.1 s, more on a busy machine."""
 
 _MOST_OWED = 32
+_KNOWN_VERSIONS = (1, protocol.VERSION)
 _BACKLOG = 512
 _NOBODY = 65534
 _decoder = msgspec.json.Decoder(protocol.Answer)
@@ -51,6 +54,8 @@ class Relays:
         self._log_path = path.with_suffix(".log")
         self._sock: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._version = protocol.VERSION
+        """Of the process's words: an earlier daemon may have started it."""
         self._owed = 0
         """Answers that were not waited for."""
         self._open: set[HostPort] = set()
@@ -110,31 +115,38 @@ class Relays:
             return set()
         return {_relay(door) for door, _ in self._listed(sockets=False)}
 
-    def open(self, relay: Relay, held: socket.socket) -> None:
-        """Let the process serve a port of the host. Raises KernelRefused."""
-        door = Door(relay.address, relay.protocol, relay.port, relay.target, relay.target_port)
+    def open(self, doors: Sequence[tuple[Relay, socket.socket]]) -> None:
+        """Let the process serve ports of the host, at most protocol.MOST. Raises KernelRefused."""
         for _ in range(2):
             new = self._sock is None and not self._connect()
             if new:
                 self._start()
-            if self._owed >= _MOST_OWED:
-                self._answers()  # unread, they would fill the socket, and the process would wait for us
-            if not self._tell(protocol.Open(door), [held.fileno()]):
+            if not all(self._tell(request, descriptors) for request, descriptors in self._opening(doors)):
                 continue
             if not new and not self._open:
                 self._answers()  # one without a door may be about to end, and never read this
                 if self._sock is None:
                     continue
-            self._open.add(_port(relay))
+            self._open |= {_port(relay) for relay, _ in doors}
             return  # else its answer is read before the next one that is waited for
-        raise KernelRefused(
-            f"the relay for IPv6 ports does not take {relay.address}:{relay.port}; {self._log_path} may say why"
-        )
+        which = ", ".join(f"{relay.address}:{relay.port}" for relay, _ in doors[:3])
+        raise KernelRefused(f"the relay for IPv6 ports does not take {which}; {self._log_path} may say why")
 
-    def shut(self, relay: Relay) -> None:
-        """The process lets go of a port: nobody holds it but us when this returns."""
-        self._open.discard(_port(relay))
-        if self._sock is not None and self._tell(protocol.Close(relay.address, relay.protocol, relay.port), []):
+    def _opening(self, doors: Sequence[tuple[Relay, socket.socket]]) -> list[tuple[protocol.Request, list[int]]]:
+        """What the process is asked, with the descriptors that go along: all in one, if it understands that."""
+        asked = [(Door(r.address, r.protocol, r.port, r.target, r.target_port), held.fileno()) for r, held in doors]
+        if self._version < protocol.VERSION:
+            return [(protocol.Open(door), [descriptor]) for door, descriptor in asked]
+        return [(protocol.OpenAll([door for door, _ in asked]), [descriptor for _, descriptor in asked])]
+
+    def shut(self, relays: Sequence[Relay]) -> None:
+        """The process lets go of ports: nobody holds them but us when this returns."""
+        ports: list[tuple[str, str, int]] = [(r.address, r.protocol, r.port) for r in relays]
+        self._open -= {_port(r) for r in relays}
+        requests: list[protocol.Request] = [protocol.CloseAll(ports)]
+        if self._version < protocol.VERSION:
+            requests = [protocol.Close(*port) for port in ports]
+        if self._sock is not None and all(self._tell(request, []) for request in requests):
             self._answers()
 
     # -- the connection -----------------------------------------------------------------------------------------------
@@ -153,7 +165,8 @@ class Relays:
             sock.send(msgspec.json.encode(protocol.List()))
             while isinstance(answer := _decoder.decode(sock.recv(protocol.LARGEST)), protocol.Listed):
                 pass
-            if answer.version == protocol.VERSION:
+            if answer.version in _KNOWN_VERSIONS:
+                self._version = answer.version
                 return True
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("the relay for IPv6 ports does not answer as it should (%s); it is replaced", error)
@@ -185,6 +198,8 @@ class Relays:
 
     def _tell(self, request: protocol.Request, descriptors: list[int]) -> bool:
         """Send a request; false when there is nobody to send it to any more."""
+        if self._owed >= _MOST_OWED:
+            self._answers()  # unread, they would fill the socket, and the process would wait for us
         if self._sock is None:
             return False
         try:
@@ -240,6 +255,7 @@ class Relays:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             made.connect(str(self._path))
         self._use(made)
+        self._version = protocol.VERSION
 
     def _end_process(self) -> None:
         if self._sock is None:
@@ -286,24 +302,35 @@ def _kill(pid: int) -> None:
 
 
 def create(kernel: Kernel, resources: list[Relay], made: list[Resource]) -> None:
+    doors: list[tuple[Relay, socket.socket]] = []
     for r in resources:
         held = kernel.held.get(_port(r))
         if held is None:
             raise KernelRefused(f"cannot relay {r.address}:{r.port}/{r.protocol}: nobody holds that port")
         hostports.let_in(held, _BACKLOG)
-        kernel.relays.open(r, held)
-        made.append(r)
+        doors.append((r, held))
+    for some in _few(doors):
+        kernel.relays.open(some)
+        made.extend(r for r, _ in some)
 
 
 def delete(kernel: Kernel, resources: Iterable[Relay]) -> None:
+    resources = list(resources)
+    for some in _few(resources):
+        kernel.relays.shut(some)
     for r in resources:
-        kernel.relays.shut(r)
         unused = kernel.inherited.pop(_port(r), None)
         if unused is not None:
             unused.close()
         held = kernel.held.get(_port(r))
         if held is not None:
             hostports.keep_out(held)
+
+
+def _few(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at once as a message holds."""
+    for start in range(0, len(items), protocol.MOST):
+        yield items[start : start + protocol.MOST]
 
 
 def _port(r: Relay) -> HostPort:

@@ -10,9 +10,14 @@ from typing import Literal
 
 import msgspec
 
-VERSION = 1
-LARGEST = 4096
+VERSION = 2
+"""A process of version 1, which an earlier daemon may have left, knows no message about several doors."""
+
+LARGEST = 1 << 16
 """Bytes of one message."""
+
+MOST = 200
+"""Doors in one message. The kernel passes 253 descriptors at once (SCM_MAX_FD)."""
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -43,13 +48,25 @@ class Close(msgspec.Struct, frozen=True, tag_field="op", tag="close"):
     port: int
 
 
+class OpenAll(msgspec.Struct, frozen=True, tag_field="op", tag="open-all"):
+    """As `Open`, for several doors: their sockets come with this, in the same order."""
+
+    doors: list[Door]
+
+
+class CloseAll(msgspec.Struct, frozen=True, tag_field="op", tag="close-all"):
+    """As `Close`, for several ports: (address, protocol, number) of each."""
+
+    ports: list[tuple[str, str, int]]
+
+
 class List(msgspec.Struct, frozen=True, tag_field="op", tag="list"):
     """Which doors are there? With their sockets, if so wished."""
 
     sockets: bool = False
 
 
-Request = Open | Close | List
+Request = Open | Close | OpenAll | CloseAll | List
 
 
 class Listed(msgspec.Struct, frozen=True, tag_field="is", tag="listed"):

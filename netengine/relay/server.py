@@ -95,7 +95,7 @@ class _Connection:
 
     def _receive(self, _events: int) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._sock, protocol.LARGEST, 1)
+            data, descriptors, _, _ = socket.recv_fds(self._sock, protocol.LARGEST, protocol.MOST)
             if not data:
                 self._close()
                 return
@@ -114,17 +114,25 @@ class _Connection:
         server = self._server
         match request:
             case protocol.Open(door=door):
-                if not descriptors:
-                    self._send(protocol.Done(error="no socket came with the door"))
-                    return
-                server.open(door, socket.socket(fileno=os.dup(descriptors[0])))
+                self._open([door], descriptors)
+            case protocol.OpenAll(doors=doors):
+                self._open(doors, descriptors)
             case protocol.Close() as which:
                 server.close((which.address, which.protocol, which.port))
+            case protocol.CloseAll(ports=ports):
+                for key in ports:
+                    server.close(key)
             case protocol.List(sockets=wanted):
                 for door, served in server.doors.values():
                     self._send(protocol.Listed(door), [served.sock.fileno()] if wanted else [])
         connections, flows = server.figures()
         self._send(protocol.Done(pid=os.getpid(), connections=connections, flows=flows))
+
+    def _open(self, doors: list[protocol.Door], descriptors: list[int]) -> None:
+        if len(descriptors) != len(doors):
+            raise OSError(f"{len(descriptors) or 'no'} sockets came with {len(doors)} doors")
+        for door, descriptor in zip(doors, descriptors, strict=True):
+            self._server.open(door, socket.socket(fileno=os.dup(descriptor)))
 
     def _send(self, answer: protocol.Answer, descriptors: list[int] | None = None) -> None:
         socket.send_fds(self._sock, [_encode(answer)], descriptors or [])

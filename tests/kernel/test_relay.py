@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from netengine.kernel.host import Kernel
-from netengine.kernel.resources import HostPort, Relay
+from netengine.kernel.resources import HostPort, Relay, Resource
 from netengine.relay import protocol, streams
 from tests.hosts import Namespace, wait_until
 from tests.kernel.machine import RUN_DIR, Lan, Machine, link_local, port
@@ -301,3 +301,19 @@ def test_a_relay_that_was_killed_or_hangs_is_replaced(
     tcp(machine, "::1", 8080, web, SERVER, "0.0.0.0")
     (new,) = relays(machine)
     assert new != pid
+
+
+@pytest.mark.parametrize("version", [1, protocol.VERSION])
+def test_hundreds_of_doors(machine: Machine, version: int) -> None:
+    """More than one message holds, also to a process that an earlier version of netengine left."""
+    wanted: set[Resource] = set()
+    for number in range(20000, 20300):
+        wanted |= {HostPort("::1", "tcp", number), Relay("::1", "tcp", number, "127.0.0.1", 9)}
+    first = {r for r in wanted if r.key[-1] == "20000"}
+    machine.build(first)
+    machine.on_kernel(setattr, machine.kernel.relays, "_version", version)
+    machine.build(wanted)
+    doors = {r for r in wanted if isinstance(r, Relay)}
+    assert machine.on_kernel(machine.kernel.relays.doors) == doors
+    machine.take(wanted)
+    wait_until(lambda: not relays(machine), "the relay has ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from netengine.engine.ports import PortWish, Ways, parse_port, reserve, settle, wishes
 from netengine.errors import Invalid, KernelRefused
-from netengine.kernel.hostports import PortTaken
+from netengine.kernel.hostports import PortAsk, PortTaken, take
 from netengine.kernel.resources import HostPort, Protocol
 from netengine.model import PortBinding, PublishedPort
 
@@ -126,7 +127,10 @@ class Host:
         self.asked: list[int] = []
         self.chosen = iter(range(32768, 60999))
 
-    async def reserve(self, address: str, protocol: Protocol, port: int) -> HostPort:
+    async def reserve(self, asks: list[PortAsk]) -> list[int]:
+        return [ports[0].port for ports in take(asks, self._one, self._give_back)]
+
+    def _one(self, address: str, protocol: Protocol, port: int) -> HostPort:
         port = port or next(self.chosen)
         self.asked.append(port)
         family = 6 if ":" in address else 4
@@ -135,7 +139,7 @@ class Host:
         self.taken.add((family, port))
         return HostPort(address, protocol, port)
 
-    async def unreserve(self, ports: list[HostPort]) -> None:
+    def _give_back(self, ports: Iterable[HostPort]) -> None:
         self.taken -= {(6 if ":" in p.address else 4, p.port) for p in ports}
 
 
@@ -178,6 +182,13 @@ def test_any_free_port_is_what_the_kernel_chooses() -> None:
 
 def test_a_chosen_port_that_was_lost_in_a_race_is_chosen_again() -> None:
     assert taken(Host(32768, 32769), PortWish(80, "tcp", "", 0, 0)) == [("0.0.0.0", 32770)]
+
+
+def test_none_is_kept_when_one_is_taken() -> None:
+    host = Host(8081)
+    with pytest.raises(KernelRefused, match="8081 failed"):
+        taken(host, PortWish(80, "tcp", "", 8080, 8080), PortWish(81, "tcp", "", 8081, 8081))
+    assert host.taken == {(4, 8081)}
 
 
 def test_choosing_is_given_up_in_the_end() -> None:

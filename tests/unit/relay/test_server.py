@@ -43,6 +43,17 @@ def test_the_same_port_once_more_takes_the_place_of_the_first(relay: Relay, door
     assert relay.ask(protocol.List())[:-1] == [protocol.Listed(second)]
 
 
+def test_many_doors_are_opened_and_closed_by_one_message(relay: Relay) -> None:
+    held = [socket.create_server(("::1", 0), family=socket.AF_INET6) for _ in range(protocol.MOST)]
+    doors = [Door("::1", "tcp", sock.getsockname()[1], "127.0.0.1", 9) for sock in held]
+    assert relay.done(protocol.OpenAll(doors), *held).error == ""
+    for sock in held:
+        sock.close()
+    assert relay.ask(protocol.List())[:-1] == [protocol.Listed(door) for door in doors]
+    assert relay.done(protocol.CloseAll([door.key for door in doors[1:]])).error == ""
+    assert relay.ask(protocol.List())[:-1] == [protocol.Listed(doors[0])]
+
+
 @pytest.mark.parametrize(
     "message",
     [b"{", b"\xff\xfe", b"[]", b'{"op":"burn"}', b'{"op":"open"}', b'{"op":"open","door":{"address":1}}', b"x" * 4096],
@@ -53,7 +64,7 @@ def test_a_message_that_is_none_is_answered_and_harms_nothing(relay: Relay, mess
 
 
 def test_a_door_without_a_socket_is_refused(relay: Relay, door: tuple[Door, socket.socket]) -> None:
-    assert "no socket" in relay.done(protocol.Open(door[0])).error
+    assert "no sockets came with 1 doors" in relay.done(protocol.Open(door[0])).error
     door[1].close()
 
 
