@@ -2,7 +2,7 @@
 
 A local peer is told by the kernel: SO_PEERCRED holds the credentials of whoever called connect(), unix(7). A remote one is told
 by the certificate that it showed (api/tls.py). A body is written down without the values of environment variables, since those
-are where secrets are.
+are where secrets are, and without what lets somebody into a cluster.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _ASKED_LIMIT = 1024
 _QUERY_LIMIT = 256
 REMOTES: web.AppKey[dict[object, dict[str, str]]] = web.AppKey("remotes", dict[object, dict[str, str]])
 """The peers of TLS connections by the HTTP protocol that serves each (api/tls.py)."""
+
+_SECRETS = ("JoinToken", "SigningCAKey", "UnlockKey")
+"""Fields whose values let somebody into a cluster."""
 
 # POST that changes nothing: a size, a wait.
 _READS = ("/resize", "/wait")
@@ -127,10 +130,21 @@ def outcome(response: web.StreamResponse) -> str:
 
 
 def asked(body: dict[str, Any]) -> str:
-    """A body as a record shows it: without the values of variables, and cut."""
-    shown = {key: _names(value) if key == "Env" else value for key, value in body.items()}
-    text = msgspec.json.encode(shown).decode()
+    """A body as a record shows it: without the values of variables and without secrets, and cut."""
+    text = msgspec.json.encode(_shown(body)).decode()
     return text if len(text) <= _ASKED_LIMIT else text[: _ASKED_LIMIT - 3] + "..."
+
+
+def _shown(body: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in body.items():
+        if key == "Env":
+            out[key] = _names(value)
+        elif key in _SECRETS:
+            out[key] = "..." if value else value
+        else:
+            out[key] = _shown(value) if isinstance(value, dict) else value
+    return out
 
 
 def _names(variables: object) -> object:

@@ -39,7 +39,8 @@ _CALLS = 16
 REFUSED = re.compile(
     r"Bind for .* failed: |cannot assign requested address|OCI runtime|failed to create task|netengine does not|"
     r"no available network|not supported by this version|exec failed|Cannot kill container|cannot start|could not find an "
-    r"available"
+    r"available|not a swarm manager|part of a swarm|services are not there yet|autolock is not|external CA is not|"
+    r"no manager answers|install the package etcd-server"
 )
 
 
@@ -80,6 +81,10 @@ def prepare(lab: Lab) -> None:
 
 def clear(lab: Lab) -> None:
     """Remove all that requests made."""
+    if lab.api("GET", "/info").json["Swarm"]["LocalNodeState"] != "inactive":
+        answer = lab.api("POST", "/swarm/leave?force=1", timeout=60)
+        if answer.status != 200:
+            raise Faults(f"the cluster cannot be left: {answer.body!r}")
     for container in lab.api("GET", "/containers/json?all=1").json:
         answer = lab.api("DELETE", f"/containers/{container['Id']}?force=1", timeout=60)
         if answer.status not in (204, 404):

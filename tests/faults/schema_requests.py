@@ -94,9 +94,12 @@ _FITTING: dict[str, tuple[Any, ...]] = {
     "latest"), "fromSrc": ("-", "http://x"), "changes": ("CMD true", "ENV a=b", "RUN x", "EXPOSE 80"), "type": ("A", "AAAA",
     "PTR", "ANY"), "tail": ("all", "0", "5"), "scope": ("local", "swarm"), "until": ("0", "1700000000", "10m",
     "0001-01-01T00:00:00"), "since": ("0", "1"), "ps_args": ("", "aux"), "WorkingDir": ("", "/", "/tmp", "relative"),
-    "Hostname": ("", "box", "a b"), "PidMode": ("", "host", "container:one"), "IpcMode": ("", "private", "host"), "UTSMode":
-    ("", "host"), "SecurityOpt": ("no-new-privileges", "seccomp=unconfined", "apparmor=x"), "detachKeys": ("ctrl-p,ctrl-q",
-    "ctrl-@,x", "zz"),
+    "AdvertiseAddr": ("192.0.2.1", "up0", "", *ADDRESSES[:4]), "ListenAddr": ("", "0.0.0.0:2377", "0.0.0.0:1"),
+    "DataPathAddr": ("", "192.0.2.1", "up0"), "DefaultAddrPool": PREFIXES, "Availability": ("active", "drain", "x"), "Role":
+    ("worker", "manager"), "JoinToken": (f"SWMTKN-1-{'1' * 50}-{'2' * 25}", "SWMTKN-1-x-y"), "version": ("1", "10", "99"),
+    "role": ("worker", "manager"), "Hostname": ("", "box", "a b"), "PidMode": ("", "host", "container:one"), "IpcMode": ("",
+    "private", "host"), "UTSMode": ("", "host"), "SecurityOpt": ("no-new-privileges", "seccomp=unconfined", "apparmor=x"),
+    "detachKeys": ("ctrl-p,ctrl-q", "ctrl-@,x", "zz"),
 }  # fmt: skip
 _KEYS: dict[str, tuple[str, ...]] = {
     "Options": OPTIONS, "DriverOpts": OPTIONS, "ExposedPorts": PORTS, "PortBindings": PORTS, "Sysctls": SYSCTLS,
@@ -111,6 +114,8 @@ _WHOLE: dict[str, st.SearchStrategy[Any]] = {
     | st.just([{"Type": "bind", "Source": "/run/fuzz-source", "Target": "/mnt"}, {"Type": "volume"}]),
     "Privileged": st.just(False),
     "CgroupParent": st.just(""),
+    # Nobody listens there: a join is refused at once.
+    "RemoteAddrs": st.sampled_from(([], ["127.0.0.1:1"], ["127.0.0.1:1", "[::1]:1"], ["a b"], ["127.0.0.1:99999"])),
     "StopTimeout": st.sampled_from((0, 1, None)),
     "Memory": st.sampled_from((0, 1, 64 << 20, -1, 1 << 62)),
     "ShmSize": st.sampled_from((0, 1 << 20, -1)),

@@ -29,6 +29,8 @@ def test_secrets_of_the_environment_are_not_written_down() -> None:
     text = audit.asked({"Image": "app", "Env": ["TOKEN=s3cret", "DEBUG"]})
     assert text == '{"Image":"app","Env":["TOKEN=...","DEBUG=..."]}'
     assert audit.asked({"Env": "s3cret"}) == '{"Env":"..."}'
+    assert audit.asked({"JoinToken": "s3cret", "RemoteAddrs": ["a"]}) == '{"JoinToken":"...","RemoteAddrs":["a"]}'
+    assert "s3cret" not in audit.asked({"Spec": {"CAConfig": {"SigningCAKey": "s3cret"}}})
     assert len(audit.asked({"Cmd": ["x" * 5000]})) == 1024
 
 
