@@ -17,10 +17,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from netengine.drivers.overlay import mtu_of
 from netengine.engine import forwarding, insides, reconcile, sandbox, surroundings
 from netengine.engine.core import Core
-from netengine.engine.overlay import fabric
+from netengine.engine.overlay import fabric, suspicion
 from netengine.engine.reconcile import Difference
 from netengine.engine.rereading import Rereading
 from netengine.engine.stranded import Parents
@@ -227,7 +226,7 @@ class Healing:
         match notice:
             case events.LinkGone(name=name):
                 network = self._network_of_bridge(name)
-                here = network is not None and (network.overlay is None or self._is_here(network))
+                here = network is not None and (network.overlay is None or suspicion.is_here(self._core.state, network))
                 return here or self._port(name) is not None
             case events.LinkSeen(name=name):
                 return self._looks_wrong(notice)
@@ -242,7 +241,7 @@ class Healing:
             case events.RateTouched(index=index):
                 return self._has_rate(index)
             case events.EntryTouched():
-                return False
+                return suspicion.entry_looks_wrong(self._core.state, notice)
             case events.ForwardingOff(ipv6=ipv6):
                 family = forwarding.IPV6 if ipv6 else forwarding.IPV4
                 return any(isinstance(r, Sysctl) and r.path == family.path for r in self._core.base)
@@ -259,7 +258,7 @@ class Healing:
     def _looks_wrong(self, seen: events.LinkSeen) -> bool:
         network = self._network_of_bridge(seen.name)
         if network is not None and network.overlay is not None:
-            return self._is_here(network) and self._overlay_looks_wrong(network, seen)
+            return suspicion.link_looks_wrong(self._core.state, network, seen)
         if network is not None and network.bridge is not None:
             bridge = network.bridge
             if bridge.adopted:  # it may have come back without its ports
@@ -269,24 +268,8 @@ class Healing:
         if port is None:
             return False
         if port.overlay is not None:
-            return not seen.up or not seen.port or seen.mtu != self._overlay_mtu(port)
+            return not seen.up or not seen.port or seen.mtu != suspicion.mtu(self._core.state, port)
         return not seen.up or not seen.port or port.bridge is None or seen.mtu != port.bridge.mtu
-
-    def _is_here(self, network: Network) -> bool:
-        """Whether an overlay network has links on this host."""
-        state = self._core.state
-        return state.fabric.is_possible(network) and bool(state.attached_to(network.id))
-
-    def _overlay_mtu(self, network: Network) -> int:
-        underlay = self._core.state.fabric.underlay
-        return mtu_of(network, underlay) if underlay and self._core.state.fabric.is_possible(network) else 0
-
-    def _overlay_looks_wrong(self, network: Network, seen: events.LinkSeen) -> bool:
-        is_bridge = network.overlay is not None and seen.name == network.overlay.link
-        wrong = not seen.up or seen.mtu != self._overlay_mtu(network)
-        if is_bridge and network.overlay is not None:
-            return wrong or seen.mac != network.overlay.mac
-        return wrong or not seen.port
 
     def _has_rate(self, index: int) -> bool:
         with suppress(OSError):

@@ -7,6 +7,7 @@ kernel is not touched.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
 from netengine import firewalls
@@ -311,6 +312,11 @@ class Recovery:
             await self._start_again(container)
 
     async def _start_again(self, container: Container) -> None:
+        if container.id not in self._core.state.containers or container.running:
+            return
+        if self._overlay.must_wait(container, partial(self._start_again, container)):
+            log.warning("container %s is started when the cluster's store answers", container.name)
+            return
         try:
             await self._containers.start(container.id)
         except NetengineError as e:

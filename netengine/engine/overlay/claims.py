@@ -110,7 +110,10 @@ class Claims:
             if not has:
                 continue
             if wanted and not self._is_free(network, wanted):
-                raise Forbidden(f"Address already in use ({wanted} is held by a container of this host)")
+                subnet = ranges.subnet_of(network, ip_address(wanted))
+                if wanted == subnet.gateway:
+                    raise Forbidden(f"Address already in use ({wanted} is the gateway of {subnet.subnet})")
+                raise Forbidden(f"Address already in use ({wanted} is held or reserved on this host)")
             address = self._of_ours(container, network, view, version, wanted)
             if not address:
                 await self._acquire(network, version, wanted)
@@ -197,7 +200,10 @@ class Claims:
                 self._later()
                 return
         for network_id in {n for n, _ in todo}:
-            self._after(network_id, _KEEP, partial(self._give_back, network_id))
+            lent = any(
+                self._node in held.record.lent.values() for held in self._session.mirror.blocks(network_id).values()
+            )
+            self._after(network_id, 0 if lent else _KEEP, partial(self._give_back, network_id))
 
     def _later(self) -> None:
         self._after("", _AGAIN, self.settle)
@@ -214,8 +220,7 @@ class Claims:
         self._timers[what] = asyncio.get_running_loop().call_later(seconds, go)
 
     async def _give_back(self, network_id: str) -> None:
-        if self._core.state.attached_to(network_id) or any(n == network_id for n, _ in self._pending):
-            return
+        """Return what is lent, and blocks when there is no endpoint left; what is in use stays."""
         try:
             self._session.check()
             if self._session.place.is_manager:

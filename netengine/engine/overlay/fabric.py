@@ -45,6 +45,10 @@ class Fabric:
             self.underlay is not None and settings is not None and bool(self.underlay.tunnel or not settings.encrypted)
         )
 
+    def vtep_of(self, network: Network, peer: Peer) -> str:
+        """Where frames for a peer go."""
+        return peer.vtep
+
 
 def render(fabric: Fabric, containers: Mapping[str, Container], network: Network) -> frozenset[Resource]:
     """What exists because of a network: of an overlay network nothing on a host without a container there."""

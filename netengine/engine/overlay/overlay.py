@@ -61,6 +61,8 @@ class Overlay:
         self._session: Session | None = None
         self._claims: Claims | None = None
         self._following: Following | None = None
+        self._waiting: dict[str, Callable[[], Awaitable[None]]] = {}
+        """Containers that are to be started again, by id."""
         self._ready = False
         """Whether the engine has taken over what there was."""
 
@@ -163,8 +165,22 @@ class Overlay:
 
     def _connected(self) -> None:
         """The store answers (again): what has happened here meanwhile is told to it."""
+        self._core.background(asyncio.create_task(self._reconnected(), name="endpoints"))
+
+    async def _reconnected(self) -> None:
         if self._claims is not None:
-            self._core.background(asyncio.create_task(self._claims.compare(), name="endpoints"))
+            await self._claims.compare()
+        waiting, self._waiting = self._waiting, {}
+        for start in waiting.values():
+            await start()
+
+    def must_wait(self, container: Container, start: Callable[[], Awaitable[None]]) -> bool:
+        """Whether a container cannot be started before the store answers; `start` is called then."""
+        overlays = [n for n in container.attachments if self._core.state.networks[n].overlay is not None]
+        if not overlays or self._session is None or self._session.connected:
+            return False
+        self._waiting[container.id] = start
+        return True
 
     # -- networks of the cluster in the model -------------------------------------------------------------------------
 
