@@ -262,24 +262,26 @@ def route_get(address: str) -> Message:
     return message
 
 
+_PRIORITY_OF_ADDRESSES = 256  # IP6_RT_PRIO_ADDRCONF, include/net/ip6_route.h
+
+
 def connected_route(index: int, address: Address) -> Message:
-    """The route that the kernel makes along with an IPv4 address, word for word."""
+    """The route that the kernel makes along with an address, word for word."""
     interface = ip_interface(address.interface)
     message = Request(rtmsg)
     message["header"]["type"] = RTM_NEWROUTE
     message["header"]["flags"] = NLM_F_CREATE | NLM_F_EXCL
-    message["family"] = socket.AF_INET
     message["dst_len"] = interface.network.prefixlen
     message["table"] = _RT_TABLE_MAIN
     message["proto"] = ROUTE_OF_KERNEL
-    message["scope"] = _SCOPE_LINK
     message["type"] = _RTN_UNICAST
-    attrs = [
-        ("RTA_DST", str(interface.network.network_address)),
-        ("RTA_OIF", index),
-        ("RTA_PREFSRC", str(interface.ip)),
-    ]
-    message["attrs"] = attrs
+    message["attrs"] = [("RTA_DST", str(interface.network.network_address)), ("RTA_OIF", index)]
+    if interface.version == 4:
+        message["family"], message["scope"] = socket.AF_INET, _SCOPE_LINK
+        message["attrs"].append(("RTA_PREFSRC", str(interface.ip)))
+    else:
+        message["family"] = socket.AF_INET6
+        message["attrs"].append(("RTA_PRIORITY", _PRIORITY_OF_ADDRESSES))
     return message
 
 

@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -283,18 +283,25 @@ def _observe_addresses(
 
 
 def _without_cut_off(kernel: Kernel, ns: str, links: dict[int, Any], out: set[Resource]) -> None:
-    """Take IPv4 addresses out whose connected route somebody deleted: they are of no use. A link that is down has none."""
+    """Take addresses out whose connected route somebody deleted: they are of no use. A link that is down has none."""
     up = {link.get_attr("IFLA_IFNAME") for link in links.values() if link["flags"] & _UP}
-    suspects = {r for r in out if isinstance(r, Address) and r.ns == ns and r.link in up and ":" not in r.interface}
-    suspects = {r for r in suspects if ip_interface(r.interface).network.prefixlen < 32}
+    suspects = {r for r in out if isinstance(r, Address) and r.ns == ns and r.link in up}
+    suspects = {r for r in suspects if _is_connecting(ip_interface(r.interface))}
     if not suspects:
         return
     connected = set()
     for message in kernel.socket_in(ns).dump(messages.routes_dump(messages.ROUTE_OF_KERNEL)):
         link = links.get(message.get_attr("RTA_OIF") or 0)
-        if link is not None and message["family"] == socket.AF_INET:
+        if link is not None:
             connected.add((link.get_attr("IFLA_IFNAME"), f"{message.get_attr('RTA_DST')}/{message['dst_len']}"))
     out -= {r for r in suspects if (r.link, str(ip_interface(r.interface).network)) not in connected}
+
+
+def _is_connecting(interface: IPv4Interface | IPv6Interface) -> bool:
+    """Whether a route comes with the address. Link-local ones share the one that every link with IPv6 has."""
+    return interface.network.prefixlen < interface.max_prefixlen and not (
+        interface.version == 6 and interface.is_link_local
+    )
 
 
 def _observe_routes(kernel: Kernel, ns: str, names: dict[int, str], links: set[str], out: set[Resource]) -> None:

@@ -15,14 +15,21 @@ from tests.hosts import wait_until
 WITHIN = 1.0
 
 
+def _routes6(listed: str) -> list[str]:
+    """Without those of link-local addresses, which belong to nobody."""
+    lines = [" ".join(line.replace("linkdown", "").split()) for line in listed.splitlines()]
+    return [f"route6 {line}" for line in lines if not line.startswith("fe80:")]
+
+
 class Scene:
     """A network `net` with a running sandbox `box` that publishes port 8080."""
 
     def __init__(self, lab: FaultLab) -> None:
         self.lab, self.here = lab, lab.here
-        network = lab.ask("POST", "/networks/create", {"Name": "net"}).json["Id"]
+        network = lab.ask("POST", "/networks/create", {"Name": "net", "EnableIPv6": True}).json["Id"]
         self.bridge = f"br-{network[:12]}"
-        self.subnet = lab.ask("GET", f"/networks/{network}").json["IPAM"]["Config"][0]["Subnet"]
+        pools = lab.ask("GET", f"/networks/{network}").json["IPAM"]["Config"]
+        self.subnet, self.subnet6 = (pool["Subnet"] for pool in pools)
         ports = {"80/tcp": [{"HostPort": "8080"}]}
         host = {"PortBindings": ports, "NetworkMode": "net"}
         identity = lab.ask("POST", "/containers/create?name=box", {"Image": "sandbox", "HostConfig": host}).json["Id"]
@@ -39,6 +46,7 @@ class Scene:
             out.append(f"link {link['ifname']} {flags} {link['mtu']} {link.get('master')}")
             out += [f"address {link['ifname']} {a['local']}" for a in link["addr_info"] if a["family"] == "inet"]
         out += [f"route {r}" for r in self.here.ip("route").replace("linkdown", "").splitlines()]
+        out += _routes6(self.here.ip("-6", "route"))
         out += [f"inside: {line}" for line in self.inside()]
         out += re.findall(r"[^\s{},=]+", self.here.rules())
         return sorted([*out, f"forwarding {self.here.sysctl('net.ipv4.ip_forward')}"])
@@ -53,6 +61,7 @@ class Scene:
             out.append(f"link {link['ifname']} {flags} {link['mtu']} {link['address']}")
             out += [f"address {link['ifname']} {a['local']}" for a in link["addr_info"] if a["family"] == "inet"]
         out += self.here.ip("-n", "box", "route").splitlines()
+        out += _routes6(self.here.ip("-n", "box", "-6", "route"))
         rules = self.here.run(["ip", "netns", "exec", "box", "nft", "list", "ruleset"], check=True).stdout
         return [*out, *re.sub(r"(dport set|sport) \d+", "PORT", rules).splitlines()]
 
@@ -97,6 +106,9 @@ HANDS: dict[str, Callable[[Scene], list[str]]] = {
     "inside: an address is deleted": lambda s: ["ip", "-n", "box", "address", "flush", "dev", "eth0"],
     "inside: the default route is deleted": lambda s: ["ip", "-n", "box", "route", "delete", "default"],
     "inside: the connected route is deleted": lambda s: ["ip", "-n", "box", "route", "delete", s.subnet],
+    "the IPv6 route to a network is deleted": lambda s: ["ip", "-6", "route", "delete", s.subnet6],
+    "inside: the connected IPv6 route is deleted": lambda s: ["ip", "-n", "box", "-6", "route", "delete", s.subnet6],
+    "inside: all IPv6 routes are deleted": lambda s: ["ip", "-n", "box", "-6", "route", "flush", "table", "main"],
     "inside: all routes are deleted": lambda s: ["ip", "-n", "box", "route", "flush", "table", "main"],
     "inside: a link is taken down": lambda s: ["ip", "-n", "box", "link", "set", "eth0", "down"],
     "inside: lo is taken down": lambda s: ["ip", "-n", "box", "link", "set", "lo", "down"],
