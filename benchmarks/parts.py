@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dns, growth, operations, plots, stages, startup, tables, traffic
+from benchmarks import dns, growth, listening, operations, plots, stages, startup, tables, traffic
 from benchmarks.dns import first
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "growth.png"
@@ -96,6 +96,12 @@ def _startup(quick: bool) -> Section:
     return Section(startup.table(found), found)
 
 
+def _listening(quick: bool) -> Section:
+    numbers = (1, 3) if quick else (1, 300)
+    found = {many: listening.measure(many, 40 if quick else 4000, 2 if quick else 20) for many in numbers}
+    return Section(listening.table(found), found)
+
+
 PARTS: dict[str, Part] = {
     "operations": Part("One operation", _operations),
     "stages": Part("Where each millisecond of a connect goes", _stages),
@@ -104,4 +110,5 @@ PARTS: dict[str, Part] = {
     "traffic": Part("What packets feel", _traffic),
     "names": Part("Names", _names),
     "startup": Part("A command, cold", _startup),
+    "listening": Part("What listening costs", _listening),
 }
