@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 
+from netengine import failpoints
 from netengine.cluster import blocks, joining, tokens, users
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files, Identity
@@ -182,8 +183,8 @@ class Swarm:
     async def init(self, asked: InitRequest) -> str:
         """Begin a cluster with this host as its first manager; the node's id."""
         async with self._changing:
-            if asked.force_new_cluster:
-                raise Invalid("--force-new-cluster is not there yet")
+            if asked.force_new_cluster and self._membership is not None:
+                return await self._begin_anew(self._membership)
             self._check_free()
             spec = swarm_spec.settled(asked.spec, asked.auto_lock_managers)
             pools, size = swarm_spec.address_pools(asked.default_addr_pool, asked.subnet_size)
@@ -201,7 +202,8 @@ class Swarm:
                 root=(ca.signing_ca_cert, ca.signing_ca_key) if ca else ("", ""),
             )
             self._process.executable()
-            founding.check_ports(where, port)
+            founding.check_control_port(where)
+            founding.check_data_path(where, port)
             try:
                 identity, member = await founding.found(plan, self.files, self._process)
                 await member.close()  # the membership looks after it
@@ -211,6 +213,16 @@ class Swarm:
                 raise
             log.info("this host has begun cluster %s as node %s", identity.cluster, identity.node)
             return identity.node
+
+    async def _begin_anew(self, m: Membership) -> str:
+        """After a majority of the managers was lost for good: this manager alone goes on, with all that the store has."""
+        if not m.identity.is_manager:
+            raise Unavailable(A_WORKER)
+        if m.identity.external_store:
+            raise Invalid("the cluster's store is not one of its managers: mend that one")
+        await m.begin_anew()
+        log.warning("this host is the only manager of cluster %s from now on", m.identity.cluster)
+        return m.identity.node
 
     async def join(self, asked: JoinRequest) -> None:
         """Become a node of the cluster that the token is for."""
@@ -230,6 +242,7 @@ class Swarm:
                 data_path_address=where.data_path,
                 availability=availability,
             )
+            failpoints.reach("swarm: admitted")
             said = joined.admission
             identity = Identity(
                 node=said.node,
@@ -248,9 +261,11 @@ class Swarm:
             )
             try:
                 self.files.save(identity, joined.key, said.certificate, said.trust)
+                failpoints.reach("swarm: identity saved")
+                founding.check_data_path(where, said.data_path_port)
                 if identity.is_manager and not identity.external_store:
                     self._process.executable()
-                    founding.check_ports(where, said.data_path_port)
+                    founding.check_control_port(where)
                 await self._enter(identity)
             except BaseException:
                 await self._withdraw(identity)
@@ -264,7 +279,9 @@ class Swarm:
         try:
             await membership.begin()
             await membership.connect()
+            failpoints.reach("swarm: connected")
             await membership.settle()
+            failpoints.reach("swarm: settled")
         except BaseException:
             await self._overlay.end()
             await membership.close(leaving=True)

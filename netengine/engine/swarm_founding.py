@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 import msgspec
 
+from netengine import failpoints
 from netengine.cluster import keys, tokens, users
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files, Identity
@@ -37,9 +38,13 @@ class Plan:
     root: tuple[str, str]
 
 
-def check_ports(where: Whereabouts, data_path_port: int) -> None:
-    """Raises Conflict, naming the port that somebody else has, before anything is made."""
+def check_control_port(where: Whereabouts) -> None:
+    """Before anything is made. Raises Conflict, naming the port that somebody else has."""
     _try(socket.SOCK_STREAM, where.listen, CONTROL_PORT, "the control service")
+
+
+def check_data_path(where: Whereabouts, data_path_port: int) -> None:
+    """The same for the tunnels of overlay networks."""
     _try(socket.SOCK_DGRAM, "0.0.0.0" if ip_address(where.data_path).version == 4 else "::", data_path_port, "VXLAN")
 
 
@@ -99,9 +104,11 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
     certificate = ledger.issue(authority, cluster, record, certificates.make_request(key), [address])
     files.replace_trust(authority.trust)
     files.replace_certificate(key, certificate)
+    failpoints.reach("swarm: certificate written")
 
     member = EtcdMember(files, process, node_id, address)
     await member.create()
+    failpoints.reach("swarm: etcd started")
     password = users.make_password()
     async with Etcd([member.urls.client], client_context(files), server_name=MANAGER_NAME) as etcd:
         record.member = f"{(await etcd.members())[0].id:x}"
@@ -120,6 +127,7 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
         if not outcome.succeeded:
             raise Unavailable("the new store is not empty: another cluster's is in its place")
         await users.begin(etcd, node_id, password)
+    failpoints.reach("swarm: store filled")
     identity = Identity(
         node=node_id,
         cluster=cluster_id,
@@ -135,4 +143,5 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
         password=password,
     )
     files.update(identity)
+    failpoints.reach("swarm: identity saved")
     return identity, member

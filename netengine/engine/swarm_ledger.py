@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from netengine.cluster import blocks, keys, member, users
-from netengine.cluster.records import WORKER, ClusterRecord, NodeRecord
+from netengine.cluster.records import MANAGER, WORKER, ClusterRecord, NodeRecord
 from netengine.engine import swarm_spec
 from netengine.engine.core import now
 from netengine.errors import Conflict, NetengineError, NotFound, Unavailable
@@ -110,11 +110,11 @@ async def forget_node(etcd: Etcd, record: NodeRecord) -> None:
 async def demote(etcd: Etcd, record: NodeRecord) -> None:
     """A manager becomes a worker: out of etcd first, so that it never ends while the others still count it."""
     await dismiss(etcd, record)
+    await amend(etcd, record.id, _as_worker)
 
-    def change(r: NodeRecord) -> None:
-        r.role, r.member = WORKER, ""
 
-    await amend(etcd, record.id, change)
+def _as_worker(record: NodeRecord) -> None:
+    record.role, record.member = WORKER, ""
 
 
 async def dismiss(etcd: Etcd, record: NodeRecord) -> None:
@@ -149,6 +149,15 @@ async def forget_quietly(etcd: Etcd, record: NodeRecord) -> None:
         await forget_node(etcd, record)
     except NetengineError as e:
         log.warning("what was made for node %s could not be taken back: %s", record.id, e.message)
+
+
+async def keep_only(etcd: Etcd, node_id: str) -> None:
+    """One manager is left, and etcd has its member alone: all others are workers, once they come back."""
+    entries, _ = await etcd.read(keys.node(""))
+    for entry in entries:
+        record = msgspec.json.decode(entry.value, type=NodeRecord)
+        if record.id != node_id and (record.role == MANAGER or record.member):
+            await amend(etcd, record.id, _as_worker)
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------

@@ -27,10 +27,11 @@ from netengine.cluster.managers import Managers
 from netengine.cluster.member import EtcdMember, urls_of
 from netengine.cluster.mirror import Change
 from netengine.cluster.protocol import RenewRequest
-from netengine.cluster.records import MANAGER, NodeRecord, StatusRecord
+from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord, StatusRecord
 from netengine.cluster.session import Place, Session
 from netengine.cluster.tls import MANAGER_NAME, client_context
 from netengine.engine import swarm_ledger as ledger
+from netengine.engine.swarm_addresses import with_port
 from netengine.engine.swarm_oversight import Oversight, restart_in_turn
 from netengine.engine.swarm_registrar import Registrar, endpoints, managers
 from netengine.errors import Forbidden, NetengineError, Unavailable
@@ -121,6 +122,16 @@ class Membership:
         await self.member.close()
         await self.session.close(leaving=leaving)
         await self.managers.close()
+
+    async def begin_anew(self) -> None:
+        """Make this manager the only one, with what its member of etcd has kept. Raises Unavailable, Conflict."""
+        async with self._changing:
+            own = managers_of(self.identity), [self.member.urls.client]
+            self.session.etcd.use(own[1])
+            await self.member.recover()
+            await ledger.keep_only(self.session.etcd, self.identity.node)
+            self._use(*own)
+        self._wake.set()
 
     async def _ask(self, call: str, payload: Mapping[str, Any]) -> Any:
         return await self.managers.call(call, payload)
@@ -308,6 +319,11 @@ class Membership:
             self.control.renewed()
         if self._has_member and self.member.has_data():
             await self.member.renewed()
+
+
+def managers_of(identity: Identity) -> list[str]:
+    """This host's own control service alone."""
+    return [with_port(identity.advertise_address, CONTROL_PORT)]
 
 
 def status_of(identity: Identity) -> StatusRecord:

@@ -108,8 +108,6 @@ class Registrar:
         session = self._session()
         session.check()
         record = await ledger.node(session.etcd, caller.node)
-        if session.mirror.status(record.id) is not None and session.mirror.is_alive(record.id):
-            raise Conflict(f"node {record.id} is up: it leaves with docker swarm leave")
         await ledger.forget_node(session.etcd, record)
         return {}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.etcd_members import etcd_program
-from tests.hosts import Host, wait_until
+from tests.hosts import ELSEWHERE, Host, wait_until
 
 RUN = "/run/netengine-lab"
 ADDRESS = "192.168.99.{}"
@@ -19,12 +19,13 @@ ADDRESS = "192.168.99.{}"
 class Swarm:
     """A lab of `count` hosts h1 and on, at 192.168.99.1 and on, on a machine of the test's own."""
 
-    def __init__(self, directory: Path, count: int, *flags: str) -> None:
-        self.machine = Host("machine", directory)
+    def __init__(self, directory: Path, count: int, *flags: str, has_etcd: bool = True) -> None:
+        program = etcd_program()
+        self.machine = Host("machine", directory, ELSEWHERE if has_etcd else (*ELSEWHERE, program))
         # Without installed etcd the one that `scripts/install --test` has unpacked.
         self._environment = {
             "NETENGINE_LAB_PATIENCE": "60",
-            "PATH": f"{os.environ['PATH']}:{Path(etcd_program()).parent}",
+            "PATH": f"{os.environ['PATH']}:{Path(program).parent}",
         }
         try:
             self.lab("up", str(count), *flags)
@@ -126,10 +127,11 @@ class Swarm:
     def kill_etcd(self, host: str, signal: str = "KILL") -> None:
         self.lab("exec", host, "kill", f"-{signal}", self.etcd_pid(host))
 
-    def start_daemon(self, host: str) -> None:
-        """Start a host's daemon again, in the way that the lab does."""
+    def start_daemon(self, host: str, failpoints: str = "") -> None:
+        """Start a host's daemon again, in the way that the lab does; with a directory of failpoints, if one is given."""
         home = f"{RUN}/{host}"
-        argv = [sys.executable, "-m", "netengine.daemon", "--host", f"unix://{RUN}/{host}.sock", "--data-root"]
+        argv = ["env", f"NETENGINE_FAILPOINTS={failpoints}"] if failpoints else []
+        argv += [sys.executable, "-m", "netengine.daemon", "--host", f"unix://{RUN}/{host}.sock", "--data-root"]
         argv += [f"{home}/data", "--exec-root", "/run/netengine", "--pidfile", "/run/netengined.pid", "--detach"]
         done = self.run(host, *argv, "--config-file", f"{home}/daemon.json")
         assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -24,7 +25,7 @@ UP, MANAGES, GONE = ("Ready", ""), ("Ready", "Reachable"), ("Down", "")
 
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    found = Swarm(tmp_path_factory.mktemp("swarm"), 3)
+    found = Swarm(tmp_path_factory.mktemp("swarm"), 3, "--managers", "2")
     yield found
     found.close()
 
@@ -40,12 +41,20 @@ def alone(swarm: Swarm) -> Iterator[Swarm]:
 
 @pytest.fixture
 def cluster(alone: Swarm) -> Swarm:
-    """h1 is the manager, h2 and h3 are workers."""
-    alone.docker("h1", "swarm", "init", "--advertise-addr", H1)
+    """h1 is the manager, h2 and h3 are workers. A node that is not heard of for six seconds is down."""
+    alone.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "2s")
     token = alone.token("h1")
     for host in ("h2", "h3"):
         alone.docker(host, "swarm", "join", "--token", token, H1)
     return alone
+
+
+def test_a_lab_comes_up_as_a_cluster(swarm: Swarm) -> None:
+    assert swarm.nodes("h1") == {
+        "h1": ("Ready", "Active", "Leader"),
+        "h2": ("Ready", "Active", "Reachable"),
+        "h3": ("Ready", "Active", ""),
+    }
 
 
 def test_the_usual_tutorial(alone: Swarm) -> None:
@@ -265,31 +274,6 @@ def test_a_member_of_etcd_that_was_killed_is_started_again(cluster: Swarm) -> No
     cluster.await_nodes("h1", h1=MANAGES, h2=UP, h3=UP)
 
 
-def test_of_three_managers_one_may_go_but_not_two(alone: Swarm) -> None:
-    """With one the cluster goes on; with two lost nothing is changed any more, at once and with a word; what is, is shown."""
-    alone.docker("h1", "swarm", "init", "--advertise-addr", H1)
-    for host in ("h2", "h3"):
-        alone.docker(host, "swarm", "join", "--token", alone.token("h1", "manager"), H1)
-    leader = next(host for host, status in alone.managers("h1").items() if status == "Leader")
-    lost, last, other = leader, *(host for host in alone.hosts if host != leader)
-    alone.kill_daemon(lost)
-    alone.kill_etcd(lost)
-    alone.await_nodes(last, **{lost: ("Down", "Unreachable"), last: MANAGES, other: MANAGES})
-    alone.docker(last, "node", "update", "--label-add", "after=one", last)
-
-    alone.lab("partition", last, other)
-    wait_until(lambda: "majority" in alone.info(last)["Error"], lambda: str(alone.info(last)), 60)
-    for words in (("node", "update", "--label-add", "x=y", last), ("swarm", "join-token", "worker")):
-        assert "a majority of the managers must be up" in alone.refused(last, *words)
-    assert alone.nodes(last)[other][::2] == ("Unknown", "Unknown")
-    assert "Doing so may lose the consensus" in alone.refused(last, "swarm", "leave")
-
-    alone.lab("heal")
-    alone.start_daemon(lost)
-    alone.await_nodes(last, h1=MANAGES, h2=MANAGES, h3=MANAGES)
-    assert alone.docker(lost, "node", "inspect", "-f", "{{.Spec.Labels}}", last) == "map[after:one]"
-
-
 def test_a_daemon_without_its_cluster_serves_what_is_local(cluster: Swarm) -> None:
     """The one manager is away when a worker's daemon starts."""
     cluster.lab("partition", "h1", "h2")
@@ -337,3 +321,87 @@ def _expire(cluster: Swarm, host: str) -> None:
     files.replace_certificate(
         key, certificates.issue(root, request, said.node, said.role, said.cluster, addresses, then)
     )
+
+
+@pytest.mark.parametrize("command", ["init", "join"])
+def test_a_daemon_that_is_killed_on_the_way_in_is_in_or_out(cluster: Swarm, command: str) -> None:
+    """kill -9 at each step: started again it is the node that it was about to be, or nothing of it is left."""
+    host = "h3"
+    words = ["init", "--advertise-addr", H3] if command == "init" else ["join", "--token", cluster.token("h1"), H1]
+    cluster.docker(host, "swarm", "leave")
+    points = cluster.machine.path(f"/run/netengine-lab/{host}/failpoints")
+    points.mkdir(exist_ok=True)
+    inside = f"/run/netengine-lab/{host}/failpoints"
+    cluster.kill_daemon(host)
+    cluster.start_daemon(host, inside)
+    (points / "arm").write_text("0")
+    cluster.docker(host, "swarm", *words)
+    (points / "arm").unlink()
+    steps = (points / "reached").read_text().splitlines()
+    assert len([step for step in steps if step.startswith("swarm: ")]) == {"init": 6, "join": 4}[command], steps
+    for number, step in enumerate(steps, start=1):
+        if not step.startswith("swarm: "):
+            continue
+        cluster.docker(host, "swarm", "leave", "--force")
+        (points / "arm").write_text(str(number))
+        cluster.refused(host, "swarm", *words)
+        (points / "arm").unlink()
+        cluster.start_daemon(host, inside)
+        if cluster.state(host) == "inactive":
+            assert cluster.is_alone(host), step
+            cluster.docker(host, "swarm", *words)
+        wait_until(
+            lambda: cluster.state(host) == "active" and not cluster.info(host)["Error"], f"a node after {step}", 30
+        )
+    if command == "join":
+        cluster.await_nodes("h1", h3=UP)
+    (points / "reached").unlink()
+
+
+def test_of_three_managers_one_may_go_but_not_two(alone: Swarm) -> None:
+    """With one the cluster goes on; with two lost nothing is changed any more, at once and with a word; what is, is shown."""
+    alone.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "2s")
+    for host in ("h2", "h3"):
+        alone.docker(host, "swarm", "join", "--token", alone.token("h1", "manager"), H1)
+    leader = next(host for host, status in alone.managers("h1").items() if status == "Leader")
+    lost, last, other = leader, *(host for host in alone.hosts if host != leader)
+    alone.kill_daemon(lost)
+    alone.kill_etcd(lost)
+    alone.await_nodes(last, **{lost: ("Down", "Unreachable"), last: MANAGES, other: MANAGES})
+    alone.docker(last, "node", "update", "--label-add", "after=one", last)
+
+    alone.lab("partition", last, other)
+    wait_until(lambda: "majority" in alone.info(last)["Error"], lambda: str(alone.info(last)), 60)
+    for words in (("node", "update", "--label-add", "x=y", last), ("swarm", "join-token", "worker")):
+        assert "a majority of the managers must be up" in alone.refused(last, *words)
+    assert alone.nodes(last)[other][::2] == ("Unknown", "Unknown")
+    assert "Doing so may lose the consensus" in alone.refused(last, "swarm", "leave")
+
+    alone.lab("heal")
+    alone.start_daemon(lost)
+    alone.await_nodes(last, h1=MANAGES, h2=MANAGES, h3=MANAGES)
+    assert alone.docker(lost, "node", "inspect", "-f", "{{.Spec.Labels}}", last) == "map[after:one]"
+
+    # Two of three are lost for good: the last goes on alone.
+    gone = [host for host in alone.hosts if host != last]
+    for host in gone:
+        alone.lab("partition", last, host)
+    wait_until(lambda: "majority" in alone.info(last)["Error"], lambda: str(alone.info(last)), 60)
+    address = ADDRESS.format(last[1:])
+    assert "is now a manager" in alone.docker(last, "swarm", "init", "--force-new-cluster", "--advertise-addr", address)
+    alone.await_nodes(last, **dict.fromkeys(gone, GONE), **{last: MANAGES})
+    assert alone.docker(last, "node", "inspect", "-f", "{{.Spec.Labels}}", last) == "map[after:one]"
+    alone.docker(last, "node", "update", "--label-add", "after=two", last)
+    # Those that were lost and come back all the same find that they are workers.
+    alone.lab("heal")
+    alone.await_nodes(last, **dict.fromkeys(gone, UP))
+    wait_until(lambda: not any(alone.etcd_pid(host) for host in gone), "their members of etcd have ended", 30)
+
+
+def test_a_manager_without_etcd_names_the_package(tmp_path: Path) -> None:
+    swarm = Swarm(tmp_path, 1, has_etcd=False)
+    try:
+        assert "install the package etcd-server" in swarm.refused("h1", "swarm", "init", "--advertise-addr", H1)
+        assert swarm.is_alone("h1")
+    finally:
+        swarm.close()
