@@ -61,7 +61,8 @@ class Session:
         self.connected = False
         self.on_connect: list[Callable[[], None]] = []
         """Called in turn, on the event loop, whenever etcd answers again."""
-        self._status = status
+        self.status = status
+        """What this host says of itself, as it is or will be written."""
         self._lease, self._lease_seconds = 0, LEASE_SECONDS
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -99,7 +100,7 @@ class Session:
 
     async def describe(self, status: StatusRecord) -> None:
         """Say something new of this host to the others."""
-        self._status = status
+        self.status = status
         await self.etcd.put(keys.status(self.place.node_id), msgspec.json.encode(status))
 
     async def _register(self) -> None:
@@ -107,7 +108,7 @@ class Session:
         self._lease_seconds = lease_seconds(self.mirror.cluster.record if self.mirror.cluster else None)
         self._lease = await self.etcd.grant(self._lease_seconds)
         await self.etcd.put(keys.alive(self.place.node_id), b"{}", self._lease)
-        await self.describe(self._status)
+        await self.describe(self.status)
         self._say(connected=True)
 
     async def _live(self) -> None:

@@ -66,6 +66,7 @@ def wanted(core: Core) -> frozenset[Resource]:
     want |= policy_rules.render(core.state, core.base)
     for network in core.state.networks.values():
         want |= fabric.render(core.state.fabric, core.state.containers, network)
+    want |= fabric.common(core.state.fabric, core.state.networks, core.state.containers)
     for container in core.state.containers.values():
         want |= sandbox.render(core.state, container)
     return frozenset(want)
@@ -233,6 +234,7 @@ async def put_back(core: Core, new: frozenset[Resource], had: frozenset[Resource
 async def _piecewise(core: Core, lost: frozenset[Resource]) -> list[str]:
     pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
     state = core.state
+    pieces.append(("the WireGuard link", fabric.common(state.fabric, state.networks, state.containers)))
     pieces += [(n.name, fabric.render(state.fabric, state.containers, n)) for n in state.networks.values()]
     policies = policy_rules.render(core.state, core.base)
     pieces.append(("filtering within bridges", frozenset(r for r in policies if isinstance(r, Sysctl))))

@@ -274,7 +274,10 @@ class Recovery:
             except NotFound:
                 raise NotFound(f"no network and no container is called {reference}") from None
             return "container", container, sandbox.render(state, container)
-        rendered = fabric.render(state.fabric, state.containers, network) | policy_rules.of_network(state, network)
+        of_network = fabric.render(state.fabric, state.containers, network)
+        if of_network and network.overlay is not None and network.overlay.encrypted:
+            of_network |= state.fabric.tunnel()
+        rendered = of_network | policy_rules.of_network(state, network)
         # The elements of a network live in the constant rules, which every network has in common.
         families = {r.family for r in rendered if isinstance(r, Element)}
         return (

@@ -327,3 +327,35 @@ def test_reachable_within_a_tenth_of_a_second_of_the_answer(cluster: Cluster) ->
         wait_until(lambda a=address: a in cluster.entries("h1"), "known there")  # type: ignore[misc]
         took.append(time.monotonic() - begin)
     assert median(took) < patient(0.5), took  # two commands are run to find out, at 0.1 s each
+
+
+def test_an_encrypted_network(cluster: Cluster) -> None:
+    """Through WireGuard: the link comes with the first container and goes with the last, the flow outlives the daemons, and a
+    plain network beside it is as before."""
+    cluster.network("secret", "--opt", "encrypted")
+    cluster.network("other", "--opt", "encrypted")
+    cluster.network(NET, f"--subnet={SUBNET}")
+    for host, name in (("h1", "s1"), ("h2", "s2"), ("h3", "s3")):
+        cluster.run_on(host, name, network="secret")
+    cluster.run_on("h1", "plain")
+    cluster.run_on("h2", "open")
+    for host, me, other in (("h1", "s1", "s2"), ("h2", "s2", "s3"), ("h3", "s3", "s1"), ("h1", "plain", "open")):
+        cluster.await_reach(host, me, other)
+    # WireGuard takes 60 bytes, VXLAN over IPv6 70.
+    assert "mtu 1370" in cluster.exec("h1", "s1", "ip", "link", "show", "eth0").stdout
+    target = cluster.address("h2", "s2", "secret")
+    argv = ["docker", "-H", f"unix://{RUN}/h1.sock", "exec", "-d", "s1"]
+    cluster.machine.run([*argv, "sh", "-c", f"ping -i 0.01 -c 300 -W 2 {target} > /tmp/flow"], check=True)
+    cluster.restart_daemon("h2")
+    cluster.restart_daemon("h1")
+    wait_until(lambda: "loss" in cluster.exec("h1", "s1", "cat", "/tmp/flow").stdout, "the flow's end", 40)
+    assert "300 packets transmitted, 300 received" in cluster.exec("h1", "s1", "cat", "/tmp/flow").stdout
+
+    # Two networks have the link in common: it stays for the second.
+    cluster.run_on("h1", "o1", network="other")
+    cluster.docker("h1", "rm", "-f", "s1")
+    cluster.run_on("h2", "o2", network="other")
+    cluster.await_reach("h1", "o1", "o2")
+    assert [link for link in cluster.links("h1") if link.startswith("wg-")]
+    cluster.docker("h1", "rm", "-f", "o1")
+    assert not [link for link in cluster.links("h1") if link.startswith("wg-")]

@@ -8,6 +8,7 @@ here is told to the store.
     suspicion.py   which words of the kernel healing should look into
     claims.py      addresses got and endpoints published, before an operation; withdrawn after it
     creation.py    what a new network is made of
+    encryption.py  the host's end of WireGuard
     views.py       what inspect shows of the other hosts
     gateway.py     docker_gwbridge, the way out
 

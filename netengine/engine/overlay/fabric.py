@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from netengine.cluster.records import EndpointRecord
 from netengine.drivers import DRIVERS, OverlayDriver
 from netengine.drivers.underlay import Peer, Underlay
+from netengine.drivers.wireguard import Key, TunnelPeer, render_wireguard
 from netengine.kernel.resources import Resource
 from netengine.model import Container, Network
 
@@ -35,6 +36,11 @@ class Fabric:
     """Endpoints on hosts that are up, by network."""
     named: dict[str, dict[str, EndpointRecord]] = field(default_factory=dict)
     """The records of these, by network and endpoint: what the name server knows of them."""
+    cluster: str = ""
+    """Its id, and the host's own key, once it has an encrypted network."""
+    key: Key | None = None
+    hosts: dict[str, TunnelPeer] = field(default_factory=dict)
+    """The other hosts that have a key, by node."""
     leaving: set[tuple[str, str]] = field(default_factory=set)
     """(network, address) of endpoints that are gone here and not yet withdrawn from the store."""
 
@@ -45,9 +51,12 @@ class Fabric:
             self.underlay is not None and settings is not None and bool(self.underlay.tunnel or not settings.encrypted)
         )
 
-    def vtep_of(self, network: Network, peer: Peer) -> str:
-        """Where frames for a peer go."""
-        return peer.vtep
+    def tunnel(self) -> frozenset[Resource]:
+        """The host's WireGuard link and all other hosts as its peers."""
+        tunnel = self.underlay.tunnel if self.underlay else None
+        if tunnel is None or self.key is None:
+            return frozenset()
+        return render_wireguard(self.cluster, tunnel, self.key, self.hosts.values())
 
 
 def render(fabric: Fabric, containers: Mapping[str, Container], network: Network) -> frozenset[Resource]:
@@ -73,6 +82,17 @@ def ways(fabric: Fabric, network: Network, peers: Iterable[Peer]) -> frozenset[R
     return frozenset(r for peer in peers for r in _DRIVER.render_peer(network, peer, underlay))
 
 
+def common(fabric: Fabric, networks: Mapping[str, Network], containers: Mapping[str, Container]) -> frozenset[Resource]:
+    """What all encrypted networks that are on this host have in common."""
+    return fabric.tunnel() if any(_is_encrypted(networks, c) for c in containers.values()) else frozenset()
+
+
+def _is_encrypted(networks: Mapping[str, Network], container: Container) -> bool:
+    """Whether a container is on an encrypted network."""
+    found = (networks[n].overlay for n in container.endpoints)
+    return any(settings is not None and settings.encrypted for settings in found)
+
+
 def of_sole_user(
     fabric: Fabric, networks: Mapping[str, Network], containers: Mapping[str, Container], container: Container
 ) -> frozenset[Resource]:
@@ -84,4 +104,7 @@ def of_sole_user(
             network_id in other.endpoints for other in containers.values() if other.id != container.id
         ):
             out |= span(fabric, network)
+    others = {i: c for i, c in containers.items() if i != container.id}
+    if fabric.key is not None and _is_encrypted(networks, container) and not common(fabric, networks, others):
+        out |= fabric.tunnel()
     return frozenset(out)

@@ -20,6 +20,7 @@ from netengine.engine import reconcile
 from netengine.engine.core import Core
 from netengine.engine.names import Names
 from netengine.engine.overlay import fabric
+from netengine.engine.overlay.encryption import host_of
 from netengine.engine.overlay.fabric import Place
 from netengine.engine.overlay.peers import peer_of
 from netengine.errors import NetengineError
@@ -73,6 +74,8 @@ class Following:
         self._core.state.fabric.named.clear()
         for network_id in {n.record.network.id for n in mirror.networks()}:
             self._blocks[network_id] = {cidr: held.record for cidr, held in mirror.blocks(network_id).items()}
+        self._core.state.fabric.hosts.clear()
+        self._take_hosts(_Delta(), {held.record.id for held in mirror.nodes()})
         self._settle(_Delta(), [(network, node, address) for node, network, address, _ in mirror.endpoints()])
 
     def begin(self) -> None:
@@ -114,6 +117,7 @@ class Following:
             batch, self._queue = self._queue, []
             await self._networks_changed({c.parts[0] for c in batch if c.kind == "networks"})
             delta = _Delta()
+            self._take_hosts(delta, {c.parts[0] for c in batch if c.kind == "status" and _matters(c)})
             self._settle(delta, self._affected(batch))
             await self._apply(delta)
         for network_id, entries in delta.named.items():
@@ -155,6 +159,24 @@ class Following:
                     out |= {(network_id, n, address): None for n, _, address, _ in mirror.endpoints(network_id)}
                     out |= {key: None for key in self._records if key[0] == network_id}
         return list(out)
+
+    def _take_hosts(self, delta: _Delta, nodes: set[str]) -> None:
+        """Note the keys of other hosts, and what that means to a WireGuard link that is here."""
+        state = self._core.state
+        hosts = state.fabric.hosts
+        before = fabric.common(state.fabric, state.networks, state.containers)
+        for node in nodes - {self._session.place.node_id}:
+            status = self._session.mirror.status(node)
+            hosts.pop(node, None)
+            if status is None or not status.wireguard_key:
+                continue
+            try:
+                hosts[node] = host_of(node, status.wireguard_key, status.data_path, status.wireguard_port, hosts)
+            except (NetengineError, ValueError) as e:
+                log.warning("node %s has no way to encrypted networks here: %s", node, e)
+        after = fabric.common(state.fabric, state.networks, state.containers)
+        delta.have |= before - after
+        delta.want |= after - before
 
     def _settle(self, delta: _Delta, affected: Iterable[Key]) -> None:
         """Make the peers in the model what the records say, and note what that means to the kernel and the name server."""
@@ -204,7 +226,8 @@ class Following:
         status = self._session.mirror.status(place[0])
         try:
             blocks, macs = self._blocks.get(network.id, {}), self._macs.get(network.id, {})
-            return peer_of(network, blocks, place, record, status, macs)
+            cluster = self._session.mirror.cluster
+            return peer_of(network, blocks, place, record, status, macs, cluster.record.id if cluster else "")
         except (NetengineError, ValueError) as e:
             log.warning("node %s says that it has endpoint %.80s on network %s, and is not believed: %s",
                         place[0], record.name, network.name, e)  # fmt: skip

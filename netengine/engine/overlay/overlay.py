@@ -26,7 +26,8 @@ from netengine.engine.names import Names
 from netengine.engine.overlay import gateway, views
 from netengine.engine.overlay.claims import GONE, Claims
 from netengine.engine.overlay.creation import drafter
-from netengine.engine.overlay.fabric import Claim
+from netengine.engine.overlay.encryption import Encryption
+from netengine.engine.overlay.fabric import Claim, Fabric
 from netengine.engine.overlay.following import Following
 from netengine.engine.requests import NetworkRequest
 from netengine.errors import Conflict, Forbidden, NetengineError, Unavailable
@@ -61,6 +62,8 @@ class Overlay:
         self._session: Session | None = None
         self._claims: Claims | None = None
         self._following: Following | None = None
+        self._encryption: Encryption | None = None
+        self._rotation: asyncio.Task[None] | None = None
         self._waiting: dict[str, Callable[[], Awaitable[None]]] = {}
         """Containers that are to be started again, by id."""
         self._ready = False
@@ -73,6 +76,7 @@ class Overlay:
         await self.close()
         self._session = session
         self._claims = Claims(self._core, session)
+        self._encryption = Encryption(self._core, session)
         self._following = Following(self._core, self._names, session, self._take_networks)
         if self._ready:
             async with self._core.lock:
@@ -99,7 +103,10 @@ class Overlay:
         following, claims = self._following, self._claims
         if self._session is not None and self._connected in self._session.on_connect:
             self._session.on_connect.remove(self._connected)
-        self._session = self._claims = self._following = None
+        self._session = self._claims = self._following = self._encryption = None
+        if self._rotation is not None:
+            self._rotation.cancel()
+            self._rotation = None
         if following is not None:
             await following.end()
         if claims is not None:
@@ -123,10 +130,7 @@ class Overlay:
         async with self._core.lock:
             for network_id in ours:
                 self._forget(network_id)
-            self._core.state.fabric.underlay = None
-            self._core.state.fabric.peers.clear()
-            self._core.state.fabric.named.clear()
-            self._core.state.fabric.leaving.clear()
+            self._core.state.fabric = Fabric()
             with self._core.store.transaction() as t:
                 t.set(_UNDERLAY, "")
 
@@ -139,6 +143,9 @@ class Overlay:
                         session.place.data_path)  # fmt: skip
         underlay = Underlay(session.place.data_path, link.mtu if link else FALLBACK_MTU, session.place.data_path_port)
         core.state.fabric.underlay = underlay
+        if self._encryption is not None:
+            await self._encryption.load()
+            underlay = core.state.fabric.underlay
         with core.store.transaction() as t:
             t.set(_UNDERLAY, msgspec.json.encode(underlay).decode())
         for held in session.mirror.networks():
@@ -151,6 +158,8 @@ class Overlay:
         if following is None or claims is None or self._session is None:
             return
         following.begin()
+        if self._encryption is not None:
+            self._rotation = asyncio.create_task(self._encryption.run(), name="WireGuard key")
         self._session.on_connect.append(self._connected)
         known = {held.record.network.id for held in self._session.mirror.networks()}
         async with self._core.lock:
@@ -289,6 +298,8 @@ class Overlay:
         if gateway.may_be_needed([n for n, _ in wishes]) and gateway.find(self._core.state) is None:
             with suppress(Conflict):  # somebody else was faster
                 await self._make_gateway(gateway.request())
+        if self._encryption is not None and any(n.overlay is not None and n.overlay.encrypted for n, _ in wishes):
+            await self._encryption.ensure()
         out: dict[str, Claim] = {}
         try:
             for network, wish in wishes:

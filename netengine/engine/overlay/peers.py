@@ -15,6 +15,7 @@ from netengine.cluster.blocks import addresses_of
 from netengine.cluster.records import BlockRecord, EndpointRecord, StatusRecord
 from netengine.drivers.overlay import mac_for
 from netengine.drivers.underlay import Peer
+from netengine.drivers.wireguard import tunnel_address
 from netengine.engine.overlay.fabric import Place
 from netengine.errors import Invalid
 from netengine.ipam import parse_mac
@@ -31,6 +32,7 @@ def peer_of(
     record: EndpointRecord,
     status: StatusRecord | None,
     macs: Mapping[str, Place],
+    cluster: str,
 ) -> Peer | None:
     """The peer that a record is, or None: its host has not said yet where it is, or the key is that of a second address.
 
@@ -52,7 +54,10 @@ def peer_of(
             raise Invalid(f"MAC {mac} goes with another address than {addresses[0]}")
         if macs.get(mac, place) != place:
             raise Invalid(f"MAC {mac} is that of {macs[mac][1]} on node {macs[mac][0]}")
-    return Peer(mac, addresses, str(ip_address(status.data_path)))
+    vtep = str(ip_address(status.data_path))
+    if network.overlay is not None and network.overlay.encrypted:
+        vtep = tunnel_address(cluster, node) if status.wireguard_key else ""
+    return Peer(mac, addresses, vtep) if vtep else None
 
 
 def _check_address(network: Network, blocks: Mapping[str, BlockRecord], node: str, text: str) -> None:

@@ -43,7 +43,7 @@ def entry_looks_wrong(state: State, seen: events.EntryTouched) -> bool:
     wanted = ""
     for peer in state.fabric.peers.get(network.id, {}).values():
         if seen.subject == peer.mac:
-            wanted = state.fabric.vtep_of(network, peer)
+            wanted = peer.vtep
         elif seen.subject in peer.addresses:
             wanted = peer.mac
     return wanted != seen.target
