@@ -134,7 +134,10 @@ class Node:
     def __init__(self, name: str, etcd: Any, chance: random.Random, made: Network) -> None:
         self.name, self.etcd, self.chance, self.network = name, etcd, chance, made
         self.has: set[tuple[str, ...]] = set()
+        self.coming: set[tuple[str, ...]] = set()
         self.doubtful: set[tuple[str, ...]] = set()
+        """Perhaps published: only the answer was missing. Or perhaps still to be withdrawn."""
+        self.leaving = asyncio.Lock()
         self.got = 0
         self.view: View | None = None
 
@@ -159,13 +162,17 @@ class Node:
             else:
                 addresses = tuple(picked[v] for v in versions)
                 made = record(self.name, picked.get(4, ""), picked.get(6, ""))
-                self.doubtful.add(addresses)
-                if await blocks.publish(cast(Etcd, self.etcd), self.view, self.name, made):
-                    self.has.add(addresses)
-                    self.got += 1
-                    self.doubtful.discard(addresses)
-                    return
-                self.doubtful.discard(addresses)
+                self.coming.add(addresses)
+                try:
+                    if await blocks.publish(cast(Etcd, self.etcd), self.view, self.name, made):
+                        self.has.add(addresses)
+                        self.got += 1
+                        return
+                except Unavailable:
+                    self.doubtful.add(addresses)
+                    raise
+                finally:
+                    self.coming.discard(addresses)
             self.view = await blocks.read(cast(Etcd, self.etcd), NET)
 
     def wish(self, version: int) -> str:
@@ -176,7 +183,7 @@ class Node:
 
     def pick(self, version: int, wanted: str) -> str:
         assert self.view is not None
-        taken = {a for addresses in self.has | self.doubtful for a in addresses}
+        taken = {a for addresses in self.has | self.doubtful | self.coming for a in addresses}
         for subnet in (s for s in self.network.subnets if s.version == version):
             for block in ranges.blocks(subnet):
                 for address in map(str, list(ranges.addresses(subnet, block))[:20]):
@@ -185,12 +192,13 @@ class Node:
         return ""
 
     async def leave(self) -> None:
-        gone = self.chance.choice(sorted(self.has | self.doubtful) or [()])
-        if gone:
-            self.doubtful.add(gone)
-            self.has.discard(gone)
-            await blocks.withdraw(cast(Etcd, self.etcd), self.name, [(NET, a) for a in gone])
-            self.doubtful.discard(gone)
+        async with self.leaving:
+            gone = self.chance.choice(sorted(self.has | self.doubtful) or [()])
+            if gone:
+                self.doubtful.add(gone)
+                self.has.discard(gone)
+                await blocks.withdraw(cast(Etcd, self.etcd), self.name, [(NET, a) for a in gone])
+                self.doubtful.discard(gone)
 
     async def give_back(self) -> None:
         await blocks.give_back(cast(Etcd, self.etcd), NET, self.name)
@@ -206,7 +214,8 @@ def test_no_address_is_ever_had_by_two_nodes(seed: int) -> None:
     nodes = [Node(f"n{i}", Client(model, chance), chance, made) for i in range(5)]
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(node.live(60) for node in nodes))
+        # Each does two things at a time: it gives back what it does not use while a container comes.
+        await asyncio.gather(*(node.live(40) for node in nodes for _ in range(2)))
         for node in nodes:
             node.etcd.cut = False
 

@@ -30,6 +30,7 @@ ALLOWED = {
     "engine/swarm_membership.py": "when a certificate is to be renewed",
     "engine/core.py": "when something was created, started, ended",
     "engine/events.py": "the time of an event; `until` is a moment, and the stream waits for that moment",
+    "engine/overlay/encryption.py": "how old a key is that outlives the daemon and the machine's running",
     "engine/lifecycle.py": "when a container without a process was stopped",
     "kernel/dhcp.py": "undoes what pyroute2's client takes from the wall clock",
     "runtime/images.py": "when an image was imported",
