@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,8 +19,11 @@ from netengine.drivers.parents import DHCP
 from netengine.engine import sandbox
 from netengine.engine.core import Core, Operation
 from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
-from netengine.kernel import dhcp as client
+from netengine.kernel.boottime import boot_seconds
 from netengine.model import Container, DhcpLease, Endpoint, Network
+
+if TYPE_CHECKING:
+    from netengine.kernel import dhcp as client
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Dhcp:
         self._told = told
         self._clients: dict[str, client.DhcpClient] = {}
         self._timers: dict[str, list[asyncio.TimerHandle]] = {}
-        self._started = client.boot_seconds()
+        self._started = boot_seconds()
 
     # -- getting and giving back --------------------------------------------------------------------------------------
 
@@ -159,6 +162,8 @@ class Dhcp:
         endpoint: Endpoint,
         first: Callable[[DhcpLease | None], None] = lambda lease: None,
     ) -> client.DhcpClient:
+        from netengine.kernel import dhcp as client  # 3 MiB, and few hosts ask a server
+
         def changed(lease: client.Lease | None) -> None:
             kept = DhcpLease(**asdict(lease)) if lease else None
             first(kept)
@@ -245,7 +250,7 @@ class Dhcp:
         self._disarm(endpoint)
         if lease.seconds < 0:
             return
-        now = client.boot_seconds()
+        now = boot_seconds()
         # Earlier versions wrote Unix time, which is long after any machine's start: how old that lease is nobody knows.
         end = lease.obtained + lease.seconds if lease.obtained <= now else now
         left = max(end - now, self._started + _GRACE - now, 0.0)

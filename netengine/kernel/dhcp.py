@@ -22,6 +22,7 @@ from pyroute2.dhcp.leases import Lease as WireLease
 from pyroute2.ext import bpf
 
 from netengine.kernel import messages
+from netengine.kernel.boottime import boot_seconds
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.host import Kernel
 
@@ -53,11 +54,6 @@ _END = 2.0
 
 _TIMEOUTS = {State.REBOOTING: 10, State.REQUESTING: 10, State.SELECTING: 15 * 60}
 """Seconds in a state without an answer, after which all begins anew."""
-
-
-def boot_seconds() -> float:
-    """The clock of leases: it goes on over a restart of the daemon and while the machine sleeps, and nobody sets it."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def open_socket(kernel: Kernel, ns: str, link: str) -> tuple[int, str]:

@@ -215,3 +215,11 @@ def test_the_parts_of_a_cluster_can_be_named_without_certificates(name: str) -> 
 def test_few_modules_import_the_library_of_certificates() -> None:
     users = {name_of(path) for path in MODULES for _, name in imported(path) if name.split(".")[0] == "cryptography"}
     assert users == {"cluster/certificates.py", "cluster/pem.py", "kernel/wgkeys.py"}
+
+
+def test_an_idle_daemon_has_no_more_of_its_libraries_than_it_needs() -> None:
+    """What is imported is held for ever, and every start waits for it."""
+    spared = ("pyroute2.ndb", "pyroute2.iproute", "pyroute2.dhcp", "cryptography", "scapy")
+    code = f"import sys, netengine.api.server\nprint([m for m in sys.modules if m.startswith({spared!r})])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
