@@ -31,7 +31,8 @@ from netengine.engine.requests import (
 from netengine.engine.swarm_requests import InitRequest, JoinRequest, NodeSpec, SwarmSpec, UnlockRequest
 
 PATH = "/netengine/openapi.json"
-DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi", dict[str, Any])
+ROUTES: web.AppKey[Iterable[tuple[str, str]]] = web.AppKey("routes", Iterable[tuple[str, str]])
+"""Method and path of each; what is served of them is described when somebody asks for that."""
 _SCHEMAS = "#/components/schemas/{name}"
 _FLAG = {"type": "string", "description": 'false is "", 0, no, false and none', "examples": ["1", "true", "0", "false"]}
 _NUMBER = {"type": "string", "pattern": "^-?[0-9]{1,9}$"}
@@ -211,4 +212,4 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 async def document(request: web.Request) -> web.Response:
     """GET /netengine/openapi.json."""
-    return reply(request.app[DOCUMENT])
+    return reply(describe(request.app[ROUTES]))

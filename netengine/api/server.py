@@ -124,7 +124,7 @@ def build(engine: Engine) -> web.Application:
     app = web.Application(middlewares=[audit.audited, docker_semantics], client_max_size=1 << 40)
     app[ENGINE] = engine
     app[audit.REMOTES] = {}
-    app[openapi.DOCUMENT] = openapi.describe((method, path) for method, path, _ in _ROUTES)
+    app[openapi.ROUTES] = [(method, path) for method, path, _ in _ROUTES]
     app.on_response_prepare.append(common_headers)
     streams.setup(app)
     http.setup(app)

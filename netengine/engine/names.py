@@ -75,6 +75,7 @@ class Names:
             await self._bring_up()
         except NetengineError as e:
             log.error("no name server: %s", e)
+        self._core.kernel.name_ports.clear()  # from here on others may have changed them
         self._core.background(asyncio.create_task(self._keep_alive(), name="name server"))
         self._core.background(asyncio.create_task(self._follow_host(), name="resolv.conf"))
 
@@ -154,7 +155,7 @@ class Names:
         ns = container.sandbox_id
         fresh = core.kernel.take_name_sockets(ns)
         if not fresh:
-            ports = await core.on_kernel(name_ports, core.kernel, ns)
+            ports = core.kernel.name_ports.pop(ns, None) or await core.on_kernel(name_ports, core.kernel, ns)
             enough = has is not None and (has.own or not sandbox.servers_of(core.state, container))
             if has is not None and enough and ports == (has.udp, has.tcp):
                 return

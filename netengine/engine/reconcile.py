@@ -150,7 +150,12 @@ async def difference(core: Core, *, names: bool = True, own: bool = True) -> Dif
     Without `own` so is what is inside the sandboxes of containers that may change their network.
     """
     want = wanted(core)
-    unmounted = [n for n, ns, pid in _namespaces(core) if await core.on_kernel(core.kernel.keep_namespace, ns, pid)]
+    bare = set(core.kernel.lost_namespaces(ns for _, ns, _ in _namespaces(core)))
+    unmounted = [
+        name
+        for name, ns, pid in _namespaces(core)
+        if ns in bare and await core.on_kernel(core.kernel.keep_namespace, ns, pid)
+    ]
     lost = await _stranded(core, want)
     want -= lost
     granted: set[Resource] = {

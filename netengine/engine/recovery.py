@@ -289,19 +289,18 @@ class Recovery:
     async def _hold_ports(self) -> None:
         """Bind the host ports again. One that somebody took meanwhile is given up, and said so."""
         core = self._core
-        for container in core.state.containers.values():
-            kept = []
-            for port in container.ports:
-                if not port.host_port:
-                    kept.append(port)  # of a routed network
-                    continue
-                held = HostPort(port.host_ip, port.protocol, port.host_port)  # type: ignore[arg-type]  # checked when made
-                try:
-                    await core.on_kernel(core.kernel.reserve, held.address, held.protocol, held.port)
-                    kept.append(port)
-                except NetengineError as e:
-                    log.error("container %s loses its published port: %s", container.name, e)
-            container.ports = kept
+        ports = [
+            (container, port)
+            for container in core.state.containers.values()
+            for port in container.ports
+            if port.host_port  # else of a routed network
+        ]
+        wanted = [HostPort(p.host_ip, p.protocol, p.host_port) for _, p in ports]  # type: ignore[arg-type]  # checked when made
+        errors = await core.on_kernel(core.kernel.reserve_each, wanted)
+        for (container, port), error in zip(ports, errors, strict=True):
+            if error is not None:
+                log.error("container %s loses its published port: %s", container.name, error)
+                container.ports = [p for p in container.ports if p is not port]
 
     async def _after_end(self, container: Container) -> None:
         """A container that ended unseen is removed or started again, as was asked."""

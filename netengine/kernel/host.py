@@ -69,6 +69,9 @@ class Kernel:
         """Something was not removed or not put back, so that the kernel is not as anybody wants it. Whoever looks at everything
         next sets it back."""
         self.name_sockets: dict[str, list[socket.socket]] = {}
+        self.name_ports: dict[str, tuple[int, int]] = {}
+        """Where rules of name services were last seen to lead, for whoever asks right after: reading them takes as long as
+        making them did."""
         self.names_removed = 0
         """How often rules of a name service were deleted by us; what others delete is heard as one more than that."""
         self.relays = Relays(run_dir.parent / "relay.sock")
@@ -300,6 +303,17 @@ class Kernel:
     def reserve_all(self, asks: Iterable[hostports.PortAsk]) -> list[list[HostPort]]:
         """The ports of each ask: all, or none. Raises KernelRefused."""
         return hostports.take(asks, self.reserve, self.release)
+
+    def reserve_each(self, ports: Iterable[HostPort]) -> list[NetengineError | None]:
+        """Take ports of the host, as many of them as can be had; answer what is in the way of each."""
+        out: list[NetengineError | None] = []
+        for port in ports:
+            try:
+                self.reserve(port.address, port.protocol, port.port)
+                out.append(None)
+            except NetengineError as e:
+                out.append(e)
+        return out
 
     def release(self, ports: Iterable[HostPort]) -> None:
         """Give ports back; ones that are not held are ignored."""

@@ -165,6 +165,7 @@ def _create_name_services(kernel: Kernel, resources: list[NameService], made: li
     for r in resources:
         with kernel.inside(r.ns):
             kernel.close_name_sockets(r.ns)
+            kernel.name_ports.pop(r.ns, None)
             kernel.name_sockets[r.ns] = nameservice.open_sockets(r.own_servers)
         made.append(r)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import socket
 import struct
@@ -41,16 +42,6 @@ _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 10, 11, 12
 _ATTR_MSG = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 1 << 20
 
-
-class _Received(threading.local):
-    """Where a thread reads answers to, of whichever socket. A new buffer of this size for each answer would have its memory
-    mapped, cleared and unmapped by the kernel, which takes longer than to read most answers."""
-
-    def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(_BUFFER))
-
-
-_received = _Received()
 _AT_ONCE = 200
 """Messages of one send: what is sent, and the answers, which the kernel counts as 768 bytes each and more, must fit into the
 socket's buffers, for which net.core.{w,r}mem_max allow no more than 208 KiB as a rule."""
@@ -58,6 +49,18 @@ _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 
 Message = Any
 """A Request, or one of pyroute2's messages: nlmsg and its subclasses carry no types."""
+
+_received = threading.local()
+
+
+def _answer_buffer() -> memoryview:
+    """Where a thread reads answers to, of whichever socket. A new buffer of this size for each answer would have its memory
+    mapped, cleared and unmapped by the kernel, which takes longer than to read most answers. Of this one only what was ever
+    written to takes memory."""
+    found: memoryview | None = getattr(_received, "buffer", None)
+    if found is None:
+        found = _received.buffer = memoryview(mmap.mmap(-1, _BUFFER))
+    return found
 
 
 class NetlinkError(OSError):
@@ -205,7 +208,7 @@ class NetlinkSocket:
     def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]] | None:
         """One datagram as (type, sequence number, flags, body or, if `whole`, the message with its header); None when there
         is no more to come."""
-        buffer = _received.buffer
+        buffer = _answer_buffer()
         while True:
             try:
                 size, _, truncated, _ = self._socket.recvmsg_into([buffer])

@@ -135,7 +135,8 @@ def _observe_links(kernel: Kernel, want: list[Resource], inside: set[str], out: 
     for r in want:
         if isinstance(r, Sysctl) and _sysctl(kernel, r) == r.value:
             out.add(r)
-        if isinstance(r, NameService) and name_ports(kernel, r.ns) is not None:
+        if isinstance(r, NameService) and (ports := name_ports(kernel, r.ns)) is not None:
+            kernel.name_ports[r.ns] = ports
             out.add(r)
 
 
