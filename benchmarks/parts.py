@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dns, growth, listening, operations, plots, stages, startup, tables, traffic
+from benchmarks import dns, growth, listening, operations, overlay, plots, stages, startup, tables, traffic
 from benchmarks.dns import first
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "growth.png"
@@ -102,12 +102,20 @@ def _listening(quick: bool) -> Section:
     return Section(listening.table(found), found)
 
 
+def _overlay(quick: bool) -> Section:
+    found, missing = overlay.measure(1, 1, 3, 5, 1) if quick else overlay.measure(7, 3, 31, 300, 5)
+    lines = ["One TCP stream (iperf3) from a container to one on another host, all on the same two hosts' cables:", ""]
+    lines += tables.ratios({"host to host": found.throughput}, "Gbit/s") if found.throughput else missing
+    return Section([*lines, "", *overlay.lines(found)], dataclasses.asdict(found), missing)
+
+
 PARTS: dict[str, Part] = {
     "operations": Part("One operation", _operations),
     "stages": Part("Where each millisecond of a connect goes", _stages),
     "growth": Part("Does it stay flat?", _growth),
     "restart": Part("After kill -9", _restart),
     "traffic": Part("What packets feel", _traffic),
+    "overlay": Part("Across hosts", _overlay),
     "names": Part("Names", _names),
     "startup": Part("A command, cold", _startup),
     "listening": Part("What listening costs", _listening),
