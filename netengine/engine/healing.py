@@ -227,12 +227,12 @@ class Healing:
             case events.LinkGone(name=name):
                 network = self._network_of_bridge(name)
                 here = network is not None and (network.overlay is None or suspicion.is_here(self._core.state, network))
-                return here or self._port(name) is not None
+                return here or self._port(name) is not None or suspicion.is_tunnel(self._core.state, name)
             case events.LinkSeen(name=name):
                 return self._looks_wrong(notice)
             case events.AddressGone(link=link, address=address):
                 networks = self._core.state.networks.values()
-                return any(
+                return suspicion.is_tunnel_address(self._core.state, address) or any(
                     n.bridge is not None
                     and link in ("", n.bridge.link)
                     and any(s.gateway == address for s in n.subnets)
@@ -266,7 +266,7 @@ class Healing:
             return not seen.up or (seen.mtu, seen.mac) != (bridge.mtu, bridge.mac)
         port = self._port(seen.name)
         if port is None:
-            return False
+            return suspicion.tunnel_looks_wrong(self._core.state, seen)
         if port.overlay is not None:
             return not seen.up or not seen.port or seen.mtu != suspicion.mtu(self._core.state, port)
         return not seen.up or not seen.port or port.bridge is None or seen.mtu != port.bridge.mtu

@@ -86,17 +86,25 @@ class Encryption:
                 log.warning("the WireGuard key of this host is changed later: %s", e)
 
     async def rotate(self) -> None:
-        """A new key pair; the others are told, and flows go on. Raises Unavailable before anything is done."""
+        """A new key pair: here first, then the others are told. Who hears of it speaks first, so that packets wait for as long
+        as the store takes. Raises Unavailable before anything is done, and what the kernel says when it stays as it is."""
         async with self._changing:
             self._session.check()
             core = self._core
             state = core.state
             async with core.lock:
-                before = fabric.common(state.fabric, state.networks, state.containers)
-                self._take(await core.on_kernel(wgkeys.make, self._file))
-                await core.on_kernel(
-                    core.kernel.apply, fabric.common(state.fabric, state.networks, state.containers), before
-                )
+                before, old = fabric.common(state.fabric, state.networks, state.containers), state.fabric.key
+                made = self._file.with_name(f"{self._file.name}.next")
+                public = await core.on_kernel(wgkeys.make, made)
+                state.fabric.key = Key(public, str(made))
+                try:
+                    after = fabric.common(state.fabric, state.networks, state.containers)
+                    await core.on_kernel(core.kernel.apply, after, before)
+                except BaseException:
+                    state.fabric.key = old
+                    raise
+                made.replace(self._file)
+                self._take(public)
             await self._session.describe(self._session.status)
             log.info("this host has a new WireGuard key")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from netengine.drivers.overlay import mtu_of
+from netengine.engine.overlay import fabric
 from netengine.engine.state import State
 from netengine.kernel import events
 from netengine.model import Network
@@ -47,3 +48,21 @@ def entry_looks_wrong(state: State, seen: events.EntryTouched) -> bool:
         elif seen.subject in peer.addresses:
             wanted = peer.mac
     return wanted != seen.target
+
+
+def is_tunnel(state: State, link: str) -> bool:
+    """Whether a link is the WireGuard link that this host's encrypted networks need."""
+    end = state.fabric.underlay.tunnel if state.fabric.underlay else None
+    return end is not None and end.link == link and bool(fabric.common(state.fabric, state.networks, state.containers))
+
+
+def tunnel_looks_wrong(state: State, seen: events.LinkSeen) -> bool:
+    """Of a link of any kind."""
+    end = state.fabric.underlay.tunnel if state.fabric.underlay else None
+    return end is not None and is_tunnel(state, seen.name) and (not seen.up or seen.mtu != end.mtu)
+
+
+def is_tunnel_address(state: State, address: str) -> bool:
+    """Whether an address is this host's inside WireGuard."""
+    end = state.fabric.underlay.tunnel if state.fabric.underlay else None
+    return end is not None and end.address == address and is_tunnel(state, end.link)

@@ -1,0 +1,134 @@
+"""Overlay networks, plain and encrypted, while somebody takes their parts away: the docker CLI on two hosts of a lab."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.swarms import ADDRESS, RUN, Swarm
+from tests.hosts import wait_until
+from tests.patience import patient
+
+PLAIN, HIDDEN = "plain", "hidden"
+ADDRESSES = {PLAIN: ("10.0.1.11", "10.0.1.12"), HIDDEN: ("10.0.2.11", "10.0.2.12")}
+
+
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    """h1 and h2, a container of each on a plain and on an encrypted network."""
+    found = Swarm(tmp_path_factory.mktemp("overlay"), 2)
+    try:
+        found.docker("h1", "swarm", "init", "--advertise-addr", ADDRESS.format(1))
+        found.docker("h2", "swarm", "join", "--token", found.token("h1"), ADDRESS.format(1))
+        for name, subnet, *options in ((PLAIN, "10.0.1.0/24"), (HIDDEN, "10.0.2.0/24", "--opt", "encrypted")):
+            found.docker("h1", "network", "create", "-d", "overlay", "--attachable", "--subnet", subnet, *options, name)
+            for host, address in zip(found.hosts, ADDRESSES[name], strict=True):
+                wait_until(lambda h=host, n=name: n in found.docker(h, "network", "ls"), f"{name} on {host}")
+                found.docker(
+                    host,
+                    "run",
+                    "-d",
+                    "--name",
+                    f"{name}-{host}",
+                    "--network",
+                    name,
+                    "--ip",
+                    address,
+                    "host",
+                    "sleep",
+                    "inf",
+                )
+        yield found
+    finally:
+        found.close()
+
+
+def reaches(swarm: Swarm, name: str) -> bool:
+    """Whether the container on h1 reaches that on h2."""
+    argv = ("ping", "-c1", "-W1", ADDRESSES[name][1])
+    return swarm._docker("h1", "exec", f"{name}-h1", *argv).returncode == 0
+
+
+def link(swarm: Swarm, kind: str) -> str:
+    """A link of the plain network on h1, or WireGuard's."""
+    network = swarm.docker("h1", "network", "inspect", PLAIN, "--format", "{{.ID}}")[:12]
+    if kind != "wg":
+        return f"{kind}-{network}"
+    (found,) = re.findall(r"(wg-[0-9a-z]+)", swarm.lab("exec", "h1", "ip", "-o", "link"))
+    return found
+
+
+def test_containers_of_both_hosts_reach_each_other(swarm: Swarm) -> None:
+    for name in (PLAIN, HIDDEN):
+        wait_until(lambda n=name: reaches(swarm, n), f"{name}: {swarm.log('h1')}{swarm.log('h2')}", 20)
+
+
+def state(swarm: Swarm) -> dict[str, list[str]]:
+    """What the kernel of h1 has of the networks, but for numbers and MACs of links."""
+    links = swarm.lab("exec", "h1", "ip", "-br", "link")
+    fdb = swarm.lab("exec", "h1", "bridge", "fdb").splitlines()
+    neighbours = swarm.lab("exec", "h1", "ip", "neigh", "show", "nud", "permanent").splitlines()
+    return {
+        "entries": sorted(line.strip() for line in fdb if " dst " in line),
+        "neighbours": sorted(line.strip() for line in neighbours),
+        "links": sorted(re.sub(r"@\w+|([0-9a-f]{2}:){5}[0-9a-f]{2}", "", line).strip() for line in links.splitlines()),
+    }
+
+
+DEEDS: dict[str, tuple[str, ...]] = {
+    "a forwarding entry": ("bridge", "fdb", "del", "MAC", "dev", "VX", "self"),
+    "a forwarding entry leads elsewhere": ("bridge", "fdb", "replace", "MAC", "dev", "VX", "dst", "192.168.99.77"),
+    "frames are flooded": ("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "VX", "dst", "192.168.99.77"),
+    "a neighbour": ("ip", "neigh", "del", "10.0.1.12", "dev", "VX"),
+    "a neighbour is another": ("ip", "neigh", "replace", "10.0.1.12", "lladdr", "02:00:00:00:00:99", "dev", "VX"),
+    "a neighbour too many": ("ip", "neigh", "add", "10.0.1.66", "lladdr", "02:00:00:00:00:99", "dev", "VX"),
+    "the VXLAN link": ("ip", "link", "delete", "VX"),
+    "the VXLAN link is down": ("ip", "link", "set", "VX", "down"),
+    "the bridge": ("ip", "link", "delete", "BR"),
+    "the WireGuard link": ("ip", "link", "delete", "WG"),
+    "its address": ("ip", "address", "flush", "dev", "WG"),
+    "its process": ("pkill", "-9", "-x", "wireguard-go"),
+}
+
+
+@pytest.mark.parametrize("what", DEEDS)
+def test_what_is_taken_away_is_back(swarm: Swarm, what: str) -> None:
+    if what == "its process" and swarm.run("h1", "pgrep", "-x", "wireguard-go").returncode != 0:
+        pytest.skip("this kernel has WireGuard itself: no process serves it")
+    words = {"VX": link(swarm, "vx"), "BR": link(swarm, "br"), "WG": link(swarm, "wg"), "MAC": "02:42:0a:00:01:0c"}
+    before = state(swarm)
+    mended = _mended(swarm)
+    swarm.lab("exec", "h1", *(words.get(word, word) for word in DEEDS[what]))
+    started = time.monotonic()
+    wait_until(lambda: state(swarm) == before, lambda: f"{before}\n{state(swarm)}{swarm.log('h1')}", 10)
+    # Back within a second; the looks at it are three processes in the lab.
+    assert time.monotonic() - started < patient(2) and _mended(swarm) > mended
+    for name in (PLAIN, HIDDEN):
+        wait_until(lambda n=name: reaches(swarm, n), f"{name} after {what}: {swarm.log('h1')}", 20)
+
+
+def test_a_daemon_that_is_killed_leaves_all_at_work(swarm: Swarm) -> None:
+    """And the next one finds it: the same links, with the same numbers, and no packet lost meanwhile."""
+    links = _numbers(swarm)
+    assert len(links) == 5
+    flow = f"ping -q -i 0.05 -c 100 {ADDRESSES[HIDDEN][1]} > /flow.part; mv /flow.part /flow"
+    swarm.docker("h1", "exec", "-d", "hidden-h1", "sh", "-c", flow)
+    swarm.kill_daemon("h1")
+    swarm.start_daemon("h1")
+    wait_until(lambda: swarm._docker("h1", "exec", "hidden-h1", "test", "-e", "/flow").returncode == 0, "its end", 60)
+    said = swarm.docker("h1", "exec", "hidden-h1", "cat", "/flow")
+    assert "100 received" in said, said
+    assert _numbers(swarm) == links
+
+
+def _numbers(swarm: Swarm) -> list[str]:
+    """The links of the networks on h1, with their numbers."""
+    return sorted(re.findall(r"^(\d+: (?:wg|vx|br)-\w+)", swarm.lab("exec", "h1", "ip", "-o", "link"), re.M))
+
+
+def _mended(swarm: Swarm) -> int:
+    """How often the daemon of h1 has put something right."""
+    return swarm.machine.path(f"{RUN}/h1/netengined.log").read_text().count("put right")
