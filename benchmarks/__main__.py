@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+import time
 from pathlib import Path
 
 from benchmarks import startup
@@ -32,10 +34,12 @@ def main() -> None:
     for _ in range(options.times):
         runs.append({})
         for name in options.parts or PARTS:
+            began = time.monotonic()
             runs[-1][name] = section = PARTS[name].measure(options.quick)
             print("\n".join([f"## {PARTS[name].title}", "", *section.lines, ""]), flush=True)
             for words in section.missing:
                 print(f"left out: {words}")
+            print(f"scripts/bench {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     if options.json:
         samples = [{name: section.data for name, section in run.items()} for run in runs]
         Path(options.json).write_text(json.dumps(samples, indent=1))

@@ -31,7 +31,7 @@ class Part:
 
 
 def _operations(quick: bool) -> Section:
-    samples, missing = operations.measure(3 if quick else 60)
+    samples, missing = operations.measure(3 if quick else 30)
     words = [
         "netengine's and Docker's figures are whole API calls (of `run`: the `docker` command), connection and answer too.",
         "The others are the processes that their users run; the floor is a C program that sends as few messages as it can.",
@@ -67,7 +67,7 @@ def _restart(quick: bool) -> Section:
 
 def _traffic(quick: bool) -> Section:
     latency = traffic.latency(1, 20) if quick else traffic.latency(7, 400)
-    speed, missing = traffic.throughput(1, 1) if quick else traffic.throughput(5, 3)
+    speed, missing = traffic.throughput(1, 1) if quick else traffic.throughput(3, 2)
     lines = ["A TCP connect, from the SYN to the answer:", "", *tables.ratios(latency, "µs"), ""]
     lines += ["One TCP stream (iperf3):", "", *(tables.ratios(speed, "Gbit/s") if speed else missing)]
     return Section(lines, {"connect": latency, "throughput": speed}, missing)

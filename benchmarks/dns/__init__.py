@@ -58,7 +58,7 @@ class Figures:
 
 def measure(quick: bool) -> Figures:
     """Run all loads."""
-    turns, seconds = (1, 1) if quick else (7, 1)
+    turns, seconds = (1, 1) if quick else (3, 1)
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         directory = Path(text)
         there, missing = available()
