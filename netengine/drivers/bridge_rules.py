@@ -7,6 +7,7 @@ What each gateway mode lets through is decided here, and shown in docs/gateway-m
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Literal, cast
 
@@ -127,16 +128,20 @@ def _opened(family: Family, address: str, ports: Iterable[PublishedPort]) -> set
     return {Element(family, "open", (address, p.protocol, str(p.container_port))) for p in ports}
 
 
-def _translated(family: Family, address: str, port: PublishedPort) -> set[Resource]:
-    """A port of the host that the rules translate, all in one family."""
+@lru_cache(maxsize=1 << 14)
+def _translated(family: Family, address: str, port: PublishedPort) -> frozenset[Resource]:
+    """A port of the host that the rules translate, all in one family. Kept, as each operation on a container renders all of its
+    ports twice and compares."""
     protocol, number = cast(Protocol, port.protocol), str(port.host_port)  # checked when the request was decoded
     target = (address, str(port.container_port))
     if port.host_ip in WILDCARDS:
         element = Element(family, "ports", (protocol, number), target)
     else:
         element = Element(family, "address-ports", (port.host_ip, protocol, number), target)
-    return {
-        HostPort(port.host_ip, protocol, port.host_port),
-        element,
-        Element(family, "published", (address, protocol, str(port.container_port))),
-    }
+    return frozenset(
+        {
+            HostPort(port.host_ip, protocol, port.host_port),
+            element,
+            Element(family, "published", (address, protocol, str(port.container_port))),
+        }
+    )

@@ -171,5 +171,7 @@ def _path(link: str, path: str) -> str:
 def over(below: Iterable[Resource], above: Iterable[Resource]) -> frozenset[Resource]:
     """Both sets, and of two resources with one key the one that is above."""
     above = frozenset(above)
+    if not above:
+        return frozenset(below)
     keys = {r.key for r in above}
     return above | {r for r in below if r.key not in keys}

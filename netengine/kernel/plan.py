@@ -143,6 +143,11 @@ def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
 
     Raises ValueError when one set names an object twice with different content: two owners, which is a bug of the caller.
     """
+    want, have = frozenset(want), frozenset(have)
+    gone = have - want
+    if not any(isinstance(r, Namespace) or _ends(r) for r in gone):
+        # Nothing goes or is made anew that takes others with it: what is in both, a thousand ports say, needs no look.
+        want, have = want - have, gone
     wanted = _by_key(want)
     present = _by_key(have)
     delete = [r for key, r in present.items() if key not in wanted]
