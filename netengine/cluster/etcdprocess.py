@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from netengine import failpoints
 from netengine.cluster.identity import write_whole
 from netengine.errors import Unavailable
 
@@ -122,6 +123,7 @@ class EtcdProcess:
             raise Unavailable(f"etcd could not be started: {error.strerror}") from error
         finally:
             os.close(log_file)
+        failpoints.reach("cluster: etcd is started")
         running = Running(child.pid, _started(child.pid) or 0)
         write_whole(self._pid_path, f"{running.pid} {running.started}\n".encode())
         self._child = child

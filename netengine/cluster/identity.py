@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from netengine import failpoints
 from netengine.cluster.records import CONTROL_PORT, DATA_PATH_PORT, MANAGER, WORKER
 from netengine.errors import Conflict, Invalid, NotFound, Unavailable
 
@@ -168,6 +169,7 @@ class Files:
 
 def write_whole(path: Path, content: bytes, owner: tuple[int, int] | None = None) -> None:
     """Replace a file by one with mode 0600, on the disk when this returns. Raises OSError."""
+    failpoints.reach(f"cluster: before {path.name}")
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)  # of a write that was cut short
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -183,6 +185,7 @@ def write_whole(path: Path, content: bytes, owner: tuple[int, int] | None = None
         new.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+    failpoints.reach(f"cluster: wrote {path.name}")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -7,6 +7,7 @@ secret and its request, over TLS that this root vouches for.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -165,10 +166,15 @@ async def _bounded_call(
         if isinstance(error.certificate_error, ssl.SSLCertVerificationError):
             raise _Unproven(error.certificate_error) from error
         raise Unavailable(f"the manager at {where} cannot prove that it is one: {error.certificate_error}") from error
-    except TimeoutError:
+    except TimeoutError as error:
+        waited = CONNECT_SECONDS if isinstance(error, aiohttp.ServerTimeoutError) else seconds
         raise Unavailable(
-            f"no manager answers at {where} within {seconds:g} s: is the address right, and may TCP to its port pass?"
+            f"no manager answers at {where} within {waited:g} s: is the address right, and may TCP to its port pass?"
         ) from None
+    except aiohttp.ClientSSLError as error:
+        raise Unavailable(
+            f"what answers at {where} is not the control service of a manager ({words_of(error)}): is the port right?"
+        ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise Unavailable(f"no manager answers at {where}: {words_of(error)}") from error
 
@@ -222,7 +228,12 @@ def shown(host: str, port: int) -> str:
 
 
 def words_of(error: Any) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        # asyncio puts words of its own where the kernel's were.
-        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
-    return str(error) or type(error).__name__
+    """Of an error of aiohttp or the kernel, in the kernel's words where they are known."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLError) and cause.reason:
+        return cause.reason.lower().replace("_", " ")
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or "the name is not known"
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno)  # asyncio puts words of its own where the kernel's were
+    return str(cause) or type(cause).__name__

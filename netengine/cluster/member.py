@@ -12,29 +12,25 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TypeVar
 
 import aiohttp
 
-from netengine.cluster import tls
+from netengine import failpoints
+from netengine.cluster import members, tls
 from netengine.cluster.etcdprocess import EtcdProcess, Running
 from netengine.cluster.identity import Files
 from netengine.errors import Conflict, Invalid, NetengineError, NotFound, Unavailable
 from netengine.store.etcd import Etcd, Member
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
 START_SECONDS = 30.0
 """In which a member must answer that has been started; on a quiet machine it takes one."""
 CATCH_UP_SECONDS = 120.0
 """In which a new member must have read what the others have."""
-CHANGE_SECONDS = 15.0
-"""In which etcd must agree to take in or let go of a member."""
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 30.0
 _WELL_AFTER = 60.0  # seconds of running after which the next death is seen as the first
 _DATA = "data"
@@ -121,7 +117,7 @@ class EtcdMember:
         await self._process.end()
         await self.forget(etcd)
         try:
-            new, everyone = await _patiently(lambda: etcd.add_member(self.urls.peer, learner=True))
+            new, everyone = await members.add(etcd, self.urls.peer)
         except Unavailable as error:
             raise Unavailable(
                 f"the cluster cannot take in another manager now: {error.message}; all that it has must be up: demote or "
@@ -131,8 +127,10 @@ class EtcdMember:
             initial = ",".join(
                 f"{self._node if m.id == new.id else m.name or f'{m.id:x}'}={m.peer_urls[0]}" for m in everyone
             )
+            failpoints.reach("cluster: a member is added")
             await self._begin(initial, "existing")
             await self._promoted(etcd, new)
+            failpoints.reach("cluster: a member has its vote")
         except BaseException:
             await self.destroy()
             with contextlib.suppress(NetengineError):
@@ -175,14 +173,14 @@ class EtcdMember:
         few others are up to go on without it: Unavailable."""
         own = await self.member(etcd)
         if own is not None:
-            await remove(etcd, own)
+            await members.remove(etcd, own)
         await self.destroy()
 
     async def forget(self, etcd: Etcd) -> None:
         """Remove members that this node left in the cluster's list."""
         for one in await etcd.members():
             if one.name == self._node or self.urls.peer in one.peer_urls:
-                await remove(etcd, one)
+                await members.remove(etcd, one)
 
     async def member(self, etcd: Etcd) -> Member | None:
         """What the cluster knows of this member."""
@@ -263,7 +261,8 @@ class EtcdMember:
             try:
                 await etcd.promote_member(new.id)
                 return
-            except Unavailable as error:
+            # NotFound is what the new member itself answers, asked before it has heard of itself.
+            except (Unavailable, NotFound) as error:
                 if self._process.find() is None:
                     raise self._ended() from error
                 if loop.time() > deadline:
@@ -343,36 +342,6 @@ class EtcdMember:
                 return
             except TimeoutError:
                 self._process.trim_log()
-
-
-async def _patiently(change: Callable[[], Awaitable[T]]) -> T:
-    """A change of the members, tried again for a while: etcd makes none while it has not been in touch with all of them for
-    five seconds, as after another change, and takes in one at a time. Raises Unavailable."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + CHANGE_SECONDS
-    while True:
-        try:
-            return await change()
-        except Unavailable as error:
-            passing = any(
-                words in error.message for words in ("unhealthy cluster", "too many learner", "not enough started")
-            )
-            if not passing or loop.time() > deadline:
-                raise
-        await asyncio.sleep(0.25)
-
-
-async def remove(etcd: Etcd, member: Member) -> None:
-    """Take a member out, unless the others could not go on without it. Raises Unavailable then. One that is gone is gone."""
-    try:
-        await _patiently(lambda: etcd.remove_member(member.id))
-    except NotFound:
-        return
-    except Unavailable as error:
-        raise Unavailable(
-            f"manager {member.name or f'{member.id:x}'} cannot be taken out of etcd now: {error.message}; too few of the other "
-            "managers are up to go on without it"
-        ) from error
 
 
 def check_ports(address: str) -> None:

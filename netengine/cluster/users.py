@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
+from netengine import failpoints
 from netengine.cluster import keys
 from netengine.store.etcd import Etcd
 
@@ -42,6 +43,7 @@ async def begin(etcd: Etcd, node: str, password: str) -> None:
     await etcd.add_user(_ROOT, make_password())
     await etcd.give_role(_ROOT, _ROOT)
     await admit(etcd, node, password, manager=True)
+    failpoints.reach("cluster: before users are demanded")
     await etcd.demand_users()
 
 

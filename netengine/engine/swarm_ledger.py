@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from netengine.cluster import blocks, keys, member, users
+from netengine.cluster import blocks, keys, member, members, users
 from netengine.cluster.records import MANAGER, WORKER, ClusterRecord, NodeRecord
 from netengine.engine import swarm_spec
 from netengine.engine.core import now
@@ -125,7 +125,7 @@ async def dismiss(etcd: Etcd, record: NodeRecord) -> None:
     peer, gone = member.urls_of(record.address).peer, False
     for one in await etcd.members():
         if f"{one.id:x}" == record.member or one.name == record.id or peer in one.peer_urls:
-            await member.remove(etcd, one)
+            await members.remove(etcd, one)
             gone = True
     if gone:
         await _answering(etcd)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from netengine.cluster import certificates, member, tls, users
+from netengine.cluster import certificates, member, members, tls, users
 from netengine.cluster.certificates import Authority
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files
@@ -150,7 +150,7 @@ async def _says(manager: Manager, words: str) -> bool:
 async def unsafe(directory: Path) -> None:
     """With one of three dead, another may not leave."""
     one, two, three = await begun(directory, 3)
-    member.CHANGE_SECONDS = 2.0
+    members.CHANGE_SECONDS = 2.0
     await two.member.close()
     os.kill(two.member.pid, signal.SIGKILL)
     async with one.client() as etcd:
@@ -165,8 +165,8 @@ async def removed(directory: Path) -> None:
     async with one.client() as etcd:
         found = await two.member.member(etcd)
         assert found is not None
-        await member.remove(etcd, found)
-        await member.remove(etcd, found)
+        await members.remove(etcd, found)
+        await members.remove(etcd, found)
         await eventually("it says why it does not run", partial(_says, two, "permanently removed from the cluster"))
         assert await writes(etcd) and await two.member.member(etcd) is None
         refused(await raised(two.member.ready(1)), Unavailable, "does not answer within 1 s")
@@ -192,7 +192,7 @@ async def _refuses(one: Manager, three: Manager, etcd: Etcd) -> bool:
         found = await three.member.member(etcd)
         assert found is not None
         # Removing a member that is up, of three with one dead, would leave two of which one is dead.
-        await member.remove(etcd, found)
+        await members.remove(etcd, found)
     except Unavailable as error:
         return "too few of the other managers are up" in error.message
     raise AssertionError("a member was taken out and the majority lost")

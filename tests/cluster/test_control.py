@@ -196,6 +196,27 @@ def test_nobody_there_is_said_fast_and_the_next_manager_is_asked(run: Any) -> No
     run(story)
 
 
+def test_what_answers_and_is_no_manager_is_said(run: Any) -> None:
+    async def story(service: Service) -> None:
+        token = service.registry.token("worker")
+
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 mail.example ESMTP\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
+            port = other.sockets[0].getsockname()[1]
+            with pytest.raises(
+                Unavailable, match=rf"what answers at 127\.0\.0\.1:{port} is not the control service.*port right"
+            ):
+                await joining.join([f"127.0.0.1:{port}"], token, "h", "127.0.0.1")
+        with pytest.raises(Unavailable, match=r"no manager answers at no.such.host.invalid:2377: (?!Unknown)"):
+            await joining.join(["no.such.host.invalid"], token, "h", "127.0.0.1")
+
+    run(story)
+
+
 def test_while_the_root_is_rotated_the_old_token_still_joins(place: Host, tmp_path: Path) -> None:
     async def story() -> None:
         rotating = certificates.succeed(ROOT, certificates.create_authority(CLUSTER))

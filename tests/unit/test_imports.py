@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors"},
     "dns": {"unprivileged", "errors"},
     "ipam": {"errors"},
-    "cluster": {"store", "model", "errors"},
+    "cluster": {"store", "model", "failpoints", "errors"},
     "store": {"errors", "failpoints"},
     "kernel": {"relay.protocol", "unprivileged", "errors", "failpoints"},
     # The two processes without privileges stand on the same loop, and give up root in the same way.
