@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import churn
-from tests.faults.harness import OPERATIONS, SPEAKING, Death, FaultLab, Refusal, die_at, exchanges, points, refuse_at
+from tests.faults.harness import (
+    OPERATIONS,
+    SPEAKING,
+    Death,
+    FaultLab,
+    Refusal,
+    die_at,
+    exchanges,
+    points,
+    refuse_at,
+    undo,
+)
+from tests.faults.test_foreign_hands import HANDS, WITHIN, Scene
 from tests.hosts import wait_until
 
 _CLIENTS = 16
@@ -52,6 +64,40 @@ def starve(lab: FaultLab, only: str) -> dict[str, list[Refusal]]:
                         f"{operation.name}, {error} at {refusals[-1].point}: {refusals[-1].answer}: {line}", flush=True
                     )
         print(f"{operation.name}: {len(refusals)} shortages", file=sys.stderr, flush=True)
+    return table
+
+
+@dataclass
+class Hand:
+    """One way of others to take something away: seconds until it was back, of each try, and what went wrong."""
+
+    what: str
+    seconds: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def in_time(self) -> int:
+        return sum(took <= WITHIN for took in self.seconds)
+
+
+def take_away(lab: FaultLab, rounds: int, only: str) -> list[Hand]:
+    """Everything that tests/faults/test_foreign_hands.py takes away, so many times. Nobody is asked to mend it."""
+    table = []
+    for what, argv in ((what, argv) for what, argv in HANDS.items() if only in what):
+        table.append(hand := Hand(what))
+        for _ in range(rounds):
+            scene = Scene(lab)
+            lab.here.run(argv(scene), check=True)
+            began = time.monotonic()
+            try:
+                wait_until(scene.is_mended, lambda s=scene: f"{set(s.before) ^ set(s.state())}", 10)  # type: ignore[misc]
+            except AssertionError as e:
+                hand.wrong.append(str(e))
+            hand.seconds.append(time.monotonic() - began)
+            hand.wrong += lab.doctor()
+            undo(lab)
+            lab.daemon.restart()  # it remembers what it put back how often
+        print(f"{what}: {rounds} times", file=sys.stderr, flush=True)
     return table
 
 
@@ -118,6 +164,7 @@ def main() -> int:
     )
     words.add_argument("--rounds", type=int, default=1, help="how often each point is tried (default 1)")
     words.add_argument("--only", default="", metavar="TEXT", help="only operations with TEXT in their name")
+    words.add_argument("--hands", action="store_true", help="no kills, but others that take things away")
     words.add_argument("--no-memory", action="store_true", help="no kills, but a kernel that has no memory left")
     words.add_argument("--churn", type=int, default=0, metavar="N", help="no kills, but N rounds of 16 clients")
     words.add_argument(
@@ -130,17 +177,21 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="netengine-soak-"))
     lab = FaultLab(directory)
     try:
-        if given.no_memory:
+        if given.hands:
+            bad = _hands(lab, given.rounds, given.only)
+        elif given.no_memory:
             bad = _shortages(lab, given.only)
+        elif given.churn or given.crowd:
+            bad = _churn(lab, given.churn, given.crowd)
         else:
-            churned = given.churn or given.crowd
-            bad = _churn(lab, given.churn, given.crowd) if churned else _kills(lab, given.rounds, given.only)
+            bad = _kills(lab, given.rounds, given.only)
         sent, lost = lab.flow.sent, lab.flow.lost()
     finally:
         lab.close()
         shutil.rmtree(directory, ignore_errors=True)
     print(f"\nThe bystander's flow meanwhile: {sent} datagrams and as many TCP segments, {lost} lost.")
-    return 1 if bad or lost else 0
+    # What foreign hands take away may be what the bystander's packets go by.
+    return 1 if bad or (lost and not given.hands) else 0
 
 
 def _churn(lab: FaultLab, many: int, crowded: int) -> int:
@@ -156,6 +207,22 @@ def _churn(lab: FaultLab, many: int, crowded: int) -> int:
     memory = churn.figures(lab)
     print(f"\nAfterwards: {memory.memory >> 10} MB of memory, {memory.descriptors} descriptors.")
     return sum(len(load.wrong) for load in loads)
+
+
+def _hands(lab: FaultLab, rounds: int, only: str) -> int:
+    table = take_away(lab, rounds, only)
+    print(
+        "\n| taken away or changed | tries | back within a second | lost | longest |\n| --- | --- | --- | --- | --- |"
+    )
+    for hand in table:
+        late = len(hand.seconds) - hand.in_time
+        print(f"| {hand.what} | {len(hand.seconds)} | {hand.in_time} | {late} | {max(hand.seconds):.2f} s |")
+    everything = [took for hand in table for took in hand.seconds]
+    good = sum(hand.in_time for hand in table)
+    print(f"| all | {len(everything)} | {good} | {len(everything) - good} | {max(everything):.2f} s |")
+    for line in (f"{hand.what}: {line}" for hand in table for line in hand.wrong):
+        print(line)
+    return len(everything) - good + sum(len(hand.wrong) for hand in table)
 
 
 def _shortages(lab: FaultLab, only: str) -> int:
