@@ -44,9 +44,7 @@ class Conntrack:
     """The connection tracking table of the network namespace of the thread that creates it. Not thread-safe."""
 
     def __init__(self) -> None:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as low:
-            self._socket = socket.socket(fileno=move_up(low.detach()))
-        self._socket.bind((0, 0))
+        self._socket = _open()
         self._sequence = 0
 
     def close(self) -> None:
@@ -81,7 +79,16 @@ class Conntrack:
         return out
 
     def _ask(self, kind: int, flags: int, body: bytes, family: Family) -> list[bytes]:
-        """The attributes of each message of the answer. A flow that is gone already is no error."""
+        """The attributes of each message of the answer. A flow that is gone already is no error. Raises OSError when answers
+        were lost (ENOBUFS); by a new socket then, since a listing that broke off would have the old one refuse every other."""
+        try:
+            return self._answers(kind, flags, body, family)
+        except OSError:
+            self._socket.close()
+            self._socket = _open()
+            raise
+
+    def _answers(self, kind: int, flags: int, body: bytes, family: Family) -> list[bytes]:
         self._sequence += 1
         head = _NFGENMSG[family]
         length = _HEADER.size + len(head) + len(body)
@@ -97,3 +104,10 @@ class Conntrack:
                 if sequence == self._sequence:
                     out.append(data[offset + _HEADER.size + len(head) : offset + size])
                 offset += (size + 3) & ~3
+
+
+def _open() -> socket.socket:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as low:
+        made = socket.socket(fileno=move_up(low.detach()))
+    made.bind((0, 0))
+    return made

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 
 import pytest
 
@@ -73,6 +74,23 @@ def test_a_list_that_broke_off_is_refused_and_the_next_is_whole(machine: Machine
             assert sock.execute([("raise lo", messages.link_up("lo"))]) == [None]
         finally:
             sock.close()
+
+    machine.on_kernel(look)
+
+
+def test_tracked_flows_are_asked_for_anew(machine: Machine) -> None:
+    """The same of the other socket that asks the kernel for lists."""
+
+    def look() -> None:
+        tracked = machine.kernel.conntrack
+        assert tracked is not None
+        tracked._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        header = struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 0x1 | 0x4, 7, 0, socket.AF_INET, 0, 0)  # IPCTNL_MSG_CT_DELETE
+        for _ in range(20):
+            tracked._socket.send(header)
+        with pytest.raises(OSError, match="No buffer space"):
+            tracked.forget_udp([53])
+        assert tracked.forget_udp([53]) == 0
 
     machine.on_kernel(look)
 

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import dns.message
 import dns.rcode
@@ -163,12 +164,13 @@ def test_a_dead_server_costs_nobody_time_and_is_back_when_it_answers_a_copy(
     site.until(lambda: site.house.server.sandboxes["sb"].pending <= 1)
     tally = site.house.server.sandboxes["sb"].tally
     assert (tally.forwarded, tally.failed) == (2, 0), "copies are nobody's questions"
-    asked = len(site.second.asked)
+    asked, began = len(site.second.asked), monotonic()
     caller = site.ask()
     site.until(lambda: site.first.is_asked(3))
     site.first.answer("10.0.0.1")
     assert site.wait(caller) == ["10.0.0.1"]
-    assert not site.second.is_asked(asked + 1)
+    took = monotonic() - began
+    assert not site.second.is_asked(asked + 1) or took > upstream.HEAD_STARTS[0], "on a busy machine it is too late"
 
 
 def test_copies_to_a_dead_server_become_rare() -> None:
