@@ -67,6 +67,9 @@ _ID = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{64}|[0-9a-f]{12})(?![0-9a-f])")
 _VETH = re.compile(r"\bveth([0-9a-f]{7})\b")
 _MAC = re.compile(r"\b(?!ff:ff:ff:ff:ff:ff|00:00:00:00:00:00)(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
 # The prefix of a host's unique local addresses, and link-local addresses made of MACs.
+# Join tokens, and ids of nodes and clusters: 25 digits of base 36.
+_TOKEN = re.compile(r"\bSWMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}\b")
+_NODE = re.compile(r"(?<![0-9a-z-])(?=[a-z]*[0-9])(?=[0-9]*[a-z])[0-9a-z]{25}(?![0-9a-z])")
 _ULA = re.compile(r"\bfd(?!00)[0-9a-f]{2}:[0-9a-f]{1,4}:[0-9a-f]{1,4}(?=:)")
 _LINK_LOCAL = re.compile(r"\bfe80::[0-9a-f]+:[0-9a-f:]+")
 _PEER = re.compile(r"@if(\d+)")
@@ -90,6 +93,10 @@ class Stable:
         for path, name in self.paths.items():
             text = text.replace(path, name)
         text = _ID.sub(lambda m: self._value("id", m[0][:12])[: len(m[0])], text)
+        text = _TOKEN.sub(
+            lambda m: f"SWMTKN-1-{self._value('token', m[0])[:50]}-{self._value('token', m[0])[-25:]}", text
+        )
+        text = _NODE.sub(lambda m: self._value("node", m[0])[:25], text)
         text = _VETH.sub(lambda m: f"veth{self._value('endpoint', m[1])[:7]}", text)
         text = _MAC.sub(lambda m: _as_mac(self._value("mac", m[0])), text)
         text = _ULA.sub(

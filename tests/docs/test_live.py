@@ -31,7 +31,8 @@ def shell(make_host: Callable[..., Host], tmp_path: Path) -> Iterator[Run]:
     daemon.start()
     stable = Stable({str(daemon.data_root): "/var/lib/netengine", str(tmp_path): "/tmp"})
     env = ENVIRONMENT | {
-        "PATH": f"{_programs(daemon, tmp_path / 'bin')}:{ENVIRONMENT['PATH']}",
+        # Where etcd is not installed, the one that `scripts/install --test` has unpacked.
+        "PATH": f"{_programs(daemon, tmp_path / 'bin')}:{ENVIRONMENT['PATH']}:{REPO / '.cache/peers/usr/bin'}",
         "DOCKER_HOST": f"unix://{SOCKET}",
         "DOCKER_CONFIG": str(tmp_path / "docker-config"),
         "COLUMNS": "100",
