@@ -61,6 +61,7 @@ class Healing:
         self._later: asyncio.TimerHandle | None = None
         self._parents = Parents(core)
         self._rereading = Rereading(core, lambda found: self._mend(found, ""))
+        self._ports: dict[str, str] | None = None
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
         self._in_vain = 0
@@ -195,7 +196,9 @@ class Healing:
                 await self._tell(container)
 
     async def _look_around(self, pending: list[events.Notice]) -> tuple[Resource, ...]:
+        self._ports = self._all_ports()  # once for all that was heard: after a second of connects that is hundreds
         suspicious = [n for n in pending if self._is_suspicious(n)]
+        self._ports = None
         more = self._parents.suspect(pending)
         by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
         mended: tuple[Resource, ...] = ()
@@ -283,12 +286,13 @@ class Healing:
 
     def _port(self, link: str) -> Network | None:
         """The network whose port a link is."""
-        state = self._core.state
-        for container in state.containers.values():
-            for network_id, endpoint in container.endpoints.items():
-                if endpoint.host_link == link:
-                    return state.networks.get(network_id)
-        return None
+        ports = self._all_ports() if self._ports is None else self._ports
+        return self._core.state.networks.get(ports.get(link, ""))
+
+    def _all_ports(self) -> dict[str, str]:
+        """The host's ends of all endpoints, with their networks."""
+        containers = self._core.state.containers.values()
+        return {e.host_link: network_id for c in containers for network_id, e in c.endpoints.items() if e.host_link}
 
     # -- mending ------------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,14 @@ def suspects(core: Core, changes: Iterable[Change]) -> list[Container]:
     """The containers in whose sandbox something may be lost."""
     by_sandbox = {c.sandbox_id: c for c in core.state.containers.values() if sandbox.owns_sandbox(c)}
     out: dict[str, Container] = {}
+    rendered: dict[str, frozenset[Resource]] = {}
     for change in changes:
         container = by_sandbox.get(core.kernel.numbers.get(change.nsid, "") or "-")
         if container is None or container.id in out or may_change_its_own(container):
             continue
-        if concerns(change, sandbox.render(core.state, container)):
+        if container.id not in rendered:
+            rendered[container.id] = sandbox.render(core.state, container)
+        if concerns(change, rendered[container.id]):
             out[container.id] = container
     return list(out.values())
 

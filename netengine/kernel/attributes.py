@@ -29,9 +29,15 @@ def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 def by_type(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """The values by their types; of several of one type the first."""
+    # A loop of its own: a link has sixty attributes, and links are heard of all the time.
     out: dict[int, bytes] = {}
-    for kind, value in attributes(data, offset):
-        out.setdefault(kind, value)
+    size = len(data)
+    while offset + 4 <= size:
+        length, kind = _HEAD.unpack_from(data, offset)
+        if length < 4:
+            break
+        out.setdefault(kind & _TYPE_MASK, data[offset + 4 : offset + length])
+        offset += (length + 3) & ~3
     return out
 
 
