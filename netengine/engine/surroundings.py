@@ -48,7 +48,7 @@ async def default_mtu(core: Core) -> int:
 
 def room_on(state: State, network: Network) -> None:
     """Raise Forbidden when the network's bridge has no port left."""
-    if network.bridge is not None and len(list(state.attached_to(network.id))) >= BRIDGE_PORTS:
+    if (network.bridge or network.overlay) and len(list(state.attached_to(network.id))) >= BRIDGE_PORTS:
         raise Forbidden(
             f"network {network.name} has {BRIDGE_PORTS} endpoints, and a Linux bridge has no more ports: "
             "use another network, or disconnect a container from this one"

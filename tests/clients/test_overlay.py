@@ -80,6 +80,19 @@ class Cluster(Swarm):
     def inspect(self, host: str, name: str = NET, *flags: str) -> dict[str, Any]:
         return dict(json.loads(self.docker(host, "network", "inspect", *flags, name))[0])
 
+    def arm(self, host: str, word: str) -> None:
+        """Let the daemon, started by `start_to_be_killed`, end at a point of that number."""
+        self.lab("exec", host, "sh", "-c", f"cd /run/points && rm -f reached && echo {word} > new && mv new arm")
+
+    def start_to_be_killed(self, host: str) -> None:
+        home = f"{RUN}/{host}"
+        argv = ["sh", "-c", 'mkdir -p /run/points; rm -f /run/points/*; exec "$@"', "sh"]
+        argv += ["env", "NETENGINE_FAILPOINTS=/run/points", sys.executable, "-m", "netengine.daemon", "--host"]
+        argv += [f"unix://{RUN}/{host}.sock", "--data-root", f"{home}/data", "--exec-root", "/run/netengine"]
+        argv += ["--pidfile", "/run/netengined.pid", "--detach", "--config-file", f"{home}/daemon.json"]
+        done = self.run(host, *argv)
+        assert done.returncode == 0, done.stderr
+
     def clear(self) -> None:
         """No containers and no networks of a user's."""
         for host in self.hosts:
@@ -359,3 +372,99 @@ def test_an_encrypted_network(cluster: Cluster) -> None:
     assert [link for link in cluster.links("h1") if link.startswith("wg-")]
     cluster.docker("h1", "rm", "-f", "o1")
     assert not [link for link in cluster.links("h1") if link.startswith("wg-")]
+
+
+def test_a_start_without_the_store_keeps_what_leads_to_others(cluster: Cluster) -> None:
+    """The majority of managers is lost and a daemon starts: it goes by its copy. Changes are refused, and what ends meanwhile
+    is told when the store is back."""
+    cluster.network(NET, f"--subnet={SUBNET}")
+    cluster.run_on("h1", "one")
+    cluster.run_on("h2", "two")
+    ends = cluster.run_on("h2", "ends")
+    target = cluster.run_on("h3", "three")
+    cluster.await_reach("h2", "two", "three")
+    cluster.kill_etcd("h1", "STOP")
+    try:
+        cluster.restart_daemon("h2")
+        assert target in cluster.entries("h2")
+        assert cluster.reaches("h2", "two", "three")
+        assert "majority of the managers" in cluster.refused("h2", "run", "--network", NET, "host", "true")
+        assert "majority of the managers" in cluster.refused("h1", "network", "create", "-d", "overlay", "x")
+        cluster.docker("h2", "rm", "-f", "ends")
+        assert cluster.reaches("h2", "two", "three")
+    finally:
+        cluster.kill_etcd("h1", "CONT")
+    wait_until(lambda: ends not in cluster.entries("h3"), "what ended is withdrawn", 40)
+    wait_until(
+        lambda: not cluster._docker("h2", "run", "--rm", "--network", NET, "host", "true").returncode, "it goes on", 40
+    )
+
+
+def test_killed_at_any_step_a_daemon_and_the_store_agree_again(cluster: Cluster) -> None:
+    """While a container comes to the network or leaves it: what the others know is afterwards what there is."""
+    cluster.network(NET, f"--subnet={SUBNET}")
+    cluster.run_on("h1", "one")
+    cluster.run_on("h2", "two")
+    cluster.kill_daemon("h2")
+    cluster.start_to_be_killed("h2")
+    create = ["create", "--name", "new", "--network", NET, "sandbox"]
+
+    def points(*words: str) -> list[str]:
+        cluster.arm("h2", "0")
+        cluster.docker("h2", *words)
+        found = cluster.lab("exec", "h2", "cat", "/run/points/reached").splitlines()
+        cluster.kill_daemon("h2")
+        cluster.start_to_be_killed("h2")  # which counts from one again
+        return found
+
+    def others_know() -> bool:
+        listed = json.loads(cluster.docker("h2", "network", "inspect", NET))[0]["Containers"].values()
+        return cluster.entries("h1") == {c["IPv4Address"].partition("/")[0] for c in listed}
+
+    def reset() -> None:
+        wait_until(others_know, lambda: f"{cluster.entries('h1')}{cluster.log('h2')}", 20)
+        cluster._docker("h2", "rm", "-f", "new")
+        wait_until(others_know, "it is gone", 20)
+        cluster.docker("h2", *create)
+
+    cluster.docker("h2", *create)
+    for what in (("start", "new"), ("stop", "new")):
+        cluster.docker("h2", "start", "new") if what[0] == "stop" else None
+        found = points(*what)
+        ours = [number for number, point in enumerate(found, 1) if point.startswith("overlay: ")]
+        assert len(ours) >= 2, found
+        for number in sorted({*ours, len(found) // 2, len(found)}):
+            reset()
+            cluster.docker("h2", "start", "new") if what[0] == "stop" else None
+            cluster.arm("h2", str(number))
+            assert cluster._docker("h2", *what).returncode or number == len(found), (
+                f"{found[number - 1]} was not reached"
+            )
+            wait_until(lambda: cluster.run("h2", "pgrep", "-f", "netengine.daemon").returncode != 0, "it is killed", 20)
+            cluster.start_to_be_killed("h2")
+        reset()
+    assert cluster.reaches("h1", "one", "two")
+    cluster.docker("h2", "rm", "-f", "new")
+    cluster.restart_daemon("h2")
+
+
+def test_leave_and_join_again(cluster: Cluster) -> None:
+    """Containers of a host that leaves lose their overlay networks and run on; when it is back they can be connected again."""
+    cluster.network(NET, f"--subnet={SUBNET}")
+    cluster.run_on("h1", "one")
+    address = cluster.run_on("h3", "three")
+    cluster.await_reach("h1", "one", "three")
+    token = cluster.token("h1")
+    cluster.docker("h3", "swarm", "leave")
+    assert NET not in cluster.networks("h3")
+    assert not [link for link in cluster.links("h3") if link.startswith(("vx-", "br-"))]
+    assert cluster.docker("h3", "inspect", "-f", "{{.State.Status}}", "three") == "running"
+    assert not json.loads(cluster.docker("h3", "inspect", "three"))[0]["NetworkSettings"]["Networks"]
+    wait_until(lambda: address not in cluster.entries("h1"), "it is withdrawn")
+    cluster.docker("h3", "swarm", "join", "--token", token, H1)
+    wait_until(lambda: NET in cluster.networks("h3"), f"{NET} is known on h3")
+    cluster.docker("h3", "network", "connect", NET, "three")
+    cluster.await_reach("h1", "one", "three")
+    cluster.await_reach("h3", "three", "one")
+    (gone,) = {line.split()[0] for line in cluster.docker("h1", "node", "ls").splitlines() if "Down" in line}
+    cluster.docker("h1", "node", "rm", "--force", gone)

@@ -14,6 +14,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Literal
 
+from netengine import failpoints
 from netengine.cluster import blocks, ranges
 from netengine.cluster.blocks import View, addresses_of
 from netengine.cluster.records import EndpointRecord
@@ -84,7 +85,9 @@ class Claims:
 
     async def _publish(self, view: View, network: Network, record: EndpointRecord) -> bool:
         async with self._writing:
+            failpoints.reach("overlay: before the publication")
             done = await blocks.publish(self._etcd, view, self._node, record)
+            failpoints.reach("overlay: published")
             if done:
                 self._core.state.fabric.leaving -= {(network.id, a) for a in addresses_of(record)}
             return done
@@ -193,7 +196,9 @@ class Claims:
                 self._session.check()
                 for begin in range(0, len(todo), _AT_ONCE):
                     part = todo[begin : begin + _AT_ONCE]
+                    failpoints.reach("overlay: before the withdrawal")
                     await blocks.withdraw(self._etcd, self._node, part)
+                    failpoints.reach("overlay: withdrawn")
                     leaving.difference_update(part)
             except NetengineError as e:
                 log.info("%d addresses are given back when the cluster's store answers: %s", len(leaving), e.message)

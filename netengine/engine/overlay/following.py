@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from netengine import failpoints
 from netengine.cluster.mirror import Change
 from netengine.cluster.records import BlockRecord, EndpointRecord
 from netengine.cluster.session import Session
@@ -117,9 +118,11 @@ class Following:
             batch, self._queue = self._queue, []
             await self._networks_changed({c.parts[0] for c in batch if c.kind == "networks"})
             delta = _Delta()
-            self._take_hosts(delta, {c.parts[0] for c in batch if c.kind == "status" and _matters(c)})
+            if nodes := {c.parts[0] for c in batch if c.kind == "status" and _matters(c)}:
+                self._take_hosts(delta, nodes)
             self._settle(delta, self._affected(batch))
             await self._apply(delta)
+            failpoints.reach("overlay: changes taken in")
         for network_id, entries in delta.named.items():
             network = self._core.state.networks.get(network_id)
             if network is not None:

@@ -97,6 +97,12 @@ class Overlay:
         self._ready = True
         if self._session is not None:
             await self._catch_up(late=False)
+            return
+        wanted = {n for c in self._core.state.containers.values() for n in (*c.attachments, *c.endpoints)}
+        async with self._core.lock:
+            for network in list(self._core.state.networks.values()):
+                if network.overlay is not None and network.id not in wanted:
+                    self._forget(network.id)  # of a cluster that this host has lost sight of
 
     async def close(self) -> None:
         """The daemon stops: everything stays as it is."""
