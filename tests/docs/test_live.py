@@ -71,6 +71,9 @@ def _programs(daemon: Daemon, directory: Path) -> Path:
         file = directory / name
         file.write_text(f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n')
         file.chmod(0o755)
+    for name in ("etcd", "wireguard-go", "wg"):
+        if not shutil.which(name):  # not this machine's: what `scripts/install --test` has unpacked
+            (directory / name).symlink_to(REPO / ".cache/peers/usr/bin" / name)
     return directory
 
 
