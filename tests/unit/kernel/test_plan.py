@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netengine.kernel.plan import Change, Plan, plan, stranded
@@ -51,11 +51,17 @@ def without_sysctls(world: frozenset[Resource]) -> set[Resource]:
 # ---------------------------------------------------------------------- laws
 
 
+in_its_time = settings(deadline=None)
+"""What is to be shown here is what the plan is, not how long a busy machine takes for it."""
+
+
+@in_its_time
 @given(worlds())
 def test_nothing_is_done_where_everything_is_as_wanted(world: frozenset[Resource]) -> None:
     assert not plan(world, world)
 
 
+@in_its_time
 @given(worlds(), worlds())
 def test_the_plan_turns_one_kernel_into_the_other(want: frozenset[Resource], have: frozenset[Resource]) -> None:
     kernel = FakeKernel(have)
@@ -64,6 +70,7 @@ def test_the_plan_turns_one_kernel_into_the_other(want: frozenset[Resource], hav
     assert {r for r in want if isinstance(r, Sysctl)} <= kernel.sysctls
 
 
+@in_its_time
 @given(worlds(), worlds())
 def test_there_and_back_again(want: frozenset[Resource], have: frozenset[Resource]) -> None:
     kernel = FakeKernel(have)
@@ -72,6 +79,7 @@ def test_there_and_back_again(want: frozenset[Resource], have: frozenset[Resourc
     assert kernel.has == without_sysctls(have)
 
 
+@in_its_time
 @given(worlds(), worlds())
 def test_applying_twice_is_applying_once(want: frozenset[Resource], have: frozenset[Resource]) -> None:
     kernel = FakeKernel(have)
@@ -81,6 +89,7 @@ def test_applying_twice_is_applying_once(want: frozenset[Resource], have: frozen
     assert kernel.log == []
 
 
+@in_its_time
 @given(worlds(), st.data())
 def test_whatever_is_taken_away_is_healed(want: frozenset[Resource], data: st.DataObject) -> None:
     """A foreign hand took something, and with it what the kernel takes along."""
@@ -91,6 +100,7 @@ def test_whatever_is_taken_away_is_healed(want: frozenset[Resource], data: st.Da
     assert kernel.has == without_sysctls(want)
 
 
+@in_its_time
 @given(worlds(), worlds())
 def test_creations_and_deletions_are_in_the_kernel_s_order(
     want: frozenset[Resource], have: frozenset[Resource]
@@ -102,6 +112,7 @@ def test_creations_and_deletions_are_in_the_kernel_s_order(
     assert deleted == sorted(deleted, reverse=True)
 
 
+@in_its_time
 @given(worlds())
 def test_the_plan_does_not_depend_on_the_order_of_a_set(world: frozenset[Resource]) -> None:
     assert plan(sorted(world, key=repr), ()) == plan(sorted(world, key=repr, reverse=True), ())
