@@ -39,6 +39,7 @@ CALLS_AT_ONCE = 128
 JOINS_AT_ONCE = 8
 """A join makes this manager sign a certificate and change etcd."""
 
+_CLOSE_SECONDS = 2.0  # that calls have which are under way when the service ends
 _LINGER_SECONDS = 2.0  # in which the rest of a refused request is read, so that its sender sees the answer
 
 T = TypeVar("T")
@@ -103,7 +104,9 @@ class Control:
         app.router.add_post("/v1/join", self._join)
         app.router.add_post("/v1/renew", self._renew)
         app.router.add_post("/v1/call/{name}", self._call)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, lingering_time=_LINGER_SECONDS)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, lingering_time=_LINGER_SECONDS, shutdown_timeout=_CLOSE_SECONDS
+        )
         await runner.setup()
         try:
             assert runner.server is not None

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 TIME_LIMIT = 10.0
 """Seconds that a call may take, over all managers that are tried."""
-_CONNECT_SECONDS = 1.0  # for one manager, TLS included, as long as there is another to try
+_CONNECT_SECONDS = 2.0  # for one manager, TLS included, as long as there is another to try
 _ANSWER_LIMIT = 16 << 20
 
 
@@ -91,28 +91,36 @@ class Managers:
         raise Unavailable(f"no manager of the cluster answers ({told})")
 
     async def _ask_one(self, address: tuple[str, int], path: str, body: bytes, seconds: float) -> bytes:
-        where = shown(*address)
-        connect = seconds if len(self._addresses) == 1 else _CONNECT_SECONDS
+        """One manager that does not answer leaves time for the others."""
+        where, others = shown(*address), len(self._addresses) - 1
+        limits = aiohttp.ClientTimeout(seconds / (others + 1), connect=_CONNECT_SECONDS if others else seconds)
         try:
-            async with self._http().post(
-                url(*address, path),
-                data=body,
-                ssl=self._context,
-                server_hostname=tls.MANAGER_NAME,
-                timeout=aiohttp.ClientTimeout(total=seconds, connect=connect),
-            ) as answer:
-                content = bytearray()
-                async for piece in answer.content.iter_any():
-                    content += piece
-                    if len(content) > _ANSWER_LIMIT:
-                        raise Invalid(f"the manager at {where} answers more than {_ANSWER_LIMIT} bytes")
+            try:
+                status, content = await self._post(address, path, body, limits)
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                # A connection that was kept, to a manager that was started anew: there is a new one to be had.
+                status, content = await self._post(address, path, body, limits)
         except TimeoutError:
             raise Unavailable(f"the manager at {where} does not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
             raise await self._error(address, error) from error
-        if answer.status != 200:
-            raise protocol.error_of(answer.status, bytes(content))
-        return bytes(content)
+        if status != 200:
+            raise protocol.error_of(status, content)
+        return content
+
+    async def _post(
+        self, address: tuple[str, int], path: str, body: bytes, limits: aiohttp.ClientTimeout
+    ) -> tuple[int, bytes]:
+        name, there = tls.MANAGER_NAME, url(*address, path)
+        async with self._http().post(
+            there, data=body, ssl=self._context, server_hostname=name, timeout=limits
+        ) as answer:
+            content = bytearray()
+            async for piece in answer.content.iter_any():
+                content += piece
+                if len(content) > _ANSWER_LIMIT:
+                    raise Invalid(f"the manager at {shown(*address)} answers more than {_ANSWER_LIMIT} bytes")
+        return answer.status, bytes(content)
 
     async def _error(self, address: tuple[str, int], error: Exception) -> NetengineError:
         where = shown(*address)

@@ -374,6 +374,50 @@ def test_managers_that_are_away_are_passed_over(run: Any) -> None:
     run(story)
 
 
+def test_a_manager_that_hangs_leaves_time_for_the_next(run: Any, tmp_path: Path) -> None:
+    async def story(service: Service) -> None:
+        async def hang(caller: Caller, payload: Any) -> Any:
+            await asyncio.sleep(3600)
+
+        hanging = Control(service.files, CLUSTER, service.registry)
+        hanging.calls["who"] = hang
+        await hanging.start("127.0.0.1", 0)
+        managers = service.node("w1")
+        managers.use([f"127.0.0.1:{hanging.port}"])
+        managers.use([f"127.0.0.1:{hanging.port}", service.address])
+        managers._time_limit = patient(4)
+        assert (await managers.call("who", {}))["node"] == "w1"
+        assert managers.addresses[0] == service.address, "who answered is asked first"
+        await managers.close()
+        await hanging.close()
+
+    run(story)
+
+
+def test_a_connection_that_ends_in_the_middle_of_a_call_is_made_anew(run: Any) -> None:
+    """As when a manager is started anew and a connection to it was kept."""
+
+    async def story(service: Service) -> None:
+        calls = 0
+
+        async def cut(caller: Caller, payload: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                assert service.control._doors is not None
+                for visit in service.control._doors._visits.values():
+                    assert visit._transport is not None
+                    visit._transport.abort()
+            return calls
+
+        service.control.calls["cut"] = cut
+        managers = service.node("w1")
+        assert await managers.call("cut", {}) == 2
+        await managers.close()
+
+    run(story)
+
+
 # -- strangers who mean harm ------------------------------------------------------------------------------------------------
 
 
