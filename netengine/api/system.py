@@ -48,9 +48,9 @@ _EVENT_FILTERS = (
 
 
 async def ping(request: web.Request) -> web.Response:
-    host = engine_of(request).swarm.host()
-    role = ("/manager" if host.control_available else "/worker") if host.state == "active" else ""
-    headers = _PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8", "Swarm": host.state + role}
+    swarm = engine_of(request).swarm
+    role = ("/manager" if swarm.is_manager else "/worker") if swarm.state == "active" else ""
+    headers = _PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8", "Swarm": swarm.state + role}
     if request.method == "HEAD":
         return web.Response(headers=headers | {"Content-Length": "0"})
     return web.Response(body=b"OK", headers=headers)

@@ -160,6 +160,7 @@ class Membership:
     async def _tend(self) -> None:
         """Lasts until cancelled."""
         while True:
+            self._wake.clear()  # what changes from here on is looked at once more
             try:
                 await self.connect()
                 await self.settle()
@@ -171,7 +172,6 @@ class Membership:
             except Exception as e:
                 log.exception("this node of the cluster is not as it should be")
                 self.error = f"{type(e).__name__}: {e}"
-            self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience):
                     await self._wake.wait()
@@ -284,13 +284,9 @@ class Membership:
 
         _, mine = self.files.key_and_certificate()
         said = certificates.read(mine)
-        root = self.files.roots()
-        wanted = certificates.digest(root).hex()
-        if (
-            said.role != record.role
-            or datetime.now(UTC) >= said.renewal()
-            or (record.issuer and record.issuer != wanted)
-        ):
+        root = certificates.Authority(self.files.roots(), "")
+        of_this_root = certificates.is_issued_by(mine, root)
+        if said.role != record.role or datetime.now(UTC) >= said.renewal() or not of_this_root:
             await self._new_certificate()
 
     async def _new_certificate(self) -> None:

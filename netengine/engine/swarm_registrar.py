@@ -53,7 +53,7 @@ class Registrar:
         held = await ledger.tokens(session.etcd)
         role = tokens.role_of(request.secret, held.worker, held.manager)
         record = self._node(request, role)
-        self._check_unique(session, record)
+        await self._check_unique(session, record)
         authority = await ledger.authority(session.etcd)
         certificate = ledger.issue(authority, cluster, record, request.request, [record.address])
         password = users.make_password()
@@ -141,21 +141,23 @@ class Registrar:
             created=now(),
         )
 
-    def _check_unique(self, session: Session, record: NodeRecord) -> None:
+    async def _check_unique(self, session: Session, record: NodeRecord) -> None:
         """Two hosts of one name or address that are both up are a mistake; one that is down may have been made anew."""
         for other in (held.record for held in session.mirror.nodes()):
-            if not session.mirror.is_alive(other.id):
+            if record.name != other.name and record.address != other.address:
+                continue
+            # Asked of etcd: the mirror may not have heard yet that a node has just left.
+            if await session.etcd.get(keys.alive(other.id)) is None:
                 continue
             if other.name == record.name:
                 raise Conflict(
                     f"the name {record.name} is taken by node {other.id}, which is up: give this host another name "
                     "(hostnamectl hostname NAME)"
                 )
-            if other.address == record.address:
-                raise Conflict(
-                    f"the address {record.address} is taken by node {other.id} ({other.name}), which is up: give this host's "
-                    "own with --advertise-addr"
-                )
+            raise Conflict(
+                f"the address {record.address} is taken by node {other.id} ({other.name}), which is up: give this host's own "
+                "with --advertise-addr"
+            )
 
 
 def managers(session: Session) -> list[str]:

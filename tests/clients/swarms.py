@@ -127,6 +127,18 @@ class Swarm:
     def kill_etcd(self, host: str, signal: str = "KILL") -> None:
         self.lab("exec", host, "kill", f"-{signal}", self.etcd_pid(host))
 
+    def clean_up(self, host: str) -> str:
+        """`netengined --cleanup` on a host whose daemon does not run."""
+        words = [
+            "--data-root",
+            f"{RUN}/{host}/data",
+            "--exec-root",
+            "/run/netengine",
+            "--pidfile",
+            "/run/netengined.pid",
+        ]
+        return self.lab("exec", host, sys.executable, "-m", "netengine.daemon", *words, "--cleanup")
+
     def start_daemon(self, host: str, failpoints: str = "") -> None:
         """Start a host's daemon again, in the way that the lab does; with a directory of failpoints, if one is given."""
         home = f"{RUN}/{host}"

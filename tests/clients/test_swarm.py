@@ -200,6 +200,13 @@ def test_nodes_are_changed_by_managers(cluster: Swarm) -> None:
     assert "attempting to demote the last manager of the swarm" in cluster.refused("h1", "node", "demote", "h1")
     assert "is not down and can't be removed" in cluster.refused("h1", "node", "rm", "h2")
     assert "must be demoted to worker before removal" in cluster.refused("h1", "node", "rm", "--force", "h1")
+    happened = cluster.docker(
+        "h1", "events", "--since", "1h", "--until", "0s", "--filter", "type=node", "--filter", "scope=swarm"
+    )
+    assert re.search(
+        r"node update \w+ \(availability.new=drain, availability.old=active, labels=changed, name=h2\)", happened
+    )
+    assert "node create" in happened and "state.new=ready, state.old=down" in happened
     assert "update out of sequence" in str(
         cluster.machine.run(
             ["curl", "-s", "--unix-socket", "/run/netengine-lab/h1.sock", "-H", "Content-Type: application/json", "-d",
@@ -321,6 +328,18 @@ def _expire(cluster: Swarm, host: str) -> None:
     files.replace_certificate(
         key, certificates.issue(root, request, said.node, said.role, said.cluster, addresses, then)
     )
+
+
+def test_cleaning_up_ends_the_member_of_etcd(cluster: Swarm) -> None:
+    cluster.kill_daemon("h1")
+    assert cluster.etcd_pid("h1")
+    done = cluster.clean_up("h1")
+    assert "membership of a cluster" in done
+    assert not cluster.etcd_pid("h1") and not cluster.files_of("h1")
+    cluster.start_daemon("h1")
+    assert cluster.state("h1") == "inactive"
+    for host in ("h2", "h3"):
+        cluster.docker(host, "swarm", "leave")
 
 
 @pytest.mark.parametrize("command", ["init", "join"])
