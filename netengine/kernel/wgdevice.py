@@ -22,7 +22,7 @@ KEEPALIVE = 25
 often enough for a NAT router on the way to remember."""
 
 _SOCKETS = Path("/var/run/wireguard")
-_PATIENCE = 10.0  # seconds
+_PATIENCE = 3.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
