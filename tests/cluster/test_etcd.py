@@ -13,6 +13,7 @@ from netengine.errors import Forbidden, Unavailable
 from netengine.store.etcd import Compacted, Compare, Delete, Entry, Etcd, Get, Put
 from tests.cluster.etcd_members import EtcdMember
 from tests.hosts import Host
+from tests.patience import patient
 
 Body = Callable[[Etcd], Awaitable[None]]
 
@@ -180,6 +181,34 @@ def test_a_member_that_hangs_costs_a_second_once(cluster: Cluster) -> None:
     finally:
         cluster.members[1].pause(False)
         cluster.members[1].await_health()
+
+
+def test_a_member_without_the_others_ends_its_watches(cluster: Cluster) -> None:
+    """It would be silent, and its client know nothing of what goes on at the others."""
+
+    async def story(etcd: Etcd) -> None:
+        start = await etcd.put("/w/0", b"")
+        (alone, *others) = cluster.members
+
+        async def once() -> None:
+            async for _ in etcd._watch_once(alone.url, "/w/", start):
+                began.set()
+
+        began = asyncio.Event()
+        watching = asyncio.create_task(once())
+        await began.wait()  # the answer that it was begun
+        for member in others:
+            member.pause(True)
+        async with asyncio.timeout(patient(20)):
+            await watching
+
+    try:
+        cluster.run(story)
+    finally:
+        for member in cluster.members[1:]:
+            member.pause(False)
+        for member in cluster.members:
+            member.await_health()
 
 
 def test_without_a_majority_it_says_so_within_its_time_limit(cluster: Cluster) -> None:

@@ -177,7 +177,10 @@ class Etcd:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=_TRY)
         if self._name and not self._token:
             await self._authenticate()
-        headers = {"Authorization": self._token} if self._token else {}
+        # A member that is cut off from the others would be silent, too: so it ends the watch when it knows no leader.
+        headers = {"Grpc-Metadata-hasleader": "true"}
+        if self._token:
+            headers["Authorization"] = self._token
         body = json.dumps({"create_request": wanted})
         async with self._http().post(
             f"{url}/v3/watch",
