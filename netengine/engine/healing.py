@@ -307,10 +307,11 @@ class Healing:
         self._mended += [(time.monotonic(), r.key) for r in touched]
         problems = await reconcile.mend(core, found)
         lines = summary(diagnose(found.steps))
+        done = "not all of it could be put right" if problems else "put right"
         for line in lines:
-            log.warning("put right: %s%s", line, f" (done by {by})" if by else "")
+            log.warning("%s: %s%s", done, line, f" (done by {by})" if by else "")
         what = "; ".join(lines)
-        for network in self._concerned(found):
+        for network in self._concerned(found) if not problems else ():
             core.events.publish("network", "heal", network.id, name=network.name, type=network.driver, what=what)
         if problems:
             # Soon, if it was a moment's shortage; not often, if it is something else.

@@ -249,3 +249,33 @@ def test_where_nothing_differs_nothing_is_done(clock: Clock, mended: list[Differ
         assert not mended and not watching.again
 
     asyncio.run(story())
+
+
+def test_what_could_not_be_put_right_is_tried_again_soon_and_then_less_often(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = ["no memory"]
+
+    async def mend(core: Any, found: Difference) -> list[str]:
+        return problems
+
+    monkeypatch.setattr(reconcile, "mend", mend)
+
+    async def story() -> None:
+        watching = Mending(core())
+        for _ in range(3):
+            clock.now += 20
+            await watching._mend(missing(BRIDGE), "")
+        assert watching.again == [1, 2, 4]
+        for _ in range(3):
+            clock.now += 20
+            await watching._mend(missing(BRIDGE), "")
+        assert watching.again[-1] == healing._WITHIN / healing._TIMES
+        problems.clear()
+        clock.now += 60
+        await watching._mend(missing(BRIDGE), "")
+        problems.append("again")
+        await watching._mend(missing(BRIDGE), "")
+        assert watching.again[-1] == 1
+
+    asyncio.run(story())
