@@ -67,6 +67,23 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
     (
+        "Cluster",
+        (
+            ("swarm init", "swarm:INIT", "Begin a cluster with this host as its manager"),
+            ("swarm join", "swarm:JOIN", "Make this host a node of a cluster"),
+            ("swarm join-token", "swarm:JOIN_TOKEN", "Show the command by which a host joins as a worker or a manager"),
+            ("swarm update", "swarm:UPDATE", "Change the cluster's settings"),
+            ("swarm ca", "swarm:CA", "Show the cluster's root certificate, or change to another"),
+            ("swarm leave", "swarm:LEAVE", "Take this host out of its cluster"),
+            ("node ls", "node:LS", "List the nodes of the cluster"),
+            ("node inspect", "node:INSPECT", "Display detailed information on one or more nodes"),
+            ("node update", "node:UPDATE", "Change a node's labels, availability or role"),
+            ("node promote", "node:PROMOTE", "Make one or more nodes managers"),
+            ("node demote", "node:DEMOTE", "Make one or more managers workers"),
+            ("node rm", "node:RM", "Forget one or more nodes that are down"),
+        ),
+    ),
+    (
         "Lab",
         (
             ("lab up", "lab:UP", "Start virtual hosts on this machine, each with a daemon, on a switch of their own"),
@@ -105,6 +122,8 @@ ALIASES: dict[str, str] = {
     "network remove": "network rm",
     "policy list": "policy ls",
     "policy remove": "policy rm",
+    "node list": "node ls",
+    "node remove": "node rm",
     "image ls": "images",
     "image list": "images",
     "image import": "import",
@@ -129,6 +148,8 @@ GROUP_WORDS = {
     "dns": "Look at the name server of containers",
     "container": "The container commands under Docker's longer names",
     "image": "List, import, tag and remove images",
+    "swarm": "Begin, join, change and leave a cluster of hosts",
+    "node": "Look at and change the nodes of a cluster",
     "lab": "Virtual hosts on this machine, to study and to test with",
     "system": "Look at the daemon",
 }

@@ -69,6 +69,13 @@ def _facts(found: Json) -> list[tuple[str, str | list[str]]]:
         details = [f"{pair[0]}: {pair[1]}" for pair in firewall.get("Info") or ()]
         facts.append(("Firewall Backend", str(firewall.get("Driver", ""))))
         facts += [("Firewall", details)] if details else []
+    swarm = found.get("Swarm") or {}
+    if swarm.get("LocalNodeState", "inactive") != "inactive":
+        role = "manager" if swarm.get("ControlAvailable") else "worker"
+        details = [f"State: {swarm['LocalNodeState']}", f"Role: {role}", f"Node: {swarm.get('NodeID', '')}"]
+        details += [f"Address: {swarm.get('NodeAddr', '')}"]
+        details += [f"Error: {swarm['Error']}"] if swarm.get("Error") else []
+        facts.append(("Cluster", details))
     if labels := found.get("Labels"):
         facts.append(("Labels", [str(label) for label in labels]))
     if pools := found.get("DefaultAddressPools"):

@@ -66,6 +66,12 @@ class Swarm:
         assert done.returncode == 0, f"docker {' '.join(words)} on {host}: {done.stderr}{self.log(host)}"
         return done.stdout.strip()
 
+    def netengine(self, host: str, *words: str) -> str:
+        """The netengine command on a host, which must succeed."""
+        done = self.run(host, sys.executable, "-m", "netengine.cli.main", *words)
+        assert done.returncode == 0, f"netengine {' '.join(words)} on {host}: {done.stderr}{self.log(host)}"
+        return done.stdout.strip()
+
     def refused(self, host: str, *words: str) -> str:
         """What the docker CLI says when the daemon refuses."""
         done = self._docker(host, *words)

@@ -95,6 +95,33 @@ def test_the_usual_tutorial(alone: Swarm) -> None:
     alone.await_nodes("h3", h1=UP)
 
 
+def test_the_same_with_the_netengine_command(alone: Swarm) -> None:
+    said = alone.netengine("h1", "swarm", "init", "--advertise-addr", "eth0", "--dispatcher-heartbeat", "2s")
+    (join,) = re.findall(r"netengine (swarm join --token \S+ \S+)$", said, re.M)
+    assert alone.netengine("h2", *join.split()) == "This host has joined the cluster as a worker."
+    token = alone.netengine("h1", "swarm", "join-token", "-q", "manager")
+    assert "as a manager" in alone.netengine("h3", "swarm", "join", "--token", token, H1)
+    form = "{{.Hostname}} {{.Address}} {{.Status}} {{.ManagerStatus}}"
+    assert alone.netengine("h1", "node", "ls", "--format", form).splitlines() == [
+        f"h1 {H1} ready leader",
+        f"h2 {H2} ready -",
+        f"h3 {H3} ready reachable",
+    ]
+    assert alone.netengine("h1", "node", "demote", "h3") == "h3 is a worker now"
+    alone.netengine("h1", "node", "update", "--label-add", "a=b", "--availability", "drain", "h2")
+    assert (
+        alone.netengine("h1", "node", "inspect", "-f", "{{.Spec.Labels.a}} {{.Spec.Availability}}", "h2") == "b drain"
+    )
+    alone.netengine("h1", "swarm", "join-token", "--rotate", "manager")
+    assert alone.netengine("h1", "swarm", "join-token", "-q", "manager") != token
+    alone.netengine("h1", "swarm", "update", "--cert-expiry", "48h")
+    assert "Role: manager" in alone.netengine("h1", "info")
+    before = alone.netengine("h1", "swarm", "ca")
+    assert before.startswith("-----BEGIN CERTIFICATE-----")
+    assert alone.netengine("h2", "swarm", "leave") == "This host has left the cluster."
+    assert alone.netengine("h1", "node", "rm", "h2") == "h2"
+
+
 def test_a_host_in_no_cluster_says_so(alone: Swarm) -> None:
     assert alone.refused("h1", "node", "ls") == NOT_A_MANAGER
     assert alone.refused("h1", "swarm", "join-token", "worker") == NOT_A_MANAGER
