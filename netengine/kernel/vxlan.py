@@ -40,8 +40,8 @@ _ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 def create(kernel: Kernel, resources: list[Vxlan], made: list[Resource]) -> None:
     """Raises Conflict when the VNI or the port is somebody else's, KernelRefused when the address is not the host's."""
     for r in resources:
-        _check_local(r)
         parent = kernel.index(HOST, r.parent) if r.parent else 0
+        _check_local(r, parent)
         batch: messages.Batch = [
             (f"create {r.name}", link_add(r, parent)),
             (f"bring {r.name} up", port_up(r, kernel.index(HOST, r.master))),
@@ -52,13 +52,12 @@ def create(kernel: Kernel, resources: list[Vxlan], made: list[Resource]) -> None
             raise _explained(e, r, made) from e
 
 
-def _check_local(r: Vxlan) -> None:
+def _check_local(r: Vxlan, parent: int) -> None:
     """The kernel takes any address, and sends nothing from one that it does not have. In the host's namespace."""
     family = socket.AF_INET if ip_address(r.local).version == 4 else socket.AF_INET6
-    scope = socket.if_nametoindex(r.parent) if r.parent else 0
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
-            probe.bind((r.local, 0) if family == socket.AF_INET else (r.local, 0, 0, scope))
+            probe.bind((r.local, 0) if family == socket.AF_INET else (r.local, 0, 0, parent))
         except OSError as e:
             if e.errno != errno.EADDRNOTAVAIL:
                 raise

@@ -87,6 +87,8 @@ def _check_port(r: WireGuard) -> None:
 
 
 def _make(kernel: Kernel, r: WireGuard) -> Device:
+    if _is_half_made(kernel, r):
+        return UserSpace(r.name)
     message = Request(ifinfmsg)
     message["header"]["type"] = RTM_NEWLINK
     message["header"]["flags"] = NLM_F_CREATE | NLM_F_EXCL
@@ -98,6 +100,18 @@ def _make(kernel: Kernel, r: WireGuard) -> Device:
     if error.errno != errno.EOPNOTSUPP:
         raise error
     return _start(r)
+
+
+def _is_half_made(kernel: Kernel, r: WireGuard) -> bool:
+    """Whether a daemon was killed between the start of the process and the first word to it: its link has no mark yet."""
+    try:
+        link = kernel.socket_in(HOST).ask(f"look at {r.name}", messages.link_get(name=r.name))
+        info = link.get_attr("IFLA_LINKINFO")
+        if not info or info.get_attr("IFLA_INFO_KIND") != _KIND_IN_USER_SPACE:
+            return False
+        return UserSpace(r.name).read().public_key in ("", r.public_key)
+    except (OSError, NetengineError):
+        return False
 
 
 def _start(r: WireGuard) -> Device:

@@ -25,6 +25,7 @@ from tests.hosts import wait_until
 from tests.kernel.machine import ALIAS_DIR, RUN_DIR, Machine
 from tests.kernel.overlays import PEERS, SWITCH, MakeMachine, Overlay, Tunnels, site, tunnelled
 from tests.kernel.packets import listening, ping, tcp, udp
+from tests.kernels import has
 from tests.patience import patient
 
 DUAL = ("10.0.9.0/24", "fd00:9::/64")
@@ -209,6 +210,17 @@ def test_a_later_daemon_finds_it_at_work(make_machine: MakeMachine, tmp_path: Pa
     alpha.on_kernel(alpha.kernel.open)
     alpha.must_be_as_built()
     assert alpha.json("ip", "-j", "link", "show", "type", "tun") == index
+
+
+def test_a_daemon_that_was_killed_while_it_began_is_no_hindrance(machine: Machine, tmp_path: Path) -> None:
+    """The process of wireguard-go is there, and nothing has been said to it."""
+    if has(machine, "wireguard"):
+        return  # the kernel makes its link marked: there is no such moment
+    tunnels = Tunnels(
+        [machine], [replace(Underlay("127.0.0.1", 1500), tunnel=Tunnel("wg-1", "fe80::1", 1440))], tmp_path
+    )
+    machine.on_kernel(wireguard._start, WireGuard("wg-1", "", 0, "", 0))
+    machine.build(tunnels.resources(0))
 
 
 def test_a_port_in_use_is_said(machine: Machine, tmp_path: Path) -> None:
