@@ -280,7 +280,8 @@ def test_a_flow_across_hosts_outlives_every_daemon(cluster: Cluster) -> None:
     wait_until(lambda: "loss" in cluster.exec("h1", "one", "cat", "/tmp/flow").stdout, "the flow's end", 40)
     assert "1000 packets transmitted, 1000 received" in cluster.exec("h1", "one", "cat", "/tmp/flow").stdout
     cluster.await_reach("h1", "one", "two")
-    cluster.run_on("h3", "three")
+    run = ("run", "-d", "--rm", "--name", "three", "--network", NET, "host", "sleep", "infinity")
+    wait_until(lambda: not cluster._docker("h3", *run).returncode, "the manager serves again", 40)
     cluster.await_reach("h2", "two", "three")
 
 
@@ -433,13 +434,11 @@ def test_killed_at_any_step_a_daemon_and_the_store_agree_again(cluster: Cluster)
         found = points(*what)
         ours = [number for number, point in enumerate(found, 1) if point.startswith("overlay: ")]
         assert len(ours) >= 2, found
-        for number in sorted({*ours, len(found) // 2, len(found)}):
+        for number in [*ours[:2], len(found) // 2]:
             reset()
             cluster.docker("h2", "start", "new") if what[0] == "stop" else None
             cluster.arm("h2", str(number))
-            assert cluster._docker("h2", *what).returncode or number == len(found), (
-                f"{found[number - 1]} was not reached"
-            )
+            assert cluster._docker("h2", *what).returncode, f"{found[number - 1]} was not reached"
             wait_until(lambda: cluster.run("h2", "pgrep", "-f", "netengine.daemon").returncode != 0, "it is killed", 20)
             cluster.start_to_be_killed("h2")
         reset()
