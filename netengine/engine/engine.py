@@ -126,7 +126,8 @@ class Engine:
 
     def pool_figures(self, network: Network) -> list[tuple[str, int, int]]:
         """(subnet, addresses in use, addresses left) of each subnet."""
-        return list(self._core.addresses.figures(network.id))
+        shared = self.overlay.figures(network) if network.overlay is not None else None
+        return list(self._core.addresses.figures(network.id)) if shared is None else shared
 
     def sandbox_path(self, container: Container) -> str:
         """The file of the container's network namespace, or ""."""

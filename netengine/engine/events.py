@@ -26,7 +26,8 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def scope(self) -> str:
         """Whether it is of this host alone or of the cluster, in Docker's words."""
-        return "swarm" if self.kind == "node" else "local"
+        shared = self.attributes.get("type") == "overlay" and self.action in ("create", "remove")
+        return "swarm" if self.kind == "node" or (self.kind == "network" and shared) else "local"
 
     def as_wire(self, legacy: bool) -> dict[str, Any]:
         """The API's message; `legacy` (API below 1.52) repeats a container's fields at the top, as Docker did."""

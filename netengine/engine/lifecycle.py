@@ -22,7 +22,7 @@ from netengine.engine.names import Names
 from netengine.engine.overlay import gateway
 from netengine.engine.overlay.fabric import Claim
 from netengine.engine.overlay.overlay import Overlay
-from netengine.errors import Conflict, Invalid, KernelRefused, NetengineError
+from netengine.errors import Conflict, Invalid, KernelRefused, NetengineError, Unavailable
 from netengine.kernel.resources import Resource
 from netengine.model import Container, Network
 from netengine.runtime import ExitStatus, Stream
@@ -304,7 +304,11 @@ class Lifecycle:
             alive = container.id in self._core.state.containers
             if alive and not container.running and state.started_at == run and not state.stopped_by_user:
                 state.restart_count += 1
-                await self.start(container)
+                try:
+                    await self.start(container)
+                except Unavailable as e:  # what it needs is away, a majority of managers say: its policy still holds
+                    log.warning("container %s is started again later: %s", container.name, e.message)
+                    self._core.background(asyncio.create_task(self._restart_later(container)))
 
     # -- those who wait -----------------------------------------------------------------------------------------------
 

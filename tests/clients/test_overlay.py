@@ -140,6 +140,9 @@ def test_the_usual_tutorial(cluster: Cluster) -> None:
     shown = cluster.inspect("h2", NET, "-v")
     assert (shown["Scope"], shown["Driver"], shown["Attachable"]) == ("swarm", "overlay", True)
     assert [c["Name"] for c in shown["Containers"].values()] == ["c2"]
+    assert shown["Status"]["IPAM"]["Subnets"][SUBNET]["IPsInUse"] == 6, (
+        "the edges, the gateway, a container on each host"
+    )
     assert {peer["IP"] for peer in shown["Peers"]} == {ADDRESS.format(n) for n in (1, 2, 3)}
     tasks = shown["Services"][""]["Tasks"]
     assert [(t["Name"], t["Info"]["Host IP"]) for t in tasks] == [(f"c{n}", ADDRESS.format(n)) for n in (1, 2, 3)]
@@ -364,6 +367,15 @@ def test_an_encrypted_network(cluster: Cluster) -> None:
     cluster.restart_daemon("h1")
     wait_until(lambda: "loss" in cluster.exec("h1", "s1", "cat", "/tmp/flow").stdout, "the flow's end", 40)
     assert "300 packets transmitted, 300 received" in cluster.exec("h1", "s1", "cat", "/tmp/flow").stdout
+
+    # A key that is old is changed, and everybody learns the new one.
+    key = f"{RUN}/h1/data/cluster/wireguard.key"
+    before = cluster.lab("exec", "h1", "cat", key)
+    cluster.lab("exec", "h1", "touch", "-d", "2 days ago", key)
+    cluster.restart_daemon("h1")
+    wait_until(lambda: cluster.lab("exec", "h1", "cat", key) != before, "another key", 20)
+    cluster.await_reach("h1", "s1", "s2")
+    cluster.await_reach("h3", "s3", "s1")
 
     # Two networks have the link in common: it stays for the second.
     cluster.run_on("h1", "o1", network="other")

@@ -79,11 +79,15 @@ class Encryption:
         """Change the key in time. Lasts until cancelled."""
         while True:
             await asyncio.sleep(_LOOK)
-            try:
-                if self._core.state.fabric.key is not None and time.time() - self._file.stat().st_mtime > LIFE:
-                    await self.rotate()
-            except (NetengineError, OSError) as e:
-                log.warning("the WireGuard key of this host is changed later: %s", e)
+            await self.rotate_when_due()
+
+    async def rotate_when_due(self) -> None:
+        """Raises nothing."""
+        try:
+            if self._core.state.fabric.key is not None and time.time() - self._file.stat().st_mtime > LIFE:
+                await self.rotate()
+        except (NetengineError, OSError) as e:
+            log.warning("the WireGuard key of this host is changed later: %s", e)
 
     async def rotate(self) -> None:
         """A new key pair: here first, then the others are told. Who hears of it speaks first, so that packets wait for as long

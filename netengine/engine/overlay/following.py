@@ -30,6 +30,8 @@ from netengine.model import Network
 
 log = logging.getLogger(__name__)
 
+_AGAIN = 1.0  # seconds until what could not be taken in is tried again
+
 Key = tuple[str, str, str]
 """Network, node, address."""
 
@@ -62,6 +64,7 @@ class Following:
         self._heard = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._missed = False
         self._blocks: dict[str, dict[str, BlockRecord]] = {}
         self._records: dict[Key, EndpointRecord] = {}
         """Those of peers that are believed and up."""
@@ -106,16 +109,20 @@ class Following:
             self._heard.clear()
             try:
                 await self._next()
-            except Exception:  # whatever it is: the next batch must be taken in all the same
-                log.exception(
-                    "changes in the cluster could not be taken in; `netengine doctor --fix` looks at the whole"
-                )
-            if not self._queue:
+            except Exception as e:  # a full disk, say: what was lost of the batch is looked up in the mirror
+                known = isinstance(e, NetengineError)
+                log.error("changes in the cluster cannot be taken in now, and will be: %s", e, exc_info=not known)
+                self._missed = True
+                await asyncio.sleep(_AGAIN)
+                self._heard.set()
+            if not self._queue and not self._missed:
                 self._idle.set()
 
     async def _next(self) -> None:
         async with self._core.lock:
             batch, self._queue = self._queue, []
+            if self._missed:
+                batch += self._everything()
             await self._networks_changed({c.parts[0] for c in batch if c.kind == "networks"})
             delta = _Delta()
             if nodes := {c.parts[0] for c in batch if c.kind == "status" and _matters(c)}:
@@ -123,6 +130,7 @@ class Following:
             self._settle(delta, self._affected(batch))
             await self._apply(delta)
             failpoints.reach("overlay: changes taken in")
+            self._missed = False
         for network_id, entries in delta.named.items():
             network = self._core.state.networks.get(network_id)
             if network is not None:
@@ -139,6 +147,18 @@ class Following:
             for problem in await reconcile.mend(core, await reconcile.host_difference(core)):
                 log.error("%s", problem)
             core.look_around()
+
+    def _everything(self) -> list[Change]:
+        """As if all had just come, and what is no longer there had just gone."""
+        mirror, shared = self._session.mirror, [n for n in self._core.state.networks.values() if n.overlay is not None]
+        out = [Change("networks", (n.record.network.id,), None, n.record) for n in mirror.networks()]
+        out += [Change("networks", (n.id,), n, None) for n in shared if mirror.network(n.id) is None]
+        out += [Change("status", (n.record.id,), None, mirror.status(n.record.id)) for n in mirror.nodes()]
+        out += [Change("endpoints", (node, net, a), None, record) for node, net, a, record in mirror.endpoints()]
+        out += [Change("endpoints", (node, net, a), record, None) for (net, node, a), record in self._records.items()]
+        for network_id in (n.record.network.id for n in mirror.networks()):
+            self._blocks[network_id] = {cidr: held.record for cidr, held in mirror.blocks(network_id).items()}
+        return out
 
     # -- what a batch is about ----------------------------------------------------------------------------------------
 

@@ -123,7 +123,8 @@ class Overlay:
 
         The session must still be there, so that addresses can be given back; without a majority they wait for `docker node rm`.
         """
-        ours = {n.id for n in self._core.state.networks.values() if n.overlay is not None}
+        networks = [n for n in self._core.state.networks.values() if n.overlay is not None]
+        ours = {n.id for n in networks}
         for container in list(self._core.state.containers.values()):
             for network_id in ours & container.endpoints.keys():
                 try:
@@ -139,6 +140,8 @@ class Overlay:
             self._core.state.fabric = Fabric()
             with self._core.store.transaction() as t:
                 t.set(_UNDERLAY, "")
+        for network in networks:
+            await self._names.removed(network)
 
     async def _open(self, session: Session) -> None:
         """Fill the model with what the session knows."""
@@ -185,6 +188,8 @@ class Overlay:
     async def _reconnected(self) -> None:
         if self._claims is not None:
             await self._claims.compare()
+        if self._encryption is not None:
+            await self._encryption.rotate_when_due()
         waiting, self._waiting = self._waiting, {}
         for start in waiting.values():
             await start()
@@ -231,14 +236,15 @@ class Overlay:
                 raise ValueError("it is no overlay network")
             core.addresses.add(network)
             DRIVERS[network.driver].render_network(network)
-            with core.store.transaction() as t:
-                t.put("network", network.id, network)
         except Exception as e:  # whatever another version or a damaged record breaks
             core.addresses.remove(network.id)
             log.error("network %.80s of the cluster cannot be used here: %s: %s", network.name, type(e).__name__, e)
             return
+        with core.store.transaction() as t:
+            t.put("network", network.id, network)
         core.state.networks[network.id] = network
-        core.events.publish("network", "create", network.id, name=network.name, type=network.driver)
+        if self._ready:
+            core.events.publish("network", "create", network.id, name=network.name, type=network.driver)
 
     def _forget(self, network_id: str) -> None:
         core = self._core
@@ -345,6 +351,10 @@ class Overlay:
             await self._claims.renamed(container)
 
     # -- what is shown ------------------------------------------------------------------------------------------------
+
+    def figures(self, network: Network) -> list[tuple[str, int, int]] | None:
+        """(subnet, addresses in use in the whole cluster, addresses left) of each subnet; None where nobody knows."""
+        return views.figures(self._session.mirror, network) if self._session is not None else None
 
     def view(self, network: Network, *, verbose: bool) -> JsonDict:
         """What inspect shows of the other hosts."""

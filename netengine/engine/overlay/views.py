@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
+
+from netengine.cluster import ranges
 from netengine.cluster.blocks import addresses_of
 from netengine.cluster.mirror import Mirror
 from netengine.cluster.session import Place
-from netengine.model import JsonDict
+from netengine.model import JsonDict, Network
 
 
 def peers(mirror: Mirror, place: Place, network_id: str) -> list[JsonDict]:
@@ -32,6 +35,17 @@ def services(mirror: Mirror, network_id: str) -> JsonDict:
     ]
     tasks.sort(key=lambda task: (str(task["Name"]), str(task["EndpointID"])))
     return {"": {"VIP": "<nil>", "Ports": [], "LocalLBIndex": 0, "Tasks": tasks}} if tasks else {}
+
+
+def figures(mirror: Mirror, network: Network) -> list[tuple[str, int, int]]:
+    """(subnet, addresses in use on all hosts, addresses left) of each subnet."""
+    used = [ip_address(a) for _, _, _, record in mirror.endpoints(network.id) for a in addresses_of(record)]
+    out = []
+    for subnet in network.subnets:
+        prefix = ip_network(subnet.subnet)
+        taken = len({a for a in used if a in prefix} | ranges.reserved(subnet))
+        out.append((subnet.subnet, taken, prefix.num_addresses - taken))
+    return out
 
 
 def name_of(mirror: Mirror, node: str) -> str:
