@@ -22,6 +22,7 @@ import msgspec
 
 from netengine.cluster import keys, ranges
 from netengine.cluster.mirror import Held
+from netengine.cluster.networks import said_by
 from netengine.cluster.records import BlockRecord, EndpointRecord, NetworkRecord
 from netengine.errors import Forbidden, Invalid, NotFound, Unavailable
 from netengine.model import Network
@@ -149,7 +150,7 @@ async def _lend(etcd: Etcd, view: View, node: str, cidr: str, address: str) -> b
         [Get(owners)],
     )
     if not outcome.succeeded and outcome.read[0]:
-        said = msgspec.json.decode(outcome.read[0][0].value, type=EndpointRecord)
+        said = said_by(outcome.read[0][0])
         raise Forbidden(f"Address already in use ({address} is container {said.name}'s on node {held.record.node})")
     return outcome.succeeded
 

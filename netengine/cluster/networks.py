@@ -15,7 +15,7 @@ from netengine.cluster import keys
 from netengine.cluster.records import FIRST_VNI, LAST_VNI, EndpointRecord, NetworkRecord
 from netengine.errors import Conflict, Forbidden, NotFound, Unavailable
 from netengine.model import Network
-from netengine.store.etcd import Compare, Delete, Etcd, Get, Put
+from netengine.store.etcd import Compare, Delete, Entry, Etcd, Get, Put
 
 _NETWORKS, _VNIS, _ENDPOINTS = keys.SHARED + "networks/", keys.SHARED + "vnis/", keys.SHARED + "endpoints/"
 _TRIES = 20
@@ -90,10 +90,10 @@ async def remove(etcd: Etcd, network_id: str) -> tuple[list[User], int]:
         record = msgspec.json.decode(found[0].value, type=NetworkRecord)
         users: dict[str, User] = {}
         for entry in endpoints:
-            _, (node, network, *_) = keys.split(entry.key)
-            if network == network_id:
-                said = msgspec.json.decode(entry.value, type=EndpointRecord)
-                users[said.id] = User(node, said)
+            _, parts = keys.split(entry.key)
+            if parts[1:2] == (network_id,):
+                said = said_by(entry)
+                users[said.id] = User(parts[0], said)
         if users:
             return list(users.values()), read.revision
         outcome = await etcd.transact(
@@ -111,6 +111,14 @@ async def remove(etcd: Etcd, network_id: str) -> tuple[list[User], int]:
         if outcome.succeeded:
             return [], outcome.revision
     raise Unavailable("containers come to this network at this moment: try again")
+
+
+def said_by(entry: Entry) -> EndpointRecord:
+    """The record of an endpoint. A node may write what it likes below its name: of what cannot be read the key is shown."""
+    try:
+        return msgspec.json.decode(entry.value, type=EndpointRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return EndpointRecord(id=entry.key, container_id="", name=entry.key.rpartition("/")[2][:80], mac="")
 
 
 def in_use(network: Network, users: Iterable[User], name_of: Callable[[str], str]) -> Forbidden:

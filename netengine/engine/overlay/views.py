@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 
 from netengine.cluster import ranges
@@ -39,7 +40,10 @@ def services(mirror: Mirror, network_id: str) -> JsonDict:
 
 def figures(mirror: Mirror, network: Network) -> list[tuple[str, int, int]]:
     """(subnet, addresses in use on all hosts, addresses left) of each subnet."""
-    used = [ip_address(a) for _, _, _, record in mirror.endpoints(network.id) for a in addresses_of(record)]
+    used = []
+    for _, _, key, _ in mirror.endpoints(network.id):
+        with suppress(ValueError):  # a node may write what it likes below its name
+            used.append(ip_address(key))
     out = []
     for subnet in network.subnets:
         prefix = ip_network(subnet.subnet)
