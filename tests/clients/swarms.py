@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.cluster.etcd_members import etcd_program
 from tests.hosts import ELSEWHERE, Host, wait_until
+from tests.patience import patient
 
 RUN = "/run/netengine-lab"
 ADDRESS = "192.168.99.{}"
@@ -24,7 +25,7 @@ class Swarm:
         self.machine = Host("machine", directory, ELSEWHERE if has_etcd else (*ELSEWHERE, program))
         # Without installed etcd the one that `scripts/install --test` has unpacked.
         self._environment = {
-            "NETENGINE_LAB_PATIENCE": "60",
+            "NETENGINE_LAB_PATIENCE": str(round(patient(60))),
             "PATH": f"{os.environ['PATH']}:{Path(program).parent}",
         }
         try:
@@ -46,7 +47,7 @@ class Swarm:
 
     def _lab(self, *words: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "netengine.cli.main", "lab", *words]
-        return self.machine.run(argv, timeout=180, env=self._environment)
+        return self.machine.run(argv, timeout=patient(180), env=self._environment)
 
     def lab(self, *words: str) -> str:
         done = self._lab(*words)
@@ -58,7 +59,7 @@ class Swarm:
         return self._lab("exec", host, *words)
 
     def _docker(self, host: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.machine.run(["docker", "-H", f"unix://{RUN}/{host}.sock", *words], timeout=120)
+        return self.machine.run(["docker", "-H", f"unix://{RUN}/{host}.sock", *words], timeout=patient(120))
 
     def docker(self, host: str, *words: str) -> str:
         """The docker CLI on a host, which must succeed."""
