@@ -98,12 +98,12 @@ def _startup(quick: bool) -> Section:
 
 def _listening(quick: bool) -> Section:
     numbers = (1, 3) if quick else (1, 300)
-    found = {many: listening.measure(many, 40 if quick else 4000, 2 if quick else 20) for many in numbers}
+    found = {many: listening.measure(many, 40 if quick else 4000, 2 if quick else 10) for many in numbers}
     return Section(listening.table(found), found)
 
 
 def _overlay(quick: bool) -> Section:
-    found, missing = overlay.measure(1, 1, 3, 5, 1) if quick else overlay.measure(7, 3, 31, 300, 5)
+    found, missing = overlay.measure(1, 1, 3, 5, 1) if quick else overlay.measure(3, 2, 31, 300, 3)
     lines = ["One TCP stream (iperf3) from a container to one on another host, all on the same two hosts' cables:", ""]
     lines += tables.ratios({"host to host": found.throughput}, "Gbit/s") if found.throughput else missing
     return Section([*lines, "", *overlay.lines(found)], dataclasses.asdict(found), missing)
