@@ -285,10 +285,15 @@ class Networks:
                 gateway.settle(core, operation, container)
                 await sandbox.settle_ports(core, operation, container)
                 operation.finish()
+                # The model is without it already: name server and kernel follow at the same time.
+                told = asyncio.create_task(
+                    self._names.left(container, network, endpoint.id), name="names of one who left"
+                )
+                core.background(told)
                 await operation.apply(sandbox.render(core.state, container), rendered)
         if endpoint is not None:
             await self._overlay.left()
-            await self._names.left(container, network, endpoint.id)
+            await told
             self._changed(container)
             core.publish_network("disconnect", network, container)
 
