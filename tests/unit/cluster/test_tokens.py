@@ -40,6 +40,7 @@ def test_whatever_is_typed_is_a_token_or_invalid(text: str) -> None:
         (GOOD[:-1] + "Z", "characters other than 0-9 and a-z"),
         ("SWMTKN-1-" + "z" * 50 + "-" + "0" * 25, "no token that a manager made"),
     ],
+    ids=["none", "a word", "version", "short", "long", "capital", "too large"],
 )
 def test_what_is_wrong_with_a_token_is_said_without_its_secret(text: str, words: str) -> None:
     with pytest.raises(Invalid, match="join token") as caught:
