@@ -153,8 +153,10 @@ class Healing:
             self._pending[_subject(notice)] = notice
         if self._pending or self._inside:
             if self._timer is not None:
+                if self._timer.when() <= loop.time():
+                    return  # it is about to go: put off at every event, it never would
                 self._timer.cancel()
-            self._timer = loop.call_at(min(loop.time() + _QUIET, self._first + _PATIENCE), self._go)
+            self._timer = loop.call_at(min(loop.time() + _QUIET, self._first + _PATIENCE), self._due)
 
     def _hear_inside(self, heard: kernel_insides.Insides, descriptor: int) -> None:
         try:
@@ -175,6 +177,10 @@ class Healing:
         if self._later is not None:
             self._later.cancel()
         self._later = asyncio.get_running_loop().call_later(seconds, self._consider, [events.Overrun()])
+
+    def _due(self) -> None:
+        self._timer = None
+        self._go()
 
     def _go(self) -> None:
         self._core.background(asyncio.create_task(self._look(), name="healing"))
