@@ -104,7 +104,8 @@ def of_sole_user(
             network_id in other.endpoints for other in containers.values() if other.id != container.id
         ):
             out |= span(fabric, network)
-    others = {i: c for i, c in containers.items() if i != container.id}
-    if fabric.key is not None and _is_encrypted(networks, container) and not common(fabric, networks, others):
-        out |= fabric.tunnel()
+    if fabric.key is not None and _is_encrypted(networks, container):
+        others = {i: c for i, c in containers.items() if i != container.id}
+        if not common(fabric, networks, others):
+            out |= fabric.tunnel()
     return frozenset(out)
