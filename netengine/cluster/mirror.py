@@ -142,6 +142,7 @@ class Mirror:
     async def load(self) -> None:
         """Read everything. What differs from before is told to the listeners. Raises Unavailable."""
         entries, revision = await self._etcd.read(keys.SHARED)
+        self._revision = min(self._revision, revision)  # a store that was begun anew is at an earlier one
         found = {e.key: (e.value, e.modified) for e in entries}
         gone = [key for key in self._raw if key not in found]
         await self._take([*((key, *found[key]) for key in found), *((key, None, revision) for key in gone)], revision)
@@ -158,6 +159,7 @@ class Mirror:
             except Compacted:
                 with suppress(Unavailable):
                     await self.load()
+                await asyncio.sleep(0.1)
             except Unavailable as e:
                 log.debug("the cluster's state cannot be read: %s", e)
                 await asyncio.sleep(0.5)

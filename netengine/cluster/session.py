@@ -61,6 +61,8 @@ class Session:
         self.connected = False
         self.on_connect: list[Callable[[], None]] = []
         """Called in turn, on the event loop, whenever etcd answers again."""
+        self.on_loss: list[Callable[[], None]] = []
+        """The same, when it does not any more."""
         self.status = status
         """What this host says of itself, as it is or will be written."""
         self._lease, self._lease_seconds = 0, LEASE_SECONDS
@@ -131,6 +133,6 @@ class Session:
                 log.info("the cluster's store answers")
             else:
                 log.warning("%s", why)
-        back, self.connected = connected and not self.connected, connected
-        for told in list(self.on_connect) if back else ():
+        changed, self.connected = connected != self.connected, connected
+        for told in list(self.on_connect if connected else self.on_loss) if changed else ():
             told()

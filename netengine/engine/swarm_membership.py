@@ -96,6 +96,8 @@ class Membership:
         await self.session.mirror.restore()
         await self._overlay.begin(self.session)
         self.session.mirror.listeners.append(self._changed)
+        self.session.on_connect.append(self._wake.set)
+        self.session.on_loss.append(self._wake.set)
 
     async def connect(self) -> None:
         """Be a node: on a manager with its member of etcd, then with the session. Raises Unavailable, Conflict."""
@@ -240,12 +242,16 @@ class Membership:
         if not self.identity.is_manager:
             log.info("this node becomes a manager")
             await self._new_certificate()
-        if self._has_member and await self._is_missing(record):
+        if self._has_member and await self._is_missing(record) and await self._is_manager_still(record):
             number = await self.member.join(self.session.etcd)
             await ledger.amend(self.session.etcd, record.id, lambda r: setattr(r, "member", f"{number:x}"))
         if not self._serving:
             await self.control.start(self.identity.listen_address)
             self._serving = True
+
+    async def _is_manager_still(self, record: NodeRecord) -> bool:
+        """By etcd, not by the mirror: who was away may be a worker by now, and must not become a member before it knows."""
+        return (await ledger.node(self.session.etcd, record.id)).role == MANAGER
 
     async def _is_missing(self, record: NodeRecord) -> bool:
         """Whether this manager has no member of etcd that could run: not yet, its data is gone, or it was taken out."""
@@ -260,6 +266,8 @@ class Membership:
         if self.identity.is_manager:
             log.info("this node is a worker from now on")
             self._use(managers(self.session), endpoints(self.session))
+            with suppress(NetengineError):  # with a manager's rights, for as long as it has them
+                await self.member.forget(self.session.etcd)
             await self._new_certificate()
             await self.member.destroy()
             self.files.keep_root(b"")

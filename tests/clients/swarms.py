@@ -36,9 +36,13 @@ class Swarm:
         self.hosts = [f"h{n}" for n in range(1, count + 1)]
 
     def close(self) -> None:
-        """End it; nothing may be left."""
+        """End it; nothing may be left, and no daemon may have stumbled."""
         try:
+            logs = {host: self.machine.path(f"{RUN}/{host}/netengined.log").read_text() for host in self.hosts}
             self.lab("down")
+            for host, text in logs.items():
+                at = text.find("Traceback")
+                assert at < 0, f"{host}: {text[max(0, at - 300) : at + 2000]}"
             wait_until(lambda: not self.machine.pids(), lambda: f"processes are left: {self.machine.pids()}", 20)
         finally:
             self.machine.close()

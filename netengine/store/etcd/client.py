@@ -16,7 +16,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 
@@ -182,14 +182,11 @@ class Etcd:
         if self._token:
             headers["Authorization"] = self._token
         body = json.dumps({"create_request": wanted})
-        async with self._http().post(
-            f"{url}/v3/watch",
-            data=body,
-            headers=headers,
-            timeout=limit,
-            ssl=self._ssl(),
-            server_hostname=self._server_name,
-        ) as answer:
+        # A kept connection to a member that is cut off takes the request and never answers it.
+        async with asyncio.timeout(self._time_limit):
+            how: Any = {"headers": headers, "timeout": limit, "ssl": self._ssl(), "server_hostname": self._server_name}
+            answer = await self._http().post(f"{url}/v3/watch", data=body, **how)
+        async with answer:
             _notice_death(answer)
             async for line in _lines(answer.content):
                 message = json.loads(line)
@@ -197,6 +194,11 @@ class Etcd:
                     self._token = ""
                     raise Unavailable(str(message["error"]))
                 result = message["result"]
+                if result.get("created") and int(result["header"]["revision"]) < after:
+                    # A cluster that was begun anew from an older member; or this member is behind, and will soon not be.
+                    raise Compacted(
+                        f"revision {after} is of another past: the store is at {result['header']['revision']}"
+                    )
                 if int(result.get("compact_revision", 0)):
                     raise Compacted(f"revision {after} is compacted, {result['compact_revision']} is the oldest kept")
                 if result.get("canceled"):
@@ -370,6 +372,7 @@ def _notice_death(answer: aiohttp.ClientResponse) -> None:
         for option, value in ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2)):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 8000)  # milliseconds
 
 
 def _words(error: Exception) -> str:
