@@ -195,10 +195,10 @@ class Etcd:
                     raise Unavailable(str(message["error"]))
                 result = message["result"]
                 if result.get("created") and int(result["header"]["revision"]) < after:
-                    # A cluster that was begun anew from an older member; or this member is behind, and will soon not be.
-                    raise Compacted(
-                        f"revision {after} is of another past: the store is at {result['header']['revision']}"
-                    )
+                    # This member is behind, and will soon not be; or all are: the store was begun anew from an older one.
+                    at = int((await self._call("/v3/kv/range", key_range(prefix, False)))["header"]["revision"])
+                    if at < after:
+                        raise Compacted(f"revision {after} is of another past: the store is at {at}")
                 if int(result.get("compact_revision", 0)):
                     raise Compacted(f"revision {after} is compacted, {result['compact_revision']} is the oldest kept")
                 if result.get("canceled"):
