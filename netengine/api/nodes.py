@@ -7,8 +7,8 @@ from aiohttp import web
 from netengine.api import swarm_wire
 from netengine.api.http import body_object, decode, engine_of, filters, flag, matches_labels, reply
 from netengine.api.selection import matches
-from netengine.engine.swarm_nodes import NodeView
-from netengine.engine.swarm_requests import NodeSpec
+from netengine.engine.swarm.nodes import NodeView
+from netengine.engine.swarm.requests import NodeSpec
 from netengine.errors import Invalid, NotFound, Unsupported
 
 _FILTERS = ("id", "label", "membership", "name", "node.label", "role")

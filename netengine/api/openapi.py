@@ -28,7 +28,7 @@ from netengine.engine.requests import (
     PolicyRequest,
     PublishRequest,
 )
-from netengine.engine.swarm_requests import InitRequest, JoinRequest, NodeSpec, SwarmSpec, UnlockRequest
+from netengine.engine.swarm.requests import InitRequest, JoinRequest, NodeSpec, SwarmSpec, UnlockRequest
 
 PATH = "/netengine/openapi.json"
 ROUTES: web.AppKey[Iterable[tuple[str, str]]] = web.AppKey("routes", Iterable[tuple[str, str]])

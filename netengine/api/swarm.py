@@ -6,7 +6,7 @@ from aiohttp import web
 
 from netengine.api import swarm_wire
 from netengine.api.http import body_object, decode, engine_of, flag, reply
-from netengine.engine.swarm_requests import InitRequest, JoinRequest, SwarmSpec, UnlockRequest
+from netengine.engine.swarm.requests import InitRequest, JoinRequest, SwarmSpec, UnlockRequest
 
 
 async def inspect(request: web.Request) -> web.Response:

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from netengine.drivers import DRIVERS
-from netengine.engine.swarm_nodes import NodeView
-from netengine.engine.swarm_views import ClusterView, HostView, Root
+from netengine.engine.swarm.nodes import NodeView
+from netengine.engine.swarm.views import ClusterView, HostView, Root
 from netengine.errors import Invalid
 
 Json = dict[str, Any]

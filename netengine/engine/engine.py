@@ -28,7 +28,7 @@ from netengine.engine.policies import Policies
 from netengine.engine.publishing import Publishing
 from netengine.engine.recovery import Recovery
 from netengine.engine.state import State
-from netengine.engine.swarm import Swarm
+from netengine.engine.swarm.swarm import Swarm
 from netengine.kernel.host import Kernel
 from netengine.kernel.observe import observe
 from netengine.kernel.resources import Resource

@@ -27,7 +27,7 @@ ALLOWED = {
     "cli/containers.py": "`2 hours ago`: for people",
     "cli/images.py": "`2 hours ago`: for people",
     "cli/moments.py": "`--since 10m`: a moment that the daemon compares with those of its events and logs",
-    "engine/swarm_membership.py": "when a certificate is to be renewed",
+    "engine/swarm/membership.py": "when a certificate is to be renewed",
     "engine/core.py": "when something was created, started, ended",
     "engine/events.py": "the time of an event; `until` is a moment, and the stream waits for that moment",
     "engine/overlay/encryption.py": "how old a key is that outlives the daemon and the machine's running",

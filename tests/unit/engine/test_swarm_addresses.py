@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from netengine.engine.swarm_addresses import Whereabouts, settle
+from netengine.engine.swarm.addresses import Whereabouts, settle
 from netengine.errors import Invalid
 from netengine.kernel.theirs import HostAddress
 

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from netengine.engine import swarm_spec
-from netengine.engine.swarm_requests import CAConfig, Encryption, NodeSpec, SwarmSpec
+from netengine.engine.swarm import specs
+from netengine.engine.swarm.requests import CAConfig, Encryption, NodeSpec, SwarmSpec
 from netengine.errors import Invalid, Unsupported
 
 
 def test_the_defaults_are_dockers() -> None:
-    assert swarm_spec.settled(None) == {
+    assert specs.settled(None) == {
         "Name": "default",
         "Labels": {},
         "Orchestration": {"TaskHistoryRetentionLimit": 5},
@@ -25,19 +25,19 @@ def test_the_defaults_are_dockers() -> None:
         "TaskDefaults": {},
         "EncryptionConfig": {"AutoLockManagers": False},
     }
-    assert swarm_spec.certificate_seconds(swarm_spec.settled(None)) == 90 * 24 * 3600
+    assert specs.certificate_seconds(specs.settled(None)) == 90 * 24 * 3600
 
 
 def test_what_was_settled_is_settled_again_to_the_same() -> None:
     """A client reads the specification, changes a field and writes the whole back."""
-    asked = SwarmSpec(labels={"a": "b"}, ca_config=CAConfig(node_cert_expiry=3600 * swarm_spec.SECOND, force_rotate=3))
-    once = swarm_spec.settled(asked)
-    assert swarm_spec.settled(msgspec.convert(once, SwarmSpec)) == once
+    asked = SwarmSpec(labels={"a": "b"}, ca_config=CAConfig(node_cert_expiry=3600 * specs.SECOND, force_rotate=3))
+    once = specs.settled(asked)
+    assert specs.settled(msgspec.convert(once, SwarmSpec)) == once
 
 
 def test_a_key_that_was_brought_is_not_kept_where_it_is_shown() -> None:
     asked = SwarmSpec(ca_config=CAConfig(signing_ca_cert="CERT", signing_ca_key="KEY", force_rotate=1))
-    assert "KEY" not in str(swarm_spec.settled(asked)) and "CERT" not in str(swarm_spec.settled(asked))
+    assert "KEY" not in str(specs.settled(asked)) and "CERT" not in str(specs.settled(asked))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_key_that_was_brought_is_not_kept_where_it_is_shown() -> None:
 )
 def test_what_cannot_be_is_refused(spec: SwarmSpec, words: str) -> None:
     with pytest.raises(Invalid, match=words):
-        swarm_spec.settled(spec)
+        specs.settled(spec)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_what_cannot_be_is_refused(spec: SwarmSpec, words: str) -> None:
 )
 def test_what_there_is_not_is_said(spec: SwarmSpec | None, autolock: bool) -> None:
     with pytest.raises(Unsupported, match="not supported by netengine"):
-        swarm_spec.settled(spec, autolock)
+        specs.settled(spec, autolock)
 
 
 def test_address_pools() -> None:
-    assert swarm_spec.address_pools(None, 0) == (["10.0.0.0/8"], 24)
-    assert swarm_spec.address_pools(["10.20.0.0/16", "10.30.0.0/16"], 26) == (["10.20.0.0/16", "10.30.0.0/16"], 26)
+    assert specs.address_pools(None, 0) == (["10.0.0.0/8"], 24)
+    assert specs.address_pools(["10.20.0.0/16", "10.30.0.0/16"], 26) == (["10.20.0.0/16", "10.30.0.0/16"], 26)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +89,22 @@ def test_address_pools() -> None:
 )
 def test_pools_that_cannot_be_are_refused(pools: list[str] | None, size: int, words: str) -> None:
     with pytest.raises(Invalid, match=words):
-        swarm_spec.address_pools(pools, size)
+        specs.address_pools(pools, size)
 
 
 @pytest.mark.parametrize(("asked", "port"), [(0, 4789), (1024, 1024), (49151, 49151)])
 def test_data_path_ports(asked: int, port: int) -> None:
-    assert swarm_spec.data_path_port(asked) == port
+    assert specs.data_path_port(asked) == port
 
 
 @pytest.mark.parametrize("asked", [1, 1023, 49152, -1, 70000])
 def test_ports_out_of_range_are_refused(asked: int) -> None:
     with pytest.raises(Invalid, match="1024 to 49151"):
-        swarm_spec.data_path_port(asked)
+        specs.data_path_port(asked)
 
 
 def test_a_node_is_a_manager_or_a_worker() -> None:
-    spec = swarm_spec.node_spec(NodeSpec(role="Manager", availability="Drain", labels={"zone": "a"}))
+    spec = specs.node_spec(NodeSpec(role="Manager", availability="Drain", labels={"zone": "a"}))
     assert (spec.role, spec.availability, spec.labels) == ("manager", "drain", {"zone": "a"})
     for wrong, words in (
         (NodeSpec(role="boss", availability="active"), "invalid Role"),
@@ -113,4 +113,4 @@ def test_a_node_is_a_manager_or_a_worker() -> None:
         (NodeSpec(role="worker", availability="active", name="x"), "called like its host"),
     ):
         with pytest.raises(Invalid, match=words):
-            swarm_spec.node_spec(wrong)
+            specs.node_spec(wrong)

@@ -30,10 +30,10 @@ from netengine.cluster.protocol import RenewRequest
 from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord, StatusRecord
 from netengine.cluster.session import Place, Session
 from netengine.cluster.tls import MANAGER_NAME, client_context
-from netengine.engine import swarm_ledger as ledger
-from netengine.engine.swarm_addresses import with_port
-from netengine.engine.swarm_oversight import Oversight, restart_in_turn
-from netengine.engine.swarm_registrar import Registrar, endpoints, managers
+from netengine.engine.swarm import ledger
+from netengine.engine.swarm.addresses import with_port
+from netengine.engine.swarm.oversight import Oversight, restart_in_turn
+from netengine.engine.swarm.registrar import Registrar, endpoints, managers
 from netengine.errors import Forbidden, NetengineError, Unavailable
 from netengine.store.etcd import Etcd
 

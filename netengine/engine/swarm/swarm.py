@@ -1,7 +1,7 @@
 """The cluster that this host is in: begun, joined, left, changed and shown.
 
 Everything is checked before the first effect, and what fails half-way is taken back: a host is in a cluster from the moment on
-that its identity is on disk (cluster/identity.py), or it is in none. What a node does all day is in swarm_membership.py.
+that its identity is on disk (cluster/identity.py), or it is in none. What a node does all day is in membership.py.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from netengine.cluster.member import EtcdMember
 from netengine.cluster.mirror import Change
 from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord
 from netengine.cluster.session import Session
-from netengine.engine import swarm_events, swarm_settings, swarm_spec
-from netengine.engine import swarm_founding as founding
-from netengine.engine import swarm_ledger as ledger
 from netengine.engine.checks import NOT_A_MANAGER
 from netengine.engine.core import Core
-from netengine.engine.swarm_addresses import Whereabouts, settle, with_port
-from netengine.engine.swarm_membership import Membership, Overlay
-from netengine.engine.swarm_nodes import Nodes
-from netengine.engine.swarm_requests import InitRequest, JoinRequest, SwarmSpec
-from netengine.engine.swarm_views import ACTIVE, ERROR, PENDING, ClusterView, HostView, cluster_view
+from netengine.engine.swarm import events, founding, ledger, settings, specs
+from netengine.engine.swarm.addresses import Whereabouts, settle, with_port
+from netengine.engine.swarm.membership import Membership, Overlay
+from netengine.engine.swarm.nodes import Nodes
+from netengine.engine.swarm.requests import InitRequest, JoinRequest, SwarmSpec
+from netengine.engine.swarm.views import ACTIVE, ERROR, PENDING, ClusterView, HostView, cluster_view
 from netengine.errors import Conflict, Invalid, NetengineError, Unavailable
 from netengine.kernel import surroundings, theirs
 
@@ -186,15 +184,15 @@ class Swarm:
             if asked.force_new_cluster and self._membership is not None:
                 return await self._begin_anew(self._membership)
             self._check_free()
-            spec = swarm_spec.settled(asked.spec, asked.auto_lock_managers)
-            pools, size = swarm_spec.address_pools(asked.default_addr_pool, asked.subnet_size)
-            port = swarm_spec.data_path_port(asked.data_path_port)
+            spec = specs.settled(asked.spec, asked.auto_lock_managers)
+            pools, size = specs.address_pools(asked.default_addr_pool, asked.subnet_size)
+            port = specs.data_path_port(asked.data_path_port)
             where = await self._whereabouts(asked.listen_addr, asked.advertise_addr, asked.data_path_addr)
             ca = asked.spec.ca_config if asked.spec else None
             plan = founding.Plan(
                 where=where,
                 name=socket.gethostname(),
-                availability=swarm_spec.availability(asked.availability),
+                availability=specs.availability(asked.availability),
                 spec=spec,
                 pools=pools,
                 subnet_size=size,
@@ -232,7 +230,7 @@ class Swarm:
             remotes = [r for r in asked.remote_addrs or [] if r.strip()]
             if not remotes:
                 raise Invalid("at least 1 RemoteAddr is required to join")
-            availability = swarm_spec.availability(asked.availability)
+            availability = specs.availability(asked.availability)
             where = await self._whereabouts(asked.listen_addr, asked.advertise_addr, asked.data_path_addr)
             joined = await joining.join(
                 remotes,
@@ -344,7 +342,7 @@ class Swarm:
         session.check()
         if rotate_unlock_key:
             raise Invalid("there is no unlock key: managers of netengine are not locked")
-        await swarm_settings.update(session, version, asked, rotate_worker=rotate_worker, rotate_manager=rotate_manager)
+        await settings.update(session, version, asked, rotate_worker=rotate_worker, rotate_manager=rotate_manager)
 
     def unlock(self) -> None:
         """Raises, always: nothing is locked."""
@@ -369,7 +367,7 @@ class Swarm:
         if m is None or not m.identity.is_manager:
             return
         for change in changes:
-            swarm_events.publish(self._core.events, m.session, change)
+            events.publish(self._core.events, m.session, change)
 
 
 def _warning(session: Session) -> str:

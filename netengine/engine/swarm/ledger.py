@@ -17,8 +17,8 @@ import msgspec
 
 from netengine.cluster import blocks, keys, member, members, users
 from netengine.cluster.records import MANAGER, WORKER, ClusterRecord, NodeRecord
-from netengine.engine import swarm_spec
 from netengine.engine.core import now
+from netengine.engine.swarm import specs
 from netengine.errors import Conflict, NetengineError, NotFound, Unavailable
 from netengine.store.etcd import Compare, Delete, Etcd, Put, Step
 
@@ -169,7 +169,7 @@ def issue(
     """A certificate for the node, valid for as long as the cluster's specification says; fills in the record."""
     from netengine.cluster import certificates
 
-    life = timedelta(seconds=swarm_spec.certificate_seconds(cluster.spec))
+    life = timedelta(seconds=specs.certificate_seconds(cluster.spec))
     made = certificates.issue(
         authority, request, record.id, record.role, cluster.id, [a for a in addresses if a], life=life
     )

@@ -19,10 +19,9 @@ from netengine.cluster.member import urls_of
 from netengine.cluster.protocol import Admission, JoinRequest, Renewal, RenewRequest
 from netengine.cluster.records import CONTROL_PORT, MANAGER, ClusterRecord, NodeRecord
 from netengine.cluster.session import Session
-from netengine.engine import swarm_ledger as ledger
-from netengine.engine import swarm_spec
 from netengine.engine.core import now
-from netengine.engine.swarm_addresses import with_port
+from netengine.engine.swarm import ledger, specs
+from netengine.engine.swarm.addresses import with_port
 from netengine.errors import Conflict, Invalid, Unavailable
 from netengine.store.etcd import Compare, Put
 
@@ -136,7 +135,7 @@ class Registrar:
             id=ledger.new_id(),
             name=request.name,
             role=role,
-            availability=swarm_spec.availability(request.availability),
+            availability=specs.availability(request.availability),
             address=request.advertise_address,
             created=now(),
         )

@@ -1,6 +1,6 @@
 """What the engine is asked of clusters: requests as the API decodes them, with the wire names of the Docker Engine API (v1.51).
 
-The specification of a cluster (SwarmSpec) is kept as its user gave it; what is done with it is said in swarm_spec.py.
+The specification of a cluster (SwarmSpec) is kept as its user gave it; what is done with it is said in specs.py.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from netengine.cluster.identity import Files, Identity
 from netengine.cluster.member import EtcdMember
 from netengine.cluster.records import CONTROL_PORT, MANAGER, ClusterRecord, NodeRecord
 from netengine.cluster.tls import MANAGER_NAME, client_context
-from netengine.engine import swarm_ledger as ledger
 from netengine.engine.core import now
-from netengine.engine.swarm_addresses import Whereabouts, with_port
-from netengine.engine.swarm_requests import JsonDict
+from netengine.engine.swarm import ledger
+from netengine.engine.swarm.addresses import Whereabouts, with_port
+from netengine.engine.swarm.requests import JsonDict
 from netengine.errors import Conflict, Invalid, Unavailable
 from netengine.store.etcd import Compare, Etcd, Put
 

@@ -10,8 +10,7 @@ import time
 from netengine.cluster import keys
 from netengine.cluster.member import EtcdMember
 from netengine.cluster.session import Session
-from netengine.engine import swarm_ledger as ledger
-from netengine.engine import swarm_settings
+from netengine.engine.swarm import ledger, settings
 from netengine.store.etcd import Compare, Put
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ class Oversight:
     async def look(self, session: Session) -> None:
         """Raises what the store raises; then it is done the next time."""
         await self._forget_those_who_never_came(session)
-        await swarm_settings.finish_rotation(session)
+        await settings.finish_rotation(session)
 
     async def _forget_those_who_never_came(self, session: Session) -> None:
         """Goes by how long this manager has seen it, not by the joiner's record: clocks differ."""

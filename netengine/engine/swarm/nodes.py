@@ -1,7 +1,7 @@
 """The nodes of a cluster as a manager sees and changes them: what is written here, each node itself carries out.
 
 A change of role is a change of the node's record; the node that it is about watches its record and becomes what it says
-(swarm_roles.py). What would leave etcd without a majority is refused before anything is written.
+(membership.py). What would leave etcd without a majority is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from netengine.cluster import keys
 from netengine.cluster.mirror import Held
 from netengine.cluster.records import CONTROL_PORT, MANAGER, WORKER, NodeRecord, StatusRecord
 from netengine.cluster.session import Session
-from netengine.engine import swarm_ledger as ledger
-from netengine.engine import swarm_spec
 from netengine.engine.core import now
-from netengine.engine.swarm_addresses import with_port
-from netengine.engine.swarm_requests import NodeSpec
+from netengine.engine.swarm import ledger, specs
+from netengine.engine.swarm.addresses import with_port
+from netengine.engine.swarm.requests import NodeSpec
 from netengine.errors import Conflict, Invalid, NetengineError, NotFound
 from netengine.store.etcd import Compare, Put
 
@@ -81,7 +80,7 @@ class Nodes:
         """Replace a node's specification. Raises Conflict when it is no longer the one that the caller saw."""
         session = self._membership.managing()
         held = find(session, reference)
-        wanted = swarm_spec.node_spec(asked)
+        wanted = specs.node_spec(asked)
         session.check()
         if held.revision != version:
             raise Conflict(OUT_OF_SEQUENCE)

@@ -14,11 +14,10 @@ import msgspec
 from netengine.cluster import keys, tokens
 from netengine.cluster.records import ClusterRecord
 from netengine.cluster.session import Session
-from netengine.engine import swarm_ledger as ledger
-from netengine.engine import swarm_spec
 from netengine.engine.core import now
-from netengine.engine.swarm_nodes import OUT_OF_SEQUENCE, settled
-from netengine.engine.swarm_requests import CAConfig, SwarmSpec
+from netengine.engine.swarm import ledger, specs
+from netengine.engine.swarm.nodes import OUT_OF_SEQUENCE, settled
+from netengine.engine.swarm.requests import CAConfig, SwarmSpec
 from netengine.errors import Conflict, Invalid, Unavailable
 from netengine.store.etcd import Compare, Put, Step
 
@@ -35,7 +34,7 @@ async def update(
     held = session.mirror.cluster
     if held is None:
         raise Unavailable("this manager has not read the cluster's state yet: try again")
-    record, spec = held.record, swarm_spec.settled(asked)
+    record, spec = held.record, specs.settled(asked)
     if held.revision != version:
         raise Conflict(OUT_OF_SEQUENCE)
     changed = msgspec.structs.replace(record, spec=spec, updated=now())

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, ip_network
 import msgspec
 
 from netengine.cluster.records import DATA_PATH_PORT, MANAGER, WORKER
-from netengine.engine.swarm_requests import (
+from netengine.engine.swarm.requests import (
     CAConfig,
     Dispatcher,
     Encryption,
