@@ -313,10 +313,13 @@ class Swarm:
         return settle(listen, advertise, data_path, there, uplink.link if uplink else "")
 
     async def _resign(self, m: Membership) -> None:
-        """A manager that leaves takes its member out of etcd while it still can: the others need no majority with it then."""
+        """A manager that leaves takes its member out of etcd while it still can: the others need no majority with it then.
+
+        Tried also where the session has not reached the store yet, as right after a start: for as long as a call may take.
+        """
         session, record = m.session, m.record
         others = [h for h in session.mirror.nodes() if h.record.role == MANAGER and h.record.id != m.identity.node]
-        if record is None or not m.identity.is_manager or not others or not session.connected:
+        if record is None or not m.identity.is_manager or not others:
             return
         try:
             await ledger.demote(session.etcd, record)

@@ -285,19 +285,18 @@ class Etcd:
         problems: list[str] = []
         try:
             async with asyncio.timeout(self._time_limit):
-                if self._name and not self._token:
-                    await self._authenticate()
                 rounds, unheard = 0, True
                 while rounds < _ROUNDS or unheard:
                     rounds, unheard = rounds + 1, True
                     for url in list(self._urls):
                         last = len(self._urls) == 1
                         try:
+                            if self._name and not self._token:
+                                await self._authenticate()
                             return await self._post(url, path, body, self._time_limit if last else _TRY)
                         except _Stale as e:
                             problems.append(f"{url}: {e}")
-                            unheard = False
-                            await self._authenticate()  # a member that was just started has forgotten all tokens
+                            self._token, unheard = "", False  # a member that was just started has forgotten all tokens
                             break
                         except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as e:
                             problems.append(f"{url}: {_words(e)}")
@@ -317,7 +316,7 @@ class Etcd:
     async def _authenticate(self) -> None:
         self._token = ""
         wanted = {"name": self._name, "password": self._password}
-        problem: Exception | None = None
+        problem: Exception = Unavailable("no member is known")
         for url in list(self._urls):
             try:
                 self._token = (await self._post(url, "/v3/auth/authenticate", wanted, _TRY))["token"]
@@ -329,7 +328,7 @@ class Etcd:
                 if "authentication is not enabled" in e.message:
                     return
                 raise Forbidden(f"etcd does not know user {self._name} with this password: {e.message}") from e
-        raise Unavailable(_NO_ANSWER % (str(problem) or f"no answer within {_TRY:g} s"))
+        raise Unavailable(_words(problem))
 
     async def _post(self, url: str, path: str, body: JsonDict, seconds: float) -> JsonDict:
         headers = {"Authorization": self._token} if self._token else {}
