@@ -32,6 +32,7 @@ _SOL_NETLINK, _SO_RCVBUFFORCE = 270, 33
 _BUFFER = 4 << 20
 _DATAGRAMS = 256
 """Datagrams read in one go: a storm of events must not starve what else the loop has to do."""
+_BACKLOG = 1 << 16  # the same, of a socket that has overflowed
 
 # RTNLGRP_LINK 1, _TC 4, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11, _IPV4_NETCONF 24, _IPV6_NETCONF 25;
 # NFNLGRP_NFTABLES 7. Bit n-1 of the group mask.
@@ -165,6 +166,7 @@ class Watch:
             self._names.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
         self._deleting = False
         self._deleted = 0
+        self._lossy: set[socket.socket] = set()
         self._mountinfo = move_up(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
         # mountinfo is always readable; a change is an exceptional condition, for which event loops do not wait.
         self._mounts = select.epoll()
@@ -197,12 +199,12 @@ class Watch:
             # That it was readable is the message: asking mountinfo again would find nothing new.
             return [MountsChanged()]
         if descriptor == self._route.fileno():
-            return _drain(self._route, route_notices)
+            return _drain(self._route, route_notices, self._lossy)
         if descriptor == self._entries.fileno():
-            return _drain(self._entries, entryevents.notices)
+            return _drain(self._entries, entryevents.notices, self._lossy)
         if descriptor == self._names.fileno():
-            return _drain(self._names, self._name_notices)
-        return _drain(self._nftables, self._rule_notices)
+            return _drain(self._names, self._name_notices, self._lossy)
+        return _drain(self._nftables, self._rule_notices, self._lossy)
 
     def _name_notices(self, data: bytes) -> list[Notice]:
         out: list[Notice] = []
@@ -244,17 +246,24 @@ def _listening(family: int, groups: int) -> socket.socket:
     return made
 
 
-def _drain(sock: socket.socket, decode: Callable[[bytes], Iterable[Notice]]) -> list[Notice]:
+def _drain(sock: socket.socket, decode: Callable[[bytes], Iterable[Notice]], lossy: set[socket.socket]) -> list[Notice]:
+    """`lossy` has the sockets of which the kernel has thrown events away, until they have been read empty. Meanwhile it throws
+    away more without a word (NETLINK_S_CONGESTED, net/netlink/af_netlink.c), so it is said once more at the end."""
     out: list[Notice] = []
-    for _ in range(_DATAGRAMS):
+    for number in range(_BACKLOG):
+        if number >= _DATAGRAMS and sock not in lossy:
+            break
         try:
             data = sock.recv(1 << 18)
         except BlockingIOError:
+            if sock in lossy:
+                lossy.remove(sock)
+                out.append(Overrun())
             break
         except OSError as e:
             if e.errno != errno.ENOBUFS:
                 raise
-            # The kernel has thrown events away. The socket goes on by itself once it has been read empty.
+            lossy.add(sock)
             out.append(Overrun())
             continue
         out += decode(data)

@@ -35,7 +35,8 @@ HERE = -1
 _NETLINK_ROUTE = 0
 _SOL_NETLINK, _LISTEN_ALL_NSID, _SO_RCVBUFFORCE = 270, 8, 33
 _BUFFER = 4 << 20
-_DATAGRAMS = 256
+_DATAGRAMS = 256  # read in one go, as in events
+_BACKLOG = 1 << 16  # the same, of a socket that has overflowed
 _HEADER = struct.Struct("=IHHII")
 # RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11. Bit n-1 of the group mask.
 _ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10
@@ -71,6 +72,7 @@ class Insides:
 
     def __init__(self) -> None:
         self._route = _listening(_ROUTE_GROUPS)
+        self._lossy = False
 
     def close(self) -> None:
         self._route.close()
@@ -79,16 +81,23 @@ class Insides:
         return (self._route.fileno(),)
 
     def read(self, descriptor: int) -> list[Change | Overrun]:
-        """What has happened, oldest first."""
+        """What has happened, oldest first. Of events that were lost it is said twice: while a socket that has overflowed is
+        not read empty, the kernel throws away more without a word."""
         out: list[Change | Overrun] = []
-        for _ in range(_DATAGRAMS):
+        for number in range(_BACKLOG):
+            if number >= _DATAGRAMS and not self._lossy:
+                break
             try:
                 data, ancillary, _, _ = self._route.recvmsg(1 << 18, socket.CMSG_SPACE(4))
             except BlockingIOError:
+                if self._lossy:
+                    self._lossy = False
+                    out.append(Overrun())
                 break
             except OSError as e:
                 if e.errno != errno.ENOBUFS:
                     raise
+                self._lossy = True
                 out.append(Overrun())
                 continue
             nsid = next(
