@@ -109,7 +109,7 @@ def test_what_was_not_forwarded_before_is_not_forwarded_now(lab: Lab, docker: Cl
     lab.here.ip("neigh", "add", "10.99.0.5", "lladdr", "02:00:00:00:00:05", "dev", "lan0")
     # The link's own counter has the host's IGMP reports too, which come when they like.
     watcher = "chain out { type filter hook postrouting priority 300; ip daddr 10.99.0.5 counter; }"
-    lab.here.run(["nft", "-f", "-"], stdin=f"table ip watcher {{ {watcher} }}", check=True)
+    lab.here.run(["nft", "-f", "-"], stdin=f"table ip watcher {{\n{watcher}\n}}\n", check=True)
     lab.outside.ip("route", "add", "10.99.0.0/24", "via", HERE)
     try:
         lab.serve("web", "-p", "8080:80")
