@@ -115,6 +115,8 @@ class Secured:
         self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._came, self._goes, server_hostname=name)
         self._state = threading.Lock()
+        self._early = bytearray()
+        """Output that was decrypted before it was asked for (see shutdown)."""
         self._order = threading.Lock()
         """Held while records go out: what was encrypted first must go first."""
         self._shake_hands()
@@ -123,6 +125,10 @@ class Secured:
         """Empty at the end."""
         while True:
             with self._state:
+                if self._early:
+                    found = bytes(self._early[:size])
+                    del self._early[:size]
+                    return found
                 try:
                     return self._tls.read(size)
                 except ssl.SSLWantReadError:
@@ -151,8 +157,14 @@ class Secured:
         with self._order:
             with self._state:
                 try:
+                    # OpenSSL throws away the records that it meets while it looks for the other side's close_notify.
+                    while block := self._tls.read(BLOCK):
+                        self._early += block
+                except ssl.SSLError:  # all is read
+                    pass
+                try:
                     self._tls.unwrap()
-                except ssl.SSLError:  # "wants" the other side's word, which comes when that has ended
+                except ssl.SSLError:  # it "wants" the other side's word, which comes when that has ended
                     pass
                 records = self._goes.read()
             self._raw.sendall(records)

@@ -264,11 +264,11 @@ async def renewal(directory: Path) -> None:
     new = certificates.succeed(old, certificates.create_authority(CLUSTER))
     async with one.client(two) as etcd:
         start_at = await etcd.put("/w/0", b"")
-        seen: list[str] = []
+        seen: list[tuple[str, int]] = []
 
         async def watch() -> None:
             async for changes, _ in etcd.watch("/w/", start_at):
-                seen.extend(change.entry.key for change in changes)
+                seen.extend((change.entry.key, change.entry.modified) for change in changes)
 
         watching = asyncio.create_task(watch())
         written = 0
@@ -300,6 +300,7 @@ async def renewal(directory: Path) -> None:
         writing.cancel()
         wanted = {f"/w/{n}" for n in range(1, written)}
         await eventually("the watch has seen all", lambda: _all_in(wanted, seen))
+        # Each change once. A key may have two: a write whose answer was lost with its connection is tried anew.
         assert len(seen) == len(set(seen))
         watching.cancel()
         # A node of the old root is a stranger now, and one of the new root is none.
@@ -312,8 +313,8 @@ async def _more(now: Callable[[], int], than: int) -> bool:
     return now() > than + 5
 
 
-async def _all_in(wanted: set[str], seen: list[str]) -> bool:
-    return wanted <= set(seen)
+async def _all_in(wanted: set[str], seen: list[tuple[str, int]]) -> bool:
+    return wanted <= {key for key, _ in seen}
 
 
 async def rights(directory: Path) -> None:
