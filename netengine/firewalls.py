@@ -145,13 +145,13 @@ def look(ip_forward: bool) -> Seen:
     programs = [f"{_PROGRAMS[match[1]]}-nft" for chain in dropping if (match := _NFT_CHAINS.match(chain))]
     for family, program in _PROGRAMS.items():
         # Reading this file does not load the module; the programs would.
-        if "filter" in _text(f"/proc/net/{family}_tables_names").split():
+        if "filter" in text_of(f"/proc/net/{family}_tables_names").split():
             programs.append(f"{program}-legacy")
     iptables = {program: rules for program in programs if (rules := _run(program, "-S"))}
-    ufw = "enabled=yes" in _text("/etc/ufw/ufw.conf").lower().split()
-    forwarded = re.search(r'^DEFAULT_FORWARD_POLICY="?(\w+)', _text("/etc/default/ufw"), re.M)
+    ufw = "enabled=yes" in text_of("/etc/ufw/ufw.conf").lower().split()
+    forwarded = re.search(r'^DEFAULT_FORWARD_POLICY="?(\w+)', text_of("/etc/default/ufw"), re.M)
     docker = docker_runs()
-    off = _text("/proc/sys/net/ipv4/ip_forward").strip() == "0"
+    off = text_of("/proc/sys/net/ipv4/ip_forward").strip() == "0"
     return Seen(
         dropping={chain: _run("nft", "list", "chain", *chain.split()) for chain in dropping},
         iptables=iptables,
@@ -167,7 +167,7 @@ _STRANGERS = ("list", "map", "ip", "netengine", "strangers")
 
 def docker_runs() -> bool:
     """Whether Docker's engine runs here, by the file where it writes its process id."""
-    pid = _text("/run/docker.pid").strip()
+    pid = text_of("/run/docker.pid").strip()
     return pid.isdigit() and Path("/proc", pid).exists()
 
 
@@ -192,7 +192,8 @@ def _run(*argv: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _text(path: str) -> str:
+def text_of(path: str) -> str:
+    """What a file says, "" where there is none that can be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:

@@ -103,10 +103,10 @@ def surroundings(config: Config) -> list[Finding]:
         Facts(
             sysctls_writable=os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
             cgroups_writable=_cgroups_writable(),
-            bridge_calls_iptables=_text("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
+            bridge_calls_iptables=firewalls.text_of("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
             firewalls=firewalls.look(config.ip_forward),
             default_bridge=config.bridge or firewalls.default_bridge(),
-            data_root_type=file_system(_text("/proc/self/mountinfo"), config.data_root),
+            data_root_type=file_system(firewalls.text_of("/proc/self/mountinfo"), config.data_root),
             bridge_wanted=config.bridge != "none",
         )
     )
@@ -114,7 +114,7 @@ def surroundings(config: Config) -> list[Finding]:
 
 def gather(config: Config) -> Facts:
     """Look at the host; changes nothing outside a child's own namespaces."""
-    capabilities = _effective_capabilities(_text("/proc/self/status"))
+    capabilities = _effective_capabilities(firewalls.text_of("/proc/self/status"))
     programs = {name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") for name in PROGRAMS}
     may_try = all(capabilities >> CAPABILITIES[name][0] & 1 for name in ("NET_ADMIN", "SYS_ADMIN"))
     return Facts(
@@ -124,10 +124,10 @@ def gather(config: Config) -> Facts:
         nftables_binding=importlib.util.find_spec("nftables") is not None,
         sysctls_writable=os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
         cgroups_writable=_cgroups_writable(),
-        bridge_calls_iptables=_text("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
+        bridge_calls_iptables=firewalls.text_of("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1",
         firewalls=firewalls.look(config.ip_forward),
         default_bridge=config.bridge or firewalls.default_bridge(),
-        data_root_type=file_system(_text("/proc/self/mountinfo"), config.data_root),
+        data_root_type=file_system(firewalls.text_of("/proc/self/mountinfo"), config.data_root),
         bridge_wanted=config.bridge != "none",
     )
 
@@ -250,10 +250,3 @@ def _cgroups_writable() -> bool:
     root = Path("/sys/fs/cgroup")
     unified = root / "cgroup.controllers"
     return os.access(root, os.W_OK) if unified.exists() else os.access(root / "devices", os.W_OK)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""

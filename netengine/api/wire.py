@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from netengine.drivers.bridge import MTU
+from netengine.drivers.addresses import MTU
 from netengine.drivers.overlay import VNIS
 from netengine.engine import Engine, links
 from netengine.engine.core import moment_of

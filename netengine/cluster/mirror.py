@@ -79,7 +79,7 @@ class Mirror:
     def __init__(self, etcd: Etcd, file: Path | None = None) -> None:
         self._etcd = etcd
         self._file = file
-        self._held: dict[tuple[str, tuple[str, ...]], Held[Any]] = {}
+        self._held: dict[str, dict[tuple[str, ...], Held[Any]]] = {kind: {} for kind in _DECODERS}
         self._raw: dict[str, tuple[bytes, int]] = {}
         self._revision = 0
         self._changed = asyncio.Condition()
@@ -96,29 +96,26 @@ class Mirror:
 
     @property
     def cluster(self) -> Held[ClusterRecord] | None:
-        return self._held.get(("cluster", ()))
+        return self._held["cluster"].get(())
 
     def node(self, node_id: str) -> Held[NodeRecord] | None:
-        return self._held.get(("nodes", (node_id,)))
+        return self._held["nodes"].get((node_id,))
 
     def status(self, node_id: str) -> StatusRecord | None:
-        held = self._held.get(("status", (node_id,)))
+        held = self._held["status"].get((node_id,))
         return held.record if held else None
 
     def is_alive(self, node_id: str) -> bool:
-        return ("alive", (node_id,)) in self._held
+        return (node_id,) in self._held["alive"]
 
     def network(self, network_id: str) -> Held[NetworkRecord] | None:
-        return self._held.get(("networks", (network_id,)))
+        return self._held["networks"].get((network_id,))
 
     def nodes(self) -> list[Held[NodeRecord]]:
         return [held for _, held in self._of("nodes")]
 
     def networks(self) -> list[Held[NetworkRecord]]:
         return [held for _, held in self._of("networks")]
-
-    def vnis(self) -> set[int]:
-        return {int(parts[0]) for parts, _ in self._of("vnis") if parts[0].isdigit()}
 
     def blocks(self, network_id: str) -> dict[str, Held[BlockRecord]]:
         """The blocks of a network by CIDR."""
@@ -131,11 +128,11 @@ class Mirror:
                 yield node, network, address, held.record
 
     def endpoint(self, node_id: str, network_id: str, address: str) -> EndpointRecord | None:
-        held = self._held.get(("endpoints", (node_id, network_id, address)))
+        held = self._held["endpoints"].get((node_id, network_id, address))
         return held.record if held else None
 
     def _of(self, kind: str) -> list[tuple[tuple[str, ...], Held[Any]]]:
-        return [(parts, held) for (k, parts), held in self._held.items() if k == kind]
+        return list(self._held[kind].items())
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -177,15 +174,16 @@ class Mirror:
                 continue
             kind, parts = keys.split(key)
             after = None if value is None else _decoded(key, kind, parts, value)
-            before = self._held.get((kind, parts))
+            held = self._held.get(kind, {})  # of a kind that is not known here nothing is held
+            before = held.get(parts)
             if value is None:
                 self._raw.pop(key, None)
             else:
                 self._raw[key] = (value, modified)
             if after is None:
-                self._held.pop((kind, parts), None)
+                held.pop(parts, None)
             else:
-                self._held[kind, parts] = Held(after, modified)
+                held[parts] = Held(after, modified)
             if before is not None or after is not None:
                 changes.append(Change(kind, parts, before.record if before else None, after))
         self._revision = max(self._revision, revision)

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import stat
-import struct
 import sys
 from collections import deque
 from pathlib import Path
@@ -16,13 +15,13 @@ import msgspec
 from netengine.dns import protocol
 from netengine.dns.explain import explain
 from netengine.dns.loop import READ, WRITE, Loop
+from netengine.dns.privileges import may_control
 from netengine.dns.protocol import Answer
 from netengine.dns.server import Server
 from netengine.dns.tcp import PAUSE
 from netengine.errors import Conflict, Invalid, NetengineError
 
 _CHUNK = 1 << 18
-_UCRED = struct.Struct("3i")
 _decoder = msgspec.json.Decoder(protocol.Request)
 
 
@@ -71,10 +70,7 @@ class Control:
             self.loop.forget(self._sock.fileno())
             self.loop.later(PAUSE, self._listen)
             return
-        _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid not in (0, os.geteuid()):
-            print(f"refused: a control connection of uid {uid}", file=sys.stderr, flush=True)
-            sock.close()
+        if not may_control(sock):
             return
         sock.setblocking(False)
         self.connections.add(_Connection(self, sock))

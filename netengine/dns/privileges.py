@@ -1,15 +1,20 @@
-"""Giving up root: what the name server does once, before it reads the first packet. Nothing here can be taken back."""
+"""Giving up root: what the name server and the relay do once, before they read the first packet, and cannot take back; and
+whom they listen to afterwards."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import resource
+import socket
+import struct
+import sys
 
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _DESCRIPTORS = 1 << 19
+_UCRED = struct.Struct("3i")
 
 
 def raise_descriptor_limit() -> None:
@@ -39,3 +44,13 @@ def drop(uid: int | None, gid: int | None) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # others of this uid may not trace it: it holds sockets of every sandbox
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def may_control(sock: socket.socket) -> bool:
+    """Whether who has connected to the control socket is root, or the user of this process; says so and closes it if not."""
+    _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid in (0, os.geteuid()):
+        return True
+    print(f"refused: a control connection of uid {uid}", file=sys.stderr, flush=True)
+    sock.close()
+    return False

@@ -1,9 +1,12 @@
-"""What every driver with addresses renders alike: the addresses of an endpoint, its default routes, IPv6 on or off a link.
+"""What drivers with addresses have alike: the addresses of an endpoint, its default routes, IPv6 on or off a link, the MTU, a
+bridge's MAC.
 
 Pure. Which endpoint is the way out is decided for the sandbox as a whole, by the engine.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from netengine.drivers.base import EndpointContext
 from netengine.errors import Invalid
@@ -12,9 +15,29 @@ from netengine.model import Endpoint, Network
 
 ENABLE_IPV4 = "com.docker.network.enable_ipv4"
 ENABLE_IPV6 = "com.docker.network.enable_ipv6"
+MTU = "com.docker.network.driver.mtu"
+MTU_SHORT = {"mtu": MTU}
+MTU_RANGE = (68, 65535)  # RFC 791's least datagram, the largest that a netdevice takes (IFLA_MAX_MTU)
 IPV6_MTU = 1280  # RFC 8200, section 5; the kernel takes IPv6 off a link with less
 FAMILY_OPTIONS = (ENABLE_IPV4, ENABLE_IPV6)
 """Options of `network create` that every driver with addresses knows: what --ipv4 and --ipv6 say. The engine reads them."""
+
+
+def parse_mtu(value: str, default: int = 0) -> int:
+    """Bytes, as the option says them; `default` where it is not given. Raises Invalid."""
+    if not value:
+        return default
+    low, high = MTU_RANGE
+    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+        raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
+    return int(value)
+
+
+def bridge_mac(network_id: str) -> str:
+    """A locally administered unicast MAC that a network keeps for life, so that a bridge made anew has the old one."""
+    octets = bytearray(hashlib.sha256(network_id.encode()).digest()[:6])
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")
 
 
 def check_mtu(network: Network, mtu: int, option: str) -> None:
@@ -23,6 +46,14 @@ def check_mtu(network: Network, mtu: int, option: str) -> None:
         raise Invalid(
             f"an MTU of {mtu} is too small for IPv6, which needs {IPV6_MTU} bytes: give -o {option}={IPV6_MTU} or more"
         )
+
+
+def checked_mtu(network: Network, options: dict[str, str]) -> int:
+    """The MTU that the options give, 0 where they give none. Raises Invalid, also when the network's IPv6 cannot have it."""
+    mtu = parse_mtu(options.get(MTU, ""))
+    if mtu:
+        check_mtu(network, mtu, MTU)
+    return mtu
 
 
 def render_addresses(endpoint: Endpoint, context: EndpointContext, *, next_hop: bool = True) -> set[Resource]:

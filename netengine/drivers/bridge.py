@@ -7,13 +7,21 @@ docs/bridge.md shows all of it on a live kernel.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from netengine.drivers import bridge_options
-from netengine.drivers.addresses import FAMILY_OPTIONS, check_mtu, ipv6_sysctls, render_addresses
+from netengine.drivers.addresses import (
+    FAMILY_OPTIONS,
+    MTU,
+    MTU_SHORT,
+    bridge_mac,
+    check_mtu,
+    ipv6_sysctls,
+    parse_mtu,
+    render_addresses,
+)
 from netengine.drivers.base import EndpointContext, boolean
 from netengine.drivers.bridge_rules import guard_elements, network_elements, port_resources
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
@@ -35,12 +43,9 @@ ICC = "com.docker.network.bridge.enable_icc"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
-MTU = "com.docker.network.driver.mtu"
-_SHORT = {"mtu": MTU}
 _KNOWN = (NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, MTU, *FAMILY_OPTIONS, *bridge_options.OPTIONS)
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-MTU_RANGE = (68, 65535)  # RFC 791's least datagram, IFLA_MAX_MTU of a bridge
 
 
 class BridgeDriver:
@@ -50,7 +55,7 @@ class BridgeDriver:
     publishes_ports = True
 
     def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
-        options = {_SHORT.get(key, key): value for key, value in network.options.items()}
+        options = {MTU_SHORT.get(key, key): value for key, value in network.options.items()}
         for key in options:
             if key not in _KNOWN and key not in NETWORK_OPTIONS:
                 raise Invalid(
@@ -69,8 +74,8 @@ class BridgeDriver:
                 )
         network.bridge = BridgeSettings(
             link=link,
-            mac=_mac_of(network.id),
-            mtu=_mtu(options.get(MTU, ""), default_mtu),
+            mac=bridge_mac(network.id),
+            mtu=parse_mtu(options.get(MTU, ""), default_mtu),
             icc=boolean(ICC, options.get(ICC), default=True),
             masquerade=boolean(MASQUERADE, options.get(MASQUERADE), default=True),
             host_binding=_address(options.get(HOST_BINDING, "")),
@@ -144,22 +149,6 @@ def _settings(network: Network) -> BridgeSettings:
     if network.bridge is None:
         raise TypeError(f"network {network.name} was not settled by the bridge driver")
     return network.bridge
-
-
-def _mac_of(network_id: str) -> str:
-    """A locally administered unicast MAC that a network keeps for life, so that a bridge made anew has the old one."""
-    octets = bytearray(hashlib.sha256(network_id.encode()).digest()[:6])
-    octets[0] = octets[0] & 0xFC | 0x02
-    return octets.hex(":")
-
-
-def _mtu(value: str, default: int) -> int:
-    if not value:
-        return default
-    low, high = MTU_RANGE
-    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
-        raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
-    return int(value)
 
 
 def _address(value: str) -> str:

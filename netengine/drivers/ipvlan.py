@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import parents
+from netengine.drivers.addresses import MTU, checked_mtu
 from netengine.drivers.base import EndpointContext
 from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, ParentSettings
 
 MODE, FLAG = "ipvlan_mode", "ipvlan_flag"
 MODES, FLAGS = ("l2", "l3", "l3s"), ("bridge", "private", "vepa")
-_KNOWN = (parents.PARENT, MODE, FLAG, parents.MTU, parents.HOST_ACCESS)
+_KNOWN = (parents.PARENT, MODE, FLAG, MTU, parents.HOST_ACCESS)
 
 
 class IpvlanDriver:
@@ -42,7 +43,7 @@ class IpvlanDriver:
             link=link,
             mode=mode,
             flag=flag,
-            mtu=parents.mtu_of(network, options),
+            mtu=checked_mtu(network, options),
             own=own,
             host_link=parents.host_link_of(network, options, refusal),
         )

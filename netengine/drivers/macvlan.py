@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netengine.drivers import parents
+from netengine.drivers.addresses import MTU, checked_mtu
 from netengine.drivers.base import EndpointContext
 from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, ParentSettings
 
 MODE = "macvlan_mode"
 MODES = ("bridge", "private", "vepa", "passthru")
-_KNOWN = (parents.PARENT, MODE, parents.MTU, parents.HOST_ACCESS)
+_KNOWN = (parents.PARENT, MODE, MTU, parents.HOST_ACCESS)
 
 
 class MacvlanDriver:
@@ -42,7 +43,7 @@ class MacvlanDriver:
         network.parent = ParentSettings(
             link=link,
             mode=mode,
-            mtu=parents.mtu_of(network, options),
+            mtu=checked_mtu(network, options),
             own=own,
             host_link=parents.host_link_of(network, options, refusal),
         )

@@ -10,12 +10,19 @@ Which hosts there are and what is on them is the engine's to know; what depends 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
-from netengine.drivers.addresses import FAMILY_OPTIONS, check_mtu, ipv6_sysctls, render_addresses
+from netengine.drivers.addresses import (
+    FAMILY_OPTIONS,
+    MTU,
+    MTU_SHORT,
+    bridge_mac,
+    checked_mtu,
+    ipv6_sysctls,
+    render_addresses,
+)
 from netengine.drivers.base import EndpointContext, boolean
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.drivers.underlay import Peer, Tunnel, Underlay, inner_mtu
@@ -36,12 +43,9 @@ from netengine.kernel.resources import (
 from netengine.model import Endpoint, Network, OverlaySettings
 
 ENCRYPTED = "encrypted"
-MTU = "com.docker.network.driver.mtu"
 VNIS = "com.docker.network.driver.overlay.vxlanid_list"
-_SHORT = {"mtu": MTU}
 _KNOWN = (ENCRYPTED, MTU, VNIS, *FAMILY_OPTIONS)
 
-MTU_RANGE = (68, 65535)  # RFC 791's least datagram, IFLA_MAX_MTU of a bridge
 VNI_RANGE = (1, 2**24 - 1)  # 24 bits, RFC 7348; 0 is left out: it says "none yet" in the model
 
 
@@ -53,7 +57,7 @@ class OverlayDriver:
 
     def settle(self, network: Network, others: Iterable[Network], default_mtu: int) -> None:
         """The VNI is left to the cluster unless an option names it; the MTU to each host, likewise."""
-        options = {_SHORT.get(key, key): value for key, value in network.options.items()}
+        options = {MTU_SHORT.get(key, key): value for key, value in network.options.items()}
         for key in options:
             if key not in _KNOWN and key not in NETWORK_OPTIONS:
                 raise Invalid(
@@ -62,9 +66,9 @@ class OverlayDriver:
         network.overlay = OverlaySettings(
             link=f"br-{network.id[:12]}",
             vxlan=f"vx-{network.id[:12]}",
-            mac=_mac_of(network.id),
+            mac=bridge_mac(network.id),
             vni=_vni(options.get(VNIS, "")),
-            mtu=_mtu(network, options.get(MTU, "")),
+            mtu=checked_mtu(network, options),
             # `--opt encrypted` alone comes as an empty value.
             encrypted=boolean(
                 ENCRYPTED, options.get(ENCRYPTED) or ("1" if ENCRYPTED in options else "0"), default=False
@@ -171,23 +175,6 @@ def _tunnel(network: Network, underlay: Underlay) -> Tunnel:
     if underlay.tunnel is None:
         raise Unavailable(f"network {network.name} is encrypted, and this host has no WireGuard link")
     return underlay.tunnel
-
-
-def _mac_of(network_id: str) -> str:
-    """A locally administered unicast MAC that a network's bridge keeps for life."""
-    octets = bytearray(hashlib.sha256(network_id.encode()).digest()[:6])
-    octets[0] = octets[0] & 0xFC | 0x02
-    return octets.hex(":")
-
-
-def _mtu(network: Network, value: str) -> int:
-    if not value:
-        return 0
-    low, high = MTU_RANGE
-    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
-        raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
-    check_mtu(network, int(value), MTU)
-    return int(value)
 
 
 def _vni(value: str) -> int:

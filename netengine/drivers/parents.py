@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from netengine.drivers.addresses import FAMILY_OPTIONS, check_mtu, ipv6_sysctls, render_addresses
+from netengine.drivers.addresses import FAMILY_OPTIONS, MTU_SHORT, ipv6_sysctls, render_addresses
 from netengine.drivers.base import EndpointContext
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
 from netengine.errors import Forbidden, Invalid
@@ -29,9 +29,6 @@ from netengine.kernel.resources import (
 from netengine.model import Endpoint, Network, ParentSettings
 
 PARENT = "parent"
-MTU = "com.docker.network.driver.mtu"
-SHORT = {"mtu": MTU}
-MTU_RANGE = (68, 65535)  # RFC 791's least datagram, the largest that a netdevice takes
 VID_RANGE = (1, 4094)  # IEEE 802.1Q: 0 is a priority tag, 4095 reserved
 DHCP = "dhcp"
 """The IPAM driver of networks whose addresses a DHCP server of the wire grants."""
@@ -47,7 +44,7 @@ _LINK_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")  # dev_valid_name, and wh
 def options_of(network: Network, known: Iterable[str]) -> dict[str, str]:
     """The network's options by their full names. Raises Invalid for one that the driver does not know."""
     known = (*known, *FAMILY_OPTIONS, *NETWORK_OPTIONS)
-    out = {SHORT.get(key, key): value for key, value in network.options.items()}
+    out = {MTU_SHORT.get(key, key): value for key, value in network.options.items()}
     for key in out:
         if key not in known:
             raise Invalid(f"unknown option {key!r} of driver {network.driver}; known are {', '.join(known)}")
@@ -78,17 +75,6 @@ def parent_of(network: Network, options: dict[str, str]) -> tuple[str, bool]:
             "name the interface that leads to the network, or leave the parent out for a network of containers alone"
         )
     return link, False
-
-
-def mtu_of(network: Network, options: dict[str, str]) -> int:
-    value = options.get(MTU, "")
-    low, high = MTU_RANGE
-    if not value:
-        return 0
-    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
-        raise Invalid(f"invalid value {value!r} for {MTU}: it must be a number of bytes from {low} to {high}")
-    check_mtu(network, int(value), MTU)
-    return int(value)
 
 
 def host_link_of(network: Network, options: dict[str, str], refusal: str) -> str:

@@ -35,6 +35,10 @@ NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
+ON_A_WORKER = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on "
+    "a manager node or promote the current node to a manager."
+)
 
 
 def _shown(text: str) -> str:

@@ -172,7 +172,7 @@ class Containers:
                 raise Conflict("cannot start a paused container, try unpause instead")
             if container.running:
                 raise NotModified("container already started")
-            self._still_there(container)
+            self._core.state.check_there(container)
             links.startable(self._core.state, container)
             await self.lifecycle.start(container)
 
@@ -187,7 +187,7 @@ class Containers:
     async def restart(self, reference: str, timeout: int | None) -> None:
         container = self._core.state.container(reference)
         async with self.lifecycle.exclusive(container):
-            self._still_there(container)
+            self._core.state.check_there(container)
             links.startable(self._core.state, container)
             auto_remove, container.host_config.auto_remove = container.host_config.auto_remove, False
             try:
@@ -260,15 +260,11 @@ class Containers:
             )
         container.state.stopped_by_user = True
         async with self.lifecycle.exclusive(container):
-            self._still_there(container)
+            self._core.state.check_there(container)
             if container.running:
                 container.host_config.auto_remove = False
                 await self.lifecycle.stop(container, 0)
             await self.lifecycle.remove(container)
-
-    def _still_there(self, container: Container) -> None:
-        if container.id not in self._core.state.containers:
-            raise NotFound(f"No such container: {container.name}")
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

@@ -47,14 +47,22 @@ def networks(core: Core) -> None:
 
 
 def _add_network(core: Core, network: Network) -> None:
+    if problem := open_pools(core, network):
+        log.error("network %s in the store is damaged and left out: %s", network.name, problem)
+        return
+    core.state.networks[network.id] = network
+
+
+def open_pools(core: Core, network: Network) -> str:
+    """Open the address pools of a network as it was found, and see whether its driver can make something of it; what is wrong
+    with it, "" for nothing."""
     try:
         core.addresses.add(network)
         DRIVERS[network.driver].render_network(network)
     except Exception as error:  # whatever a field of the wrong kind breaks
         core.addresses.remove(network.id)
-        log.error("network %s in the store is damaged and left out: %s: %s", network.name, type(error).__name__, error)
-        return
-    core.state.networks[network.id] = network
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _add_container(core: Core, container: Container) -> None:

@@ -32,7 +32,7 @@ class Publishing:
         container = self._container(reference)
         wishes = _wishes(bindings)
         async with core.operation(f"publish ports of {container.name}") as operation:
-            self._still_there(container)
+            self._core.state.check_there(container)
             rendered = sandbox.render(core.state, container)
             _change_wishes(operation, container, _added(container, bindings))
             taken: list[PublishedPort] = []
@@ -54,7 +54,7 @@ class Publishing:
         container = self._container(reference)
         wishes = _wishes(bindings)
         async with core.operation(f"withdraw ports of {container.name}") as operation:
-            self._still_there(container)
+            self._core.state.check_there(container)
             rendered = sandbox.render(core.state, container)
             before = list(container.ports)
             left = _withdrawn(container, wishes)
@@ -75,10 +75,6 @@ class Publishing:
             name = self._core.state.container(target).name
             raise Forbidden(f"container {container.name} shares the network of {name}: publish ports of that one")
         return container
-
-    def _still_there(self, container: Container) -> None:
-        if container.id not in self._core.state.containers:
-            raise NotFound(f"No such container: {container.name}")
 
 
 def _wishes(bindings: Bindings) -> list[PortWish]:

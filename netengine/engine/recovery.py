@@ -11,7 +11,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 
 from netengine import firewalls
-from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, NAME
+from netengine.drivers.addresses import MTU
+from netengine.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, NAME
 from netengine.engine import forwarding, loading, policy_rules, reconcile, sandbox, surroundings
 from netengine.engine.containers import Containers
 from netengine.engine.core import Core, new_id, now, stamp

@@ -59,6 +59,11 @@ class State:
             raise NotFound(f"No such container: {reference}")
         return found
 
+    def check_there(self, container: Container) -> None:
+        """Raise NotFound when the container was removed while its operation waited for its turn."""
+        if container.id not in self.containers:
+            raise NotFound(f"No such container: {container.name}")
+
     def network_named(self, name: str) -> Network | None:
         return next((n for n in self.networks.values() if n.name == name), None)
 

@@ -42,6 +42,11 @@ _RTN_UNICAST = 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _IFA_F_NODAD = 2
 _ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
+NO_OWN_IPV6 = (
+    "IFLA_AF_SPEC",
+    {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]},
+)
+"""The attribute of a link that gives itself no IPv6 address."""
 _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 
 
@@ -111,8 +116,7 @@ def port_up(veth: Veth) -> Message:
     port = {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(veth.isolated))]}
     info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
     linkinfo = [("IFLA_LINKINFO", {"attrs": info})] if veth.master else []
-    spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]}
-    return _raised(_link(RTM_NEWLINK, name=veth.name, attrs=[*linkinfo, ("IFLA_AF_SPEC", spec)]))
+    return _raised(_link(RTM_NEWLINK, name=veth.name, attrs=[*linkinfo, NO_OWN_IPV6]))
 
 
 def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, master: int | None = None) -> Message:

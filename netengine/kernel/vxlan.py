@@ -31,7 +31,6 @@ _NUD_PERMANENT = 0x80
 _NUD_NOARP = 0x40  # the kernel's word for "static" in a forwarding table: it does not age
 _NTF_SELF = 0x02
 _UP = 1  # IFF_UP
-_ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 
 
 # -- links ------------------------------------------------------------------------------------------------------------
@@ -110,14 +109,13 @@ def link_add(r: Vxlan, parent: int = 0) -> messages.Message:
 
 def port_up(r: Vxlan, master: int) -> messages.Message:
     """A port of its bridge, with no IPv6 address of its own, up: only now the kernel takes the UDP port."""
-    spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]}
     message = _link(
         0,
         [
             ("IFLA_IFNAME", r.name),
             ("IFLA_MTU", r.mtu),
             ("IFLA_MASTER", master),
-            ("IFLA_AF_SPEC", spec),
+            messages.NO_OWN_IPV6,
         ],
     )
     message["flags"] = message["change"] = _UP

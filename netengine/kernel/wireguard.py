@@ -40,7 +40,6 @@ PROGRAM = "wireguard-go"
 _KIND, _KIND_IN_USER_SPACE = "wireguard", "tun"
 _PATIENCE = 10.0  # seconds, for a process to start or end
 _UP = 1  # IFF_UP
-_ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 
 
 # -- links ------------------------------------------------------------------------------------------------------------
@@ -158,14 +157,13 @@ def _wait_for_the_last(name: str) -> None:
 
 
 def _raised(r: WireGuard) -> messages.Message:
-    spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]}
     message = Request(ifinfmsg)
     message["header"]["type"] = RTM_NEWLINK
     message["attrs"] = [
         ("IFLA_IFNAME", r.name),
         ("IFLA_MTU", r.mtu),
         ("IFLA_GROUP", MARK_GROUP),
-        ("IFLA_AF_SPEC", spec),
+        messages.NO_OWN_IPV6,
     ]
     message["flags"] = message["change"] = _UP
     return message

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import sys
 from time import monotonic
 
 import msgspec
 
 from netengine.dns.loop import Loop
+from netengine.dns.privileges import may_control
 from netengine.relay import protocol
 from netengine.relay.datagrams import Datagrams
 from netengine.relay.protocol import Door
@@ -22,7 +22,6 @@ LINGER_SECONDS = 0.1
 _FIRST_SECONDS = 10.0
 """How long it waits for its first door."""
 
-_UCRED = struct.Struct("3i")
 _decoder = msgspec.json.Decoder(protocol.Request)
 _encode = msgspec.json.encode
 
@@ -77,12 +76,8 @@ class Server:
             sock, _ = self._control.accept()
         except OSError:
             return
-        _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid not in (0, os.geteuid()):
-            print(f"refused: a control connection of uid {uid}", file=sys.stderr, flush=True)
-            sock.close()
-            return
-        _Connection(self, sock)
+        if may_control(sock):
+            _Connection(self, sock)
 
 
 class _Connection:

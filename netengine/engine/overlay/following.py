@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from netengine import failpoints
+from netengine.cluster import keys
 from netengine.cluster.mirror import Change
 from netengine.cluster.records import BlockRecord, EndpointRecord
 from netengine.cluster.session import Session
@@ -169,7 +170,7 @@ class Following:
         for change in batch:
             match change.kind, change.parts:
                 case "blocks", (network_id, part):
-                    cidr = "/".join(part.rsplit("-", 1))
+                    cidr = keys.block_cidr(part)
                     if change.after is None:
                         self._blocks.get(network_id, {}).pop(cidr, None)
                     else:

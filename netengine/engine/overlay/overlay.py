@@ -17,10 +17,9 @@ import msgspec
 from netengine.cluster import networks as shared
 from netengine.cluster.mirror import Mirror
 from netengine.cluster.session import Session
-from netengine.drivers import DRIVERS
 from netengine.drivers.underlay import Underlay
-from netengine.engine import configurations, reconcile, subnets
-from netengine.engine.checks import NOT_A_MANAGER
+from netengine.engine import configurations, loading, reconcile, subnets
+from netengine.engine.checks import NOT_A_MANAGER, ON_A_WORKER
 from netengine.engine.core import Core
 from netengine.engine.names import Names
 from netengine.engine.overlay import gateway, views
@@ -30,19 +29,15 @@ from netengine.engine.overlay.encryption import Encryption
 from netengine.engine.overlay.fabric import Claim, Fabric
 from netengine.engine.overlay.following import Following
 from netengine.engine.requests import NetworkRequest
+from netengine.engine.surroundings import FALLBACK_MTU
 from netengine.errors import Conflict, Forbidden, NetengineError, Unavailable
 from netengine.kernel import theirs
 from netengine.model import Attachment, Container, JsonDict, Network
 
 log = logging.getLogger(__name__)
 
-NOT_ON_A_WORKER = (
-    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on "
-    "a manager node or promote the current node to a manager."
-)
 _UNDERLAY = "overlay.underlay"
 _PATIENCE = 5.0  # seconds in which this host has taken in what it wrote itself
-FALLBACK_MTU = 1500
 
 
 class Overlay:
@@ -231,14 +226,9 @@ class Overlay:
         if network.id in core.state.networks:
             return
         network = msgspec.convert(msgspec.to_builtins(network), Network)  # the mirror's own is not to be changed
-        try:
-            if network.overlay is None or network.driver != "overlay" or not network.overlay.vni:
-                raise ValueError("it is no overlay network")
-            core.addresses.add(network)
-            DRIVERS[network.driver].render_network(network)
-        except Exception as e:  # whatever another version or a damaged record breaks
-            core.addresses.remove(network.id)
-            log.error("network %.80s of the cluster cannot be used here: %s: %s", network.name, type(e).__name__, e)
+        is_one = network.overlay is not None and network.driver == "overlay" and bool(network.overlay.vni)
+        if problem := loading.open_pools(core, network) if is_one else "it is no overlay network":
+            log.error("network %.80s of the cluster cannot be used here: %s", network.name, problem)
             return
         with core.store.transaction() as t:
             t.put("network", network.id, network)
@@ -265,7 +255,7 @@ class Overlay:
         if self._session is None:
             raise Forbidden(NOT_A_MANAGER)
         if not self._session.place.is_manager:
-            raise Forbidden(NOT_ON_A_WORKER)
+            raise Forbidden(ON_A_WORKER)
         self._session.check()
         return self._session
 

@@ -19,7 +19,7 @@ from netengine.cluster.member import EtcdMember
 from netengine.cluster.mirror import Change
 from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord
 from netengine.cluster.session import Session
-from netengine.engine.checks import NOT_A_MANAGER
+from netengine.engine.checks import NOT_A_MANAGER, ON_A_WORKER
 from netengine.engine.core import Core
 from netengine.engine.swarm import events, founding, ledger, settings, specs
 from netengine.engine.swarm.addresses import Whereabouts, settle, with_port
@@ -37,10 +37,6 @@ PART_ALREADY = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
 NOT_PREPARED = "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster."
-A_WORKER = (
-    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on "
-    "a manager node or promote the current node to a manager."
-)
 LEAVING_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. {why}The only way to restore a swarm "
     "that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message."
@@ -154,7 +150,7 @@ class Swarm:
         if m is None:
             raise Unavailable(NOT_A_MANAGER)
         if not m.identity.is_manager:
-            raise Unavailable(A_WORKER)
+            raise Unavailable(ON_A_WORKER)
         if m.session.mirror.cluster is None:
             raise Unavailable(NOT_PREPARED)
         return m.session
@@ -215,7 +211,7 @@ class Swarm:
     async def _begin_anew(self, m: Membership) -> str:
         """After a majority of the managers was lost for good: this manager alone goes on, with all that the store has."""
         if not m.identity.is_manager:
-            raise Unavailable(A_WORKER)
+            raise Unavailable(ON_A_WORKER)
         if m.identity.external_store:
             raise Invalid("the cluster's store is not one of its managers: mend that one")
         await m.begin_anew()

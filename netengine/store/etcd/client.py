@@ -224,10 +224,6 @@ class Etcd:
         """Give a learner its vote. Raises Unavailable while it has not read enough of the log."""
         await self._call("/v3/cluster/member/promote", {"ID": str(member)})
 
-    async def move_member(self, member: int, peer_url: str) -> None:
-        """It is reached elsewhere from now on."""
-        await self._call("/v3/cluster/member/update", {"ID": str(member), "peerURLs": [peer_url]})
-
     async def remove_member(self, member: int) -> None:
         await self._call("/v3/cluster/member/remove", {"ID": str(member)})
 

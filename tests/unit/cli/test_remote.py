@@ -60,7 +60,9 @@ def test_a_unix_socket_costs_no_import_of_tls() -> None:
 def test_the_end_of_input_loses_no_output_that_is_under_way(tmp_path: Path) -> None:
     """Records of output that have arrived and are not read yet when the input ends."""
     authority = Authority(tmp_path, "authority")
-    daemon, client = (authority.sign(name, usage, "192.0.2.1") for name, usage in (("daemon", SERVER), ("alice", CLIENT)))
+    daemon, client = (
+        authority.sign(name, usage, "192.0.2.1") for name, usage in (("daemon", SERVER), ("alice", CLIENT))
+    )
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(daemon.certificate, daemon.key)
     output = bytes(range(256)) * 180  # several records, fewer bytes than are read at once
