@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from netengine import failpoints
+from netengine import failpoints, processes
 from netengine.cluster.identity import write_whole
 from netengine.errors import Unavailable
 
@@ -124,7 +124,7 @@ class EtcdProcess:
         finally:
             os.close(log_file)
         failpoints.reach("cluster: etcd is started")
-        running = Running(child.pid, _started(child.pid) or 0)
+        running = Running(child.pid, processes.started(child.pid) or 0)
         write_whole(self._pid_path, f"{running.pid} {running.started}\n".encode())
         self._child = child
         return running
@@ -137,7 +137,7 @@ class EtcdProcess:
         except (OSError, ValueError):
             return self._search()
         running = Running(pid, started)
-        return running if _started(pid) == started else self._search()
+        return running if processes.started(pid) == started else self._search()
 
     async def ended(self, running: Running) -> None:
         """Wait until it has ended."""
@@ -147,7 +147,7 @@ class EtcdProcess:
         except ProcessLookupError:
             return
         try:
-            if _started(running.pid) == running.started:
+            if processes.started(running.pid) == running.started:
                 gone = asyncio.Event()
                 loop.add_reader(descriptor, gone.set)
                 try:
@@ -192,7 +192,7 @@ class EtcdProcess:
                 program = os.path.basename(os.readlink(f"/proc/{entry.name}/exe"))
             except OSError:
                 continue
-            started = _started(int(entry.name))
+            started = processes.started(int(entry.name))
             if program == os.path.basename(self._program) and started is not None:
                 return Running(int(entry.name), started)
         return None
@@ -252,16 +252,6 @@ def _owner() -> tuple[int, int]:
     return (user.pw_uid, user.pw_gid) if user.pw_uid else (_NOBODY, _NOBODY)
 
 
-def _started(pid: int) -> int | None:
-    """When a process was started; None when there is none, or it has ended and nobody has taken notice."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    fields = stat.rpartition(b")")[2].split()  # from the third on, proc(5)
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
 def _signal(running: Running, number: int, seconds: float) -> bool:
     """Send a signal and wait; whether the process has ended."""
     try:
@@ -269,7 +259,7 @@ def _signal(running: Running, number: int, seconds: float) -> bool:
     except ProcessLookupError:
         return True
     try:
-        if _started(running.pid) != running.started:
+        if processes.started(running.pid) != running.started:
             return True
         signal.pidfd_send_signal(descriptor, number)
         poll = select.poll()

@@ -12,8 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from netengine import processes
 from netengine.errors import KernelRefused, Unavailable
-from netengine.lab.record import Node, Record, start_of
+from netengine.lab.record import Node, Record
 
 NEEDED = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "nft": "nftables"}
 """Programs, with Debian's packages."""
@@ -49,7 +50,7 @@ def start(name: str, directory: Path) -> Node:
         raise KernelRefused(f"host {name} cannot be made: {said or 'no word from its first process'}")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     pid = int(children[0])
-    return Node(name, pid, start_of(pid))
+    return Node(name, pid, processes.started(pid) or 0)
 
 
 def _python_path() -> str:
@@ -128,14 +129,7 @@ def end(node: Node) -> None:
         return
     os.kill(node.pid, signal.SIGKILL)
     deadline = time.monotonic() + _PATIENCE
-    while node.is_alive and _state(node.pid) != "Z":
+    while node.is_alive:
         if time.monotonic() > deadline:
             raise KernelRefused(f"process {node.pid}, the first of {node.name}, does not end")
         time.sleep(0.01)
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+from netengine import processes
 from netengine.errors import Conflict, Forbidden, NotFound
 
 DIRECTORY = Path("/run/netengine-lab")
@@ -28,7 +29,7 @@ class Node:
 
     @property
     def is_alive(self) -> bool:
-        return self.pid > 0 and start_of(self.pid) == self.started
+        return self.pid > 0 and processes.started(self.pid) == self.started
 
 
 @dataclass
@@ -61,14 +62,6 @@ class Record:
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(shown, indent=1))
         fresh.rename(path)
-
-
-def start_of(pid: int) -> int:
-    """When a process began, in clock ticks since boot (field 22 of proc(5) stat); 0 when there is none."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 def load(directory: Path) -> Record | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from netengine import processes
 from netengine.errors import Conflict, KernelRefused
 from netengine.runtime import process, syscalls
 from netengine.runtime.channel import Channel, readable
@@ -147,10 +148,9 @@ def _is_init(pid: int, paths: ContainerPaths) -> bool:
     """Is this the process that runc started (its start time in clock ticks is in runc's state), and not a zombie?"""
     try:
         state = msgspec.json.decode((paths.state / "state.json").read_bytes(), type=_RuntimeState)
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (OSError, msgspec.MsgspecError):
         return False
-    return state.init_process_pid == pid and state.init_process_start == int(fields[19]) and fields[0] not in "ZX"
+    return state.init_process_pid == pid and state.init_process_start == processes.started(pid)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ LEAVES = {"errors", "__version__", "failpoints"}
 ALLOWED: dict[str, set[str]] = {
     # Packages, top to bottom. A name with a dot allows that module alone, not its package.
     "cli": {"lab", "errors", "__version__"},
-    "lab": {"errors"},
+    "lab": {"processes", "errors"},
     "api": {"engine", "observe", "runtime", "model", "ipam", "drivers", "config", *LEAVES},
     "engine": {
         "dns.client",
@@ -37,10 +37,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "observe": {"kernel", "model", "errors"},
     "drivers": {"kernel.resources", "model", "errors"},
-    "runtime": {"errors"},
+    "runtime": {"processes", "errors"},
     "dns": {"unprivileged", "errors"},
     "ipam": {"errors"},
-    "cluster": {"store", "model", "failpoints", "errors"},
+    "cluster": {"store", "model", "processes", "failpoints", "errors"},
     "store": {"errors", "failpoints"},
     "kernel": {"relay.protocol", "unprivileged", "errors", "failpoints"},
     # The two processes without privileges stand on the same loop, and give up root in the same way.
@@ -71,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": set(),
     "errors": set(),
     "failpoints": set(),
+    "processes": set(),
     "detach": set(),
     "notify": set(),
     "daemonlog": set(),
