@@ -24,7 +24,7 @@ def report(found: Json, fixed: bool) -> list[str]:
         lines.append(f"    {note['Remedy']}")
     if found.get("Healthy"):
         lines.append("healthy: kernel, model and store agree")
-    elif not fixed:
+    elif not fixed and found.get("Differences"):
         lines.append("netengine doctor --fix mends this")
     return lines
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from netengine.cli.flags import Command, Invocation, number, text
+from netengine.cli.flags import Command, Invocation, number, switch, text
 from netengine.errors import Invalid, NotFound
 from netengine.lab import hosts, lab
 from netengine.lab.record import DIRECTORY, opened
@@ -17,7 +17,12 @@ def _up(call: Invocation) -> int:
     managers = call.options.number("managers")
     if managers is not None and managers < 1:
         raise Invalid(f"a cluster has at least one manager, not {managers}: netengine lab up 3 --managers 1")
-    record = lab.up(int(wanted), call.options.text("subnet") or lab.SUBNET, managers=managers or 0)
+    subnet = call.options.text("subnet") or (lab.SUBNET6 if call.options.switch("ipv6") else lab.SUBNET)
+    if call.options.switch("ipv6") and ":" not in subnet:
+        raise Invalid(
+            f"--ipv6 and --subnet {subnet} contradict each other: give an IPv6 network, or leave one of them out"
+        )
+    record = lab.up(int(wanted), subnet, managers=managers or 0)
     for name, node in record.hosts.items():
         print(f"{name}  {node.address}  unix://{record.socket(name)}")
     return 0
@@ -84,12 +89,17 @@ UP = Command(
     _up,
     arguments="[COUNT]",
     flags=(
-        text("subnet", "SUBNET", "Network of the switch, IPv4 in CIDR (default: 192.168.99.0/24)"),
+        text("subnet", "SUBNET", "Network of the switch, IPv4 or IPv6 in CIDR (default: 192.168.99.0/24)"),
+        switch("ipv6", "Hosts have IPv6 addresses alone on the switch, those of fd00:99::/64 without --subnet"),
         number(
             "managers", "COUNT", "Make the hosts one cluster, the first COUNT of them managers (default: no cluster)"
         ),
     ),
-    examples=(("three hosts", "netengine lab up 3"), ("and the same as a cluster", "netengine lab up 3 --managers 1")),
+    examples=(
+        ("three hosts", "netengine lab up 3"),
+        ("and the same as a cluster", "netengine lab up 3 --managers 1"),
+        ("a cluster over IPv6 alone", "netengine lab up 3 --managers 1 --ipv6"),
+    ),
     notes=_NOTES,
 )
 DOWN = Command(

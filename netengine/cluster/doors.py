@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS = 1024
 FROM_ONE_ADDRESS = 64
-"""Hosts behind one address share it; an IPv6 network of 64 bits counts as one."""
+"""Of those that have shown no certificate. Hosts behind one address share it; an IPv6 network of 64 bits counts as one."""
 HANDSHAKE_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 """After which a connection is closed that has nothing to say, or says it too slowly."""
@@ -101,6 +101,7 @@ class Doors:
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._visits: dict[asyncio.Protocol, Visit] = {}
+        self._open = 0
         self._from: Counter[str] = Counter()
         self._said = 0
         self._unsaid = 0
@@ -179,23 +180,25 @@ class Doors:
                 await asyncio.sleep(0.1)
                 continue
             source = _source(name[0])
-            if sum(self._from.values()) >= CONNECTIONS or self._from[source] >= FROM_ONE_ADDRESS:
+            if self._open >= CONNECTIONS or self._from[source] >= FROM_ONE_ADDRESS:
                 sock.close()
                 self._say(f"a connection from {name[0]}: too many are open")
                 continue
+            self._open += 1
             self._from[source] += 1
             self._keep(self._serve(sock, name[0], source))
 
     async def _serve(self, sock: socket.socket, address: str, source: str) -> None:
         """From the handshake to the end of the connection."""
         visit: Visit | None = None
+        is_stranger = True
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             visit = Visit(self._factory())
             self._visits[visit.inner] = visit
             try:
-                await asyncio.get_running_loop().connect_accepted_socket(
+                transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: visit,
                     sock,
                     ssl=self.context,
@@ -206,13 +209,21 @@ class Doors:
                 sock.close()
                 self._say(f"a connection from {address}: {_words(error)}")
                 return
+            if transport.get_extra_info("peercert"):
+                is_stranger = False  # all the nodes of a cluster may be in one IPv6 network
+                self._leaves(source)
             await visit.watch()
         finally:
             if visit is not None:
                 del self._visits[visit.inner]
-            self._from[source] -= 1
-            if not self._from[source]:
-                del self._from[source]
+            self._open -= 1
+            if is_stranger:
+                self._leaves(source)
+
+    def _leaves(self, source: str) -> None:
+        self._from[source] -= 1
+        if not self._from[source]:
+            del self._from[source]
 
     async def _forget(self) -> None:
         """What was refused is told up to a number a minute."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
+from netengine.drivers.addresses import IPV6_MTU
 from netengine.drivers.underlay import Tunnel
 from netengine.kernel.resources import Resource, WireGuard, WireGuardPeer
 
@@ -41,9 +42,17 @@ class TunnelPeer:
 
 
 def tunnel_of(cluster: str, node: str, vtep: str, mtu: int) -> Tunnel:
-    """A host's end. `mtu` is that of its underlay: 60 bytes more than the tunnel's over IPv4, 80 more over IPv6."""
-    outer = _OUTER_IP[ip_address(vtep).version] + _WIREGUARD
-    return Tunnel(f"wg-{cluster[:12]}", tunnel_address(cluster, node), mtu - outer)
+    """A host's end. `mtu` is that of its underlay."""
+    return Tunnel(f"wg-{cluster[:12]}", tunnel_address(cluster, node), tunnel_mtu(vtep, mtu))
+
+
+def tunnel_mtu(vtep: str, mtu: int) -> int:
+    """What a tunnel takes in one piece over an underlay of `mtu` bytes: 60 less over IPv4, 80 less over IPv6.
+
+    Its ends have IPv6 addresses, and so it is not less than IPv6 needs: over a smaller underlay its packets go in fragments
+    (ignore_df in drivers/net/wireguard/send.c).
+    """
+    return max(mtu - _OUTER_IP[ip_address(vtep).version] - _WIREGUARD, IPV6_MTU)
 
 
 def tunnel_address(cluster: str, node: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from netengine import hostcheck
 from netengine.engine import reconcile, surroundings
 from netengine.engine.core import Core
+from netengine.engine.overlay import uplink
 from netengine.errors import NetengineError
 from netengine.observe.doctor import Finding, diagnose, summary
 
@@ -54,6 +55,7 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
         else:
             mended = already
         host = await surroundings.findings(core)
+        host += await uplink.findings(core)
     host += await asyncio.to_thread(hostcheck.surroundings, core.config)
     return Diagnosis(findings, host, mended, problems)
 

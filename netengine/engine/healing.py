@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from netengine.engine import forwarding, insides, reconcile, sandbox, surroundings
 from netengine.engine.core import Core
-from netengine.engine.overlay import fabric, suspicion
+from netengine.engine.overlay import fabric, suspicion, uplink
 from netengine.engine.reconcile import Difference
 from netengine.engine.rereading import Rereading
 from netengine.engine.stranded import Parents
@@ -206,6 +206,8 @@ class Healing:
         suspicious = [n for n in pending if self._is_suspicious(n)]
         self._ports = None
         more = self._parents.suspect(pending)
+        if uplink.suspect(self._core.state, pending):
+            await uplink.look(self._core)
         by = next((n.by for n in pending if isinstance(n, events.RulesTouched) and n.by), "")
         mended: tuple[Resource, ...] = ()
         if any(isinstance(n, events.RulesTouched | events.Overrun) for n in suspicious):
@@ -262,6 +264,8 @@ class Healing:
                 )
             case events.MountsChanged():
                 return bool(reconcile.lost_namespaces(self._core))
+            case events.AddressSeen():
+                return False  # of ours none can come that is not there: only the uplink's matters
         return True
 
     def _looks_wrong(self, seen: events.LinkSeen) -> bool:
@@ -382,6 +386,8 @@ def _subject(notice: events.Notice) -> tuple[str, str]:
             return "link", name
         case events.AddressGone(link=link, address=address):
             return address, link
+        case events.AddressSeen(address=address):
+            return "seen", address
         case events.ForwardingOff(ipv6=ipv6):
             return "forwarding", str(ipv6)
         case events.RateTouched(index=index):

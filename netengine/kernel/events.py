@@ -39,7 +39,7 @@ _BACKLOG = 1 << 16  # the same, of a socket that has overflowed
 _ROUTE_GROUPS = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 23 | 1 << 24
 _NFTABLES_GROUPS = 1 << 6
 
-_NEWLINK, _DELLINK, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNETCONF = 16, 17, 21, 24, 25, 80  # RTM_*
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNETCONF = 16, 17, 20, 21, 24, 25, 80  # RTM_*
 _NEWQDISC, _DELQDISC, _TC_H_ROOT = 36, 37, 0xFFFFFFFF
 _RTA_DST, _RTA_OIF, _RT_TABLE_MAIN, _RTN_UNICAST = 1, 4, 254, 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
@@ -63,6 +63,7 @@ class LinkSeen:
     mtu: int
     mac: str
     port: bool
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,13 @@ class AddressGone:
     """An address was taken from a link. Of an IPv6 address the kernel does not tell the link's name: "" then."""
 
     link: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeen:
+    """A link has an address that is new, or has changed."""
+
     address: str
 
 
@@ -138,6 +146,7 @@ Notice = (
     LinkSeen
     | LinkGone
     | AddressGone
+    | AddressSeen
     | RouteGone
     | RouteSeen
     | ForwardingOff
@@ -299,13 +308,8 @@ def route_notices(data: bytes) -> Iterator[Notice]:
         if kind in (_NEWLINK, _DELLINK) and len(body) >= 16 and body[0] == socket.AF_UNSPEC:
             # Not AF_BRIDGE, a port's state in its bridge: that is sent as RTM_DELLINK too when a port leaves.
             yield _link(kind, body)
-        elif kind == _DELADDR and len(body) >= 8:
-            attributes = by_type(body, 8)
-            local = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
-            if len(local) == 16:
-                yield AddressGone("", socket.inet_ntop(socket.AF_INET6, local))
-            elif len(local) == 4:
-                yield AddressGone(text(attributes.get(_IFA_LABEL)).partition(":")[0], socket.inet_ntoa(local))
+        elif kind in (_NEWADDR, _DELADDR) and len(body) >= 8:
+            yield from _address(kind, body)
         elif kind == _DELROUTE and len(body) >= 12 and body[5] == ROUTE_PROTOCOL:
             yield RouteGone()
         elif kind == _NEWROUTE and len(body) >= 12:
@@ -319,6 +323,18 @@ def route_notices(data: bytes) -> Iterator[Notice]:
             index, forwarding = attributes.get(_NETCONFA_IFINDEX), attributes.get(_NETCONFA_FORWARDING)
             if index == struct.pack("=i", _NETCONFA_ALL) and forwarding == bytes(4):
                 yield ForwardingOff(ipv6=body[0] == socket.AF_INET6)
+
+
+def _address(kind: int, body: bytes) -> Iterator[Notice]:
+    attributes = by_type(body, 8)
+    local = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
+    if len(local) not in (4, 16):
+        return
+    address = socket.inet_ntop(socket.AF_INET6 if len(local) == 16 else socket.AF_INET, local)
+    if kind == _NEWADDR:
+        yield AddressSeen(address)
+    else:
+        yield AddressGone(text(attributes.get(_IFA_LABEL, b"")).partition(":")[0], address)
 
 
 def _route(body: bytes) -> Iterator[Notice]:
@@ -345,6 +361,7 @@ def _link(kind: int, body: bytes) -> Notice:
         mtu=u32(attributes.get(_IFLA_MTU)),
         mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"),
         port=bool(u32(attributes.get(_IFLA_MASTER))),
+        index=struct.unpack_from("=i", body, 4)[0],
     )
 
 

@@ -47,6 +47,7 @@ NO_OWN_IPV6 = (
     {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]},
 )
 """The attribute of a link that gives itself no IPv6 address."""
+_IPV6_MIN_MTU = 1280  # RFC 8200
 _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 
 
@@ -116,7 +117,13 @@ def port_up(veth: Veth) -> Message:
     port = {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(veth.isolated))]}
     info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
     linkinfo = [("IFLA_LINKINFO", {"attrs": info})] if veth.master else []
-    return _raised(_link(RTM_NEWLINK, name=veth.name, attrs=[*linkinfo, NO_OWN_IPV6]))
+    return _raised(_link(RTM_NEWLINK, name=veth.name, attrs=[*linkinfo, *no_own_ipv6(veth.mtu)]))
+
+
+def no_own_ipv6(mtu: int) -> list[tuple[str, Any]]:
+    """That a link gives itself no IPv6 address. One with a smaller MTU than IPv6's least has no IPv6, and the kernel refuses a
+    message that speaks of it."""
+    return [NO_OWN_IPV6] if mtu >= _IPV6_MIN_MTU else []
 
 
 def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, master: int | None = None) -> Message:

@@ -44,5 +44,8 @@ def write(path: str, value: str) -> None:
 
 
 def _says_no_ipv6(path: str) -> bool:
-    """Whether the value is a switch that takes IPv6 off a link, on a kernel that has none at all: it is off."""
-    return path.startswith("net/ipv6/") and path.endswith("/disable_ipv6") and not (_ROOT / "net/ipv6").exists()
+    """Whether the value is a switch that takes IPv6 off a link that has none: because the kernel has none at all, or because
+    the link's MTU is less than IPv6 needs, 1,280 (addrconf_notify, net/ipv6/addrconf.c). It is off then."""
+    if not (path.startswith("net/ipv6/conf/") and path.endswith("/disable_ipv6")) or (_ROOT / path).exists():
+        return False
+    return not (_ROOT / "net/ipv6").exists() or (_ROOT / path.replace("ipv6", "ipv4", 1)).parent.is_dir()

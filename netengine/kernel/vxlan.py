@@ -115,7 +115,7 @@ def port_up(r: Vxlan, master: int) -> messages.Message:
             ("IFLA_IFNAME", r.name),
             ("IFLA_MTU", r.mtu),
             ("IFLA_MASTER", master),
-            messages.NO_OWN_IPV6,
+            *messages.no_own_ipv6(r.mtu),
         ],
     )
     message["flags"] = message["change"] = _UP
@@ -132,7 +132,10 @@ def _link(flags: int, attrs: list[tuple[str, Any]]) -> messages.Message:
 
 def change(kernel: Kernel, new: Vxlan) -> None:
     try:
-        kernel.execute(HOST, [(f"change {new.name}", port_up(new, kernel.index(HOST, new.master)))])
+        what = f"change {new.name}"
+        # The MTU first: with a larger one the link may have IPv6 that it did not have.
+        batch: messages.Batch = [(what, messages.link_set(new.name, mtu=new.mtu))]
+        kernel.execute(HOST, [*batch, (what, port_up(new, kernel.index(HOST, new.master)))])
     except NetlinkError as e:
         raise _explained(e, new, [new]) from e
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import islice
 from pathlib import Path
 
 from netengine.errors import Conflict, Invalid, NetengineError
@@ -14,6 +15,8 @@ from netengine.lab.record import DIRECTORY, Node, Record, load, locked, opened
 
 MOST = 32
 SUBNET = "192.168.99.0/24"
+SUBNET6 = "fd00:99::/64"
+"""A unique local network (RFC 4193)."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,13 @@ def up(count: int, subnet: str = SUBNET, directory: Path = DIRECTORY, managers: 
     return record
 
 
-def _build(record: Record, count: int, network: IPv4Network) -> None:
+def _build(record: Record, count: int, network: IPv4Network | IPv6Network) -> None:
     record.switch = hosts.start("switch", record.directory)
     record.save()
     switch.make(record.switch)
-    addresses = network.hosts()
-    for name in (f"h{n}" for n in range(1, count + 1)):
-        node = replace(hosts.start(name, record.directory), address=str(next(addresses)))
+    for number, address in enumerate(islice(network.hosts(), count), start=1):
+        node = replace(hosts.start(f"h{number}", record.directory), address=str(address))
+        name = node.name
         record.hosts[name] = node
         record.save()
         switch.plug(record.switch, node, network)
@@ -68,13 +71,15 @@ def _build(record: Record, count: int, network: IPv4Network) -> None:
             waiting.result()
 
 
-def _subnet(text: str, count: int) -> IPv4Network:
+def _subnet(text: str, count: int) -> IPv4Network | IPv6Network:
     if not 1 <= count <= MOST:
         raise Invalid(f"a lab has 1 to {MOST} hosts, not {count}")
     try:
-        network = IPv4Network(text)
+        network = ip_network(text)
     except ValueError as e:
-        raise Invalid(f"invalid subnet {text!r}: {e}; give IPv4 in CIDR, such as {SUBNET}") from None
+        raise Invalid(f"invalid subnet {text!r}: {e}; give it in CIDR, such as {SUBNET} or {SUBNET6}") from None
+    if network.is_multicast or network.is_link_local or network.is_loopback:
+        raise Invalid(f"invalid subnet {network}: hosts cannot have its addresses as their own on the switch")
     if network.num_addresses - 2 < count:
         raise Invalid(f"subnet {network} has no room for {count} hosts")
     return network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from netengine.lab.hosts import run
 from netengine.lab.record import Node
@@ -29,12 +29,14 @@ def make(switch: Node) -> None:
     run(switch, ["nft", "-f", "-"], _RULES, only_network=True)
 
 
-def plug(switch: Node, host: Node, subnet: IPv4Network) -> None:
+def plug(switch: Node, host: Node, subnet: IPv4Network | IPv6Network) -> None:
     """A cable from a host to the switch, and the host's address on it."""
     add = ["ip", "link", "add", host.name, "type", "veth", "peer", "name", CABLE, "netns", str(host.pid)]
     run(switch, add, only_network=True)
     run(switch, ["ip", "link", "set", host.name, "master", BRIDGE, "up"], only_network=True)
-    run(host, ["ip", "addr", "add", f"{host.address}/{subnet.prefixlen}", "dev", CABLE], only_network=True)
+    # Nobody else has the address: it is to be usable at once, without RFC 4862's second of asking.
+    address = [f"{host.address}/{subnet.prefixlen}", *(["nodad"] if subnet.version == 6 else [])]
+    run(host, ["ip", "addr", "add", *address, "dev", CABLE], only_network=True)
     run(host, ["ip", "link", "set", CABLE, "up"], only_network=True)
 
 

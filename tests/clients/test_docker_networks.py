@@ -72,14 +72,15 @@ def test_the_default_bridge_is_docker0_when_that_name_is_free(lab: Lab):
     assert "inet 172.17.0.1/16" in lab.here.ip("addr", "show", "docker0")
 
 
-def test_options_name_the_bridge_and_set_its_mtu(lab: Lab, docker: Client):
+@pytest.mark.parametrize("mtu", [1400, 1200])  # below 1,280 the kernel gives a link no IPv6
+def test_options_name_the_bridge_and_set_its_mtu(lab: Lab, docker: Client, mtu: int):
     docker(
         *["network", "create", "-o", "com.docker.network.bridge.name=mine"],
-        *["-o", "com.docker.network.driver.mtu=1400", "blue"],
+        *["-o", f"com.docker.network.driver.mtu={mtu}", "blue"],
     )
-    assert "mtu 1400" in lab.here.ip("link", "show", "mine")
+    assert f"mtu {mtu}" in lab.here.ip("link", "show", "mine")
     lab.serve("web", "--network", "blue")
-    assert "mtu 1400" in docker("exec", "web", "ip", "link", "show", "eth0")
+    assert f"mtu {mtu}" in docker("exec", "web", "ip", "link", "show", "eth0")
     assert docker.inspect("blue")["Options"]["com.docker.network.bridge.name"] == "mine"
 
 

@@ -1,16 +1,21 @@
-"""Overlay networks, plain and encrypted, while somebody takes their parts away: the docker CLI on two hosts of a lab."""
+"""Overlay networks, plain and encrypted, while somebody takes their parts away: the docker CLI on two hosts of a lab.
+
+The hosts have IPv6 alone between them, so that all of this is a cluster over IPv6 too; test_overlay.py has one over IPv4.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.swarms import ADDRESS, RUN, Swarm
+from tests.clients.swarms import RUN, Swarm
 from tests.hosts import wait_until
 
+H1, H2, NOBODY = "fd00:99::1", "fd00:99::2", "fd00:99::77"
 PLAIN, HIDDEN = "plain", "hidden"
 ADDRESSES = {PLAIN: ("10.0.1.11", "10.0.1.12"), HIDDEN: ("10.0.2.11", "10.0.2.12")}
 
@@ -18,10 +23,11 @@ ADDRESSES = {PLAIN: ("10.0.1.11", "10.0.1.12"), HIDDEN: ("10.0.2.11", "10.0.2.12
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """h1 and h2, a container of each on a plain and on an encrypted network."""
-    found = Swarm(tmp_path_factory.mktemp("overlay"), 2)
+    found = Swarm(tmp_path_factory.mktemp("overlay"), 2, "--ipv6")
     try:
-        found.docker("h1", "swarm", "init", "--advertise-addr", ADDRESS.format(1))
-        found.docker("h2", "swarm", "join", "--token", found.token("h1"), ADDRESS.format(1))
+        (join,) = re.findall(r"docker (swarm join .*)", found.docker("h1", "swarm", "init"))
+        assert join.endswith(f" [{H1}]:2377"), join
+        found.docker("h2", *join.split())
         for name, subnet, *options in ((PLAIN, "10.0.1.0/24"), (HIDDEN, "10.0.2.0/24", "--opt", "encrypted")):
             found.docker("h1", "network", "create", "-d", "overlay", "--attachable", "--subnet", subnet, *options, name)
             for host, address in zip(found.hosts, ADDRESSES[name], strict=True):
@@ -65,6 +71,18 @@ def test_containers_of_both_hosts_reach_each_other(swarm: Swarm) -> None:
         wait_until(lambda n=name: reaches(swarm, n), f"{name}: {swarm.log('h1')}{swarm.log('h2')}", 20)
 
 
+def test_the_cluster_is_shown_by_its_ipv6_addresses(swarm: Swarm) -> None:
+    form = "{{.Description.Hostname}} {{.Status.Addr}} {{with .ManagerStatus}}{{.Addr}}{{end}}"
+    shown = swarm.docker("h1", "node", "inspect", "-f", form, "h1", "h2")
+    assert [line.strip() for line in shown.splitlines()] == [f"h1 {H1} [{H1}]:2377", f"h2 {H2}"]
+    assert f"[{H1}]:2377" in swarm.docker("h2", "info")
+    peers = swarm.docker("h2", "network", "inspect", "-f", "{{range .Peers}}{{.IP}} {{end}}", PLAIN)
+    assert set(peers.split()) == {H1, H2}
+    # 70 bytes less than the cable's 1,500 for VXLAN over IPv6, 80 more for WireGuard over it.
+    for name, mtu in ((PLAIN, 1430), (HIDDEN, 1350)):
+        assert f"mtu {mtu}" in swarm.docker("h1", "exec", f"{name}-h1", "ip", "link", "show", "eth0")
+
+
 def state(swarm: Swarm) -> dict[str, list[str]]:
     """What the kernel of h1 has of the networks, but for numbers and MACs of links."""
     links = swarm.lab("exec", "h1", "ip", "-br", "link")
@@ -79,8 +97,8 @@ def state(swarm: Swarm) -> dict[str, list[str]]:
 
 DEEDS: dict[str, tuple[str, ...]] = {
     "a forwarding entry": ("bridge", "fdb", "del", "MAC", "dev", "VX", "self"),
-    "a forwarding entry leads elsewhere": ("bridge", "fdb", "replace", "MAC", "dev", "VX", "dst", "192.168.99.77"),
-    "frames are flooded": ("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "VX", "dst", "192.168.99.77"),
+    "a forwarding entry leads elsewhere": ("bridge", "fdb", "replace", "MAC", "dev", "VX", "dst", NOBODY),
+    "frames are flooded": ("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "VX", "dst", NOBODY),
     "a neighbour": ("ip", "neigh", "del", "10.0.1.12", "dev", "VX"),
     "a neighbour is another": ("ip", "neigh", "replace", "10.0.1.12", "lladdr", "02:00:00:00:00:99", "dev", "VX"),
     "a neighbour too many": ("ip", "neigh", "add", "10.0.1.66", "lladdr", "02:00:00:00:00:99", "dev", "VX"),
@@ -108,6 +126,34 @@ def test_what_is_taken_away_is_back(swarm: Swarm, what: str) -> None:
     assert _mended(swarm) > mended
     for name in (PLAIN, HIDDEN):
         wait_until(lambda n=name: reaches(swarm, n), f"{name} after {what}: {swarm.log('h1')}", 20)
+
+
+def test_the_underlay_changes(swarm: Swarm) -> None:
+    """Its MTU, that of an encrypted network below what IPv6 needs; its link's name; its address, lost and back."""
+
+    def inside() -> list[str]:
+        shown = "".join(swarm.docker("h1", "exec", f"{n}-h1", "ip", "-o", "link", "show", "eth0") for n in ADDRESSES)
+        return re.findall(r"mtu (\d+)", shown)
+
+    before = state(swarm)
+    for mtu, plain, hidden in (("1400", "1330", "1250"), ("1500", "1430", "1350")):
+        swarm.lab("exec", "h1", "ip", "link", "set", "eth0", "mtu", mtu)
+        wait_until(lambda p=plain, h=hidden: inside() == [p, h], lambda: f"{inside()}{swarm.log('h1')}", 20)  # type: ignore[misc]
+    wait_until(lambda: state(swarm) == before, lambda: f"{before}\n{state(swarm)}", 10)
+
+    swarm.lab("exec", "h1", "ip", "link", "set", "eth0", "down")  # which takes the IPv6 addresses of a link away
+    swarm.lab("exec", "h1", "ip", "link", "set", "eth0", "name", "wan0")
+    swarm.lab("exec", "h1", "ip", "link", "set", "wan0", "up")
+    wait_until(lambda: f"no link of this host has {H1}" in swarm.log("h1"), lambda: swarm.log("h1"), 20)
+    told = swarm.run("h1", sys.executable, "-m", "netengine.cli.main", "doctor")
+    assert told.returncode != 0 and f"no link of this host has {H1}" in told.stdout, told.stdout
+    assert "--fix" not in told.stdout, "nobody can give it back but who has taken it"
+    swarm.lab("exec", "h1", "ip", "addr", "add", f"{H1}/64", "dev", "wan0", "nodad")
+    wait_until(lambda: "again: on link wan0" in swarm.log("h1"), lambda: swarm.log("h1"), 20)
+    for name in (PLAIN, HIDDEN):
+        wait_until(lambda n=name: reaches(swarm, n), f"{name}: {swarm.log('h1')}", 30)
+    swarm.lab("exec", "h1", "ip", "link", "set", "wan0", "mtu", "1400")
+    wait_until(lambda: inside() == ["1330", "1250"], lambda: f"{inside()}{swarm.log('h1')}", 20)
 
 
 def test_a_daemon_that_is_killed_leaves_all_at_work(swarm: Swarm) -> None:

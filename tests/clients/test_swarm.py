@@ -188,6 +188,15 @@ def test_who_cannot_join_is_told_why_and_nothing_is_left_of_it(cluster: Swarm) -
     ):
         assert words in cluster.refused("h3", "swarm", "join", "--token", token, address)
         assert cluster.is_alone("h3")
+    # Tunnels are of one family on all hosts.
+    cluster.lab("exec", "h3", "ip", "addr", "add", "fd00:99::3/64", "dev", "eth0", "nodad")
+    try:
+        mixed = ("--advertise-addr", H3, "--data-path-addr", "fd00:99::3")
+        words = cluster.refused("h3", "swarm", "join", "--token", worker, *mixed, H1)
+        assert "the data path address fd00:99::3 is IPv6, and that of node h" in words and "one family" in words
+        assert cluster.is_alone("h3")
+    finally:
+        cluster.lab("exec", "h3", "ip", "addr", "del", "fd00:99::3/64", "dev", "eth0")
     assert [row for name, row in cluster.nodes("h1").items() if name == "h3"] == [("Down", "Active", "")]
     assert "is already part of a swarm" in cluster.refused("h2", "swarm", "join", "--token", worker, H1)
     assert "is already part of a swarm" in cluster.refused("h1", "swarm", "init")

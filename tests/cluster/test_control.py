@@ -543,6 +543,27 @@ def test_slow_and_silent_connections_end_and_do_not_keep_others_out(
     assert "too many are open" in caplog.text and "no TLS handshake within 1 s" in caplog.text
 
 
+def test_nodes_behind_one_address_do_not_keep_each_other_out(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an IPv6 network, where all hosts of a cluster count as one address."""
+    monkeypatch.setattr(doors, "FROM_ONE_ADDRESS", 2)
+
+    async def story(service: Service) -> None:
+        context = tls.client_context(service.files)
+        writers = []
+        for _ in range(6):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", service.control.port, ssl=context, server_hostname=tls.MANAGER_NAME
+            )
+            writers.append(writer)
+            writer.write(b"GET /v1/ca HTTP/1.1\r\nHost: m\r\n\r\n")
+            assert b" 200 " in await reader.readline()  # and is kept open
+        assert await _tried(service) == 200
+        for writer in writers:
+            writer.transport.abort()
+
+    run(story)
+
+
 async def _tried(service: Service) -> int:
     try:
         return (await raw(service, b"GET /v1/ca HTTP/1.1\r\nHost: m\r\n\r\n"))[0]

@@ -5,6 +5,7 @@ here is told to the store.
     fabric.py      what the model knows of the other hosts, and what it is in the kernel
     following.py   changes of the store taken in, batch by batch
     peers.py       which records of other hosts are believed
+    uplink.py      the link that the host's address in the cluster is on, as it changes
     suspicion.py   which words of the kernel healing should look into
     claims.py      addresses got and endpoints published, before an operation; withdrawn after it
     creation.py    what a new network is made of

@@ -32,6 +32,8 @@ class Fabric:
 
     underlay: Underlay | None = None
     """None while this host belongs to no cluster."""
+    uplink: int = 0
+    """The index of the link that has the underlay's address, 0 while none has it."""
     peers: dict[str, dict[Place, Peer]] = field(default_factory=dict)
     """Endpoints on hosts that are up, by network."""
     named: dict[str, dict[str, EndpointRecord]] = field(default_factory=dict)

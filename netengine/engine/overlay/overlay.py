@@ -22,21 +22,19 @@ from netengine.engine import configurations, loading, reconcile, subnets
 from netengine.engine.checks import NOT_A_MANAGER, ON_A_WORKER
 from netengine.engine.core import Core
 from netengine.engine.names import Names
-from netengine.engine.overlay import gateway, views
+from netengine.engine.overlay import gateway, uplink, views
 from netengine.engine.overlay.claims import GONE, Claims
 from netengine.engine.overlay.creation import drafter
 from netengine.engine.overlay.encryption import Encryption
 from netengine.engine.overlay.fabric import Claim, Fabric
 from netengine.engine.overlay.following import Following
 from netengine.engine.requests import NetworkRequest
-from netengine.engine.surroundings import FALLBACK_MTU
 from netengine.errors import Conflict, Forbidden, NetengineError, Unavailable
 from netengine.kernel import theirs
 from netengine.model import Attachment, Container, JsonDict, Network
 
 log = logging.getLogger(__name__)
 
-_UNDERLAY = "overlay.underlay"
 _PATIENCE = 5.0  # seconds in which this host has taken in what it wrote itself
 
 
@@ -80,7 +78,7 @@ class Overlay:
 
     async def prepare(self) -> None:
         """At the start of the engine, before containers are loaded and the kernel is looked at."""
-        kept = self._core.store.setting(_UNDERLAY)
+        kept = self._core.store.setting(uplink.SETTING)
         if kept:
             with suppress(msgspec.DecodeError):
                 self._core.state.fabric.underlay = msgspec.json.decode(kept, type=Underlay)
@@ -134,24 +132,18 @@ class Overlay:
                 self._forget(network_id)
             self._core.state.fabric = Fabric()
             with self._core.store.transaction() as t:
-                t.set(_UNDERLAY, "")
+                t.set(uplink.SETTING, "")
         for network in networks:
             await self._names.removed(network)
 
     async def _open(self, session: Session) -> None:
         """Fill the model with what the session knows."""
         core = self._core
-        link = await core.on_kernel(theirs.link_with, core.kernel, session.place.data_path)
-        if link is None:
-            log.warning("no link of this host has address %s: packets for other hosts may not find their way",
-                        session.place.data_path)  # fmt: skip
-        underlay = Underlay(session.place.data_path, link.mtu if link else FALLBACK_MTU, session.place.data_path_port)
-        core.state.fabric.underlay = underlay
+        place = session.place
+        core.state.fabric.underlay = await uplink.find(core, place.data_path, place.data_path_port)
         if self._encryption is not None:
             await self._encryption.load()
-            underlay = core.state.fabric.underlay
-        with core.store.transaction() as t:
-            t.set(_UNDERLAY, msgspec.json.encode(underlay).decode())
+        uplink.remember(core)
         for held in session.mirror.networks():
             self._add(held.record.network)
         if self._following is not None:

@@ -53,6 +53,7 @@ class Registrar:
         role = tokens.role_of(request.secret, held.worker, held.manager)
         record = self._node(request, role)
         await self._check_unique(session, record)
+        _check_family(session, request.data_path_address or record.address)
         authority = await ledger.authority(session.etcd)
         certificate = ledger.issue(authority, cluster, record, request.request, [record.address])
         password = users.make_password()
@@ -156,6 +157,19 @@ class Registrar:
             raise Conflict(
                 f"the address {record.address} is taken by node {other.id} ({other.name}), which is up: give this host's own "
                 "with --advertise-addr"
+            )
+
+
+def _check_family(session: Session, data_path: str) -> None:
+    """A VXLAN link sends over the family of its own address only (drivers/vxlan/vxlan_core.c of the kernel)."""
+    version = ip_address(data_path).version
+    for held in session.mirror.nodes():
+        status = session.mirror.status(held.record.id)
+        if status is not None and ip_address(status.data_path).version != version:
+            raise Invalid(
+                f"the data path address {data_path} is IPv{version}, and that of node {held.record.name} is "
+                f"{status.data_path}: tunnels need one family on all hosts; give an address of the other with "
+                "--data-path-addr or --advertise-addr"
             )
 
 

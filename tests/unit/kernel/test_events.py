@@ -7,6 +7,7 @@ import struct
 
 from netengine.kernel.events import (
     AddressGone,
+    AddressSeen,
     ForwardingOff,
     LinkGone,
     LinkSeen,
@@ -42,11 +43,14 @@ NAME = attribute(3, b"br0\0")
 
 def test_a_link_with_its_state() -> None:
     port, mtu, mac = attribute(10, struct.pack("=I", 4)), attribute(4, struct.pack("=I", 1400)), attribute(1, bytes(6))
-    assert heard(link(16, 1, 0, NAME, port, mtu, mac)) == [LinkSeen("br0", True, 1400, "00:00:00:00:00:00", True)]
+    assert heard(link(16, 1, 0, NAME, port, mtu, mac)) == [LinkSeen("br0", True, 1400, "00:00:00:00:00:00", True, 7)]
 
 
 def test_a_link_that_is_down_and_one_that_is_gone() -> None:
-    assert heard(link(16, 0, 0, NAME), link(17, 0, 0, NAME)) == [LinkSeen("br0", False, 0, "", False), LinkGone("br0")]
+    assert heard(link(16, 0, 0, NAME), link(17, 0, 0, NAME)) == [
+        LinkSeen("br0", False, 0, "", False, 7),
+        LinkGone("br0"),
+    ]
 
 
 def test_a_port_that_leaves_a_bridge_is_not_a_link_that_goes() -> None:
@@ -57,6 +61,7 @@ def test_an_address_by_its_link() -> None:
     body = struct.pack("=BBBBI", socket.AF_INET, 24, 0, 0, 7)
     body += attribute(2, socket.inet_aton("10.0.0.1")) + attribute(3, b"br0:1\0")
     assert heard(message(21, body)) == [AddressGone("br0", "10.0.0.1")]
+    assert heard(message(20, body)) == [AddressSeen("10.0.0.1")]
 
 
 def test_an_address_of_ipv6_has_no_link_s_name() -> None:

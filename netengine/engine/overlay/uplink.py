@@ -1,0 +1,128 @@
+"""The link of this host that has its address in the cluster, as it changes while the daemon runs.
+
+It is the user's: nobody here changes it. When its MTU is another, that of the overlay networks follows; when it loses the
+address, that is said, and doctor names it until it is back. Its name matters to nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+import msgspec
+
+from netengine import hostcheck
+from netengine.drivers.addresses import MTU_RANGE
+from netengine.drivers.underlay import Underlay, inner_mtu
+from netengine.drivers.wireguard import tunnel_mtu
+from netengine.engine import reconcile
+from netengine.engine.core import Core
+from netengine.engine.state import State
+from netengine.engine.surroundings import FALLBACK_MTU
+from netengine.kernel import events, theirs
+
+log = logging.getLogger(__name__)
+
+SETTING = "overlay.underlay"
+
+
+async def find(core: Core, vtep: str, port: int) -> Underlay:
+    """What the overlay networks lie on, and which link that is, at the beginning."""
+    link = await core.on_kernel(theirs.link_with, core.kernel, vtep)
+    core.state.fabric.uplink = link.index if link else 0
+    if link is None:
+        log.error("%s", _lost(vtep))
+    return Underlay(vtep, link.mtu if link else FALLBACK_MTU, port)
+
+
+def remember(core: Core) -> None:
+    """What is, for the next daemon."""
+    with core.store.transaction() as t:
+        t.set(SETTING, msgspec.json.encode(core.state.fabric.underlay).decode())
+
+
+def suspect(state: State, notices: Iterable[events.Notice]) -> bool:
+    """Whether what was heard may concern the link. From the model alone."""
+    underlay, uplink = state.fabric.underlay, state.fabric.uplink
+    if underlay is None:
+        return False
+    for notice in notices:
+        match notice:
+            case events.AddressGone(address=address) | events.AddressSeen(address=address):
+                if address == underlay.vtep:
+                    return True
+            case events.LinkSeen(index=index, mtu=mtu):
+                if index == uplink and mtu != underlay.mtu:
+                    return True
+            case events.Overrun():
+                return True
+    return False
+
+
+async def look(core: Core) -> None:
+    """Look at the link, and let the overlay networks follow it. Under the writer lock."""
+    fabric = core.state.fabric
+    underlay = fabric.underlay
+    if underlay is None:
+        return
+    link = await core.on_kernel(theirs.link_with, core.kernel, underlay.vtep)
+    if link is None:
+        if fabric.uplink:
+            log.error("%s", _lost(underlay.vtep))
+        fabric.uplink = 0
+        return
+    if not fabric.uplink:
+        log.warning("this host has its address in the cluster, %s, again: on link %s", underlay.vtep, link.name)
+    fabric.uplink = link.index
+    if link.mtu == underlay.mtu:
+        return
+    tunnel = underlay.tunnel
+    if tunnel is not None:
+        tunnel = replace(tunnel, mtu=tunnel_mtu(underlay.vtep, link.mtu))
+    after = replace(underlay, mtu=link.mtu, tunnel=tunnel)
+    if _least(after) < MTU_RANGE[0]:
+        log.error(
+            "link %s has MTU %d now, too little for overlay networks: they stay as they were", link.name, link.mtu
+        )
+        return
+    log.warning("link %s has MTU %d in place of %d: overlay networks follow", link.name, link.mtu, underlay.mtu)
+    fabric.underlay = after
+    remember(core)
+    # Twice: a link that had an MTU too small for IPv6 has IPv6 again after the first time, until it is taken off.
+    problems: list[str] = []
+    for _ in range(2):
+        problems = await reconcile.mend(core, await reconcile.difference(core, names=False, own=False))
+    for problem in problems:
+        log.error("%s", problem)
+
+
+def _least(underlay: Underlay) -> int:
+    """The MTU inside the networks that have the least."""
+    tunnel = underlay.tunnel
+    return inner_mtu(tunnel.mtu, tunnel.address) if tunnel is not None else inner_mtu(underlay.mtu, underlay.vtep)
+
+
+async def findings(core: Core) -> list[hostcheck.Finding]:
+    """What `doctor` says of it."""
+    underlay = core.state.fabric.underlay
+    if underlay is None:
+        return []
+    if await core.on_kernel(theirs.link_with, core.kernel, underlay.vtep) is None:
+        remedy = f"give it back to a link of this host: ip address add {underlay.vtep}/LENGTH dev LINK"
+        return [hostcheck.Finding("fatal", _lost(underlay.vtep), remedy)]
+    out = []
+    for network in core.state.networks.values():
+        settings = network.overlay
+        most = _least(underlay) if settings and settings.encrypted else inner_mtu(underlay.mtu, underlay.vtep)
+        if settings is not None and settings.mtu > most:
+            what = f"network {network.name} has MTU {settings.mtu}, and the way to the other hosts takes {most}"
+            remedy = f"where large packets get lost, make it anew with -o com.docker.network.driver.mtu={most}"
+            out.append(hostcheck.Finding("note", what, remedy))
+    return out
+
+
+def _lost(vtep: str) -> str:
+    return (
+        f"no link of this host has {vtep}, its address in the cluster: packets of overlay networks reach no other host"
+    )
