@@ -6,6 +6,7 @@ itself again under sudo; otherwise those tests fail, with the reason. They never
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -25,9 +26,26 @@ if str(REPO) not in sys.path:
 
 from tests.daemons import Daemon  # noqa: E402
 from tests.hosts import Host, wire  # noqa: E402
-from tests.patience import PATIENCE, SKIPS_FAIL  # noqa: E402
+from tests.patience import SKIPS_FAIL  # noqa: E402
 
 ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults", "cluster"))
+LONGEST = (
+    "clients/test_swarm.py",
+    "docs/test_live.py",
+    "clients/test_overlay.py",
+    "faults/test_foreign_hands.py",
+    "benchmarks/test_quick.py",
+    "clients/test_name_server.py",
+    "faults/test_no_memory.py",
+    "clients/test_ipv6.py",
+    "faults/test_coexistence.py",
+    "clients/test_bad_input.py",
+    "faults/test_kill.py",
+    "cluster/test_member.py",
+    "faults/test_kill_cluster.py",
+)
+"""The files that take longest, the longest first. Workers are given whole files in this order: none begins with a long one when
+the others are nearly done."""
 RAISED = "NETENGINE_TESTS_RAISED"  # set in the environment of the run under sudo, so that it cannot repeat
 NEEDS_ROOT = (
     "this test makes network namespaces and needs root: run it as root, or as a user who may use sudo without a password "
@@ -38,17 +56,26 @@ NEEDS_ROOT = (
 def pytest_configure(config: pytest.Config) -> None:
     # `timeout` and CI end a run by SIGTERM: end it as Ctrl-C does, with the fixtures' clean-up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if PATIENCE > 1:
-        hypothesis.settings.register_profile(
-            "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-        )
-        hypothesis.settings.load_profile("patient")
+    # The same examples in every run, however long a busy machine takes for them; with NETENGINE_TEST_RANDOM others each time.
+    hypothesis.settings.register_profile(
+        "suite",
+        deadline=None,
+        derandomize=not os.environ.get("NETENGINE_TEST_RANDOM"),
+        database=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("suite")
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # of pytest-xdist: by the number of tests; see LONGEST
     config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run the whole of pytest again under sudo when tests that need root were asked for by somebody who is not root."""
+    if RAISED not in os.environ and not hasattr(config, "workerinput"):
+        # Daemons and commands are started some thousand times, and a third of a start is the compiler's.
+        compileall.compile_dir(REPO / "netengine", quiet=1)
     if os.geteuid() == 0 or RAISED in os.environ or not _wants_root(config) or not _may_sudo():
         return None
     capture = config.pluginmanager.getplugin("capturemanager")
@@ -85,8 +112,13 @@ def _may_sudo() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+    needs_root = {
+        path: any(root in path.parents for root in ROOT_DIRECTORIES) for path in {item.path for item in items}
+    }
     for item in items:
-        if any(root in item.path.parents for root in ROOT_DIRECTORIES):
+        if needs_root[item.path]:
             item.add_marker("root")
 
 

@@ -68,16 +68,22 @@ ELSEWHERE = ("/usr/sbin/dockerd", "/usr/bin/dockerd", "/usr/local/bin/dockerd", 
 
 
 def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10.0) -> T:
-    """Ask `condition` until its answer is true, and return that. Fails after `timeout` seconds with `what` was awaited."""
+    """Ask `condition` until its answer is true, and return that. Fails after `timeout` seconds with `what` was awaited.
+
+    Between two looks it waits for as long as a look takes: a look that costs a process must not take the processor from what is
+    waited for.
+    """
     timeout = patient(timeout)
     deadline = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         answer = condition()
         if answer:
             return answer
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.01)
+        time.sleep(max(0.005, min(now - began, 0.25)))
 
 
 def children(pid: int) -> list[int]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "netengine"
-MODULES = {str(path.relative_to(SOURCE)): ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
+MODULES = [str(path.relative_to(SOURCE)) for path in sorted(SOURCE.rglob("*.py"))]
 
 BANNED = {
     "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell", "eval",
@@ -26,6 +27,11 @@ SAYS = {"observe/explain.py", "observe/doctor.py"}
 """Modules that write commands for people to read."""
 
 
+@cache
+def parsed(name: str) -> ast.Module:
+    return ast.parse((SOURCE / name).read_text())
+
+
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -34,7 +40,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_nothing_is_run_by_a_shell_or_evaluated(name: str) -> None:
-    for called, node in calls(MODULES[name]):
+    for called, node in calls(parsed(name)):
         assert called not in BANNED, f"{name}:{node.lineno} calls {called}"
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         assert "shell" not in given, f"{name}:{node.lineno} says shell="
@@ -43,7 +49,7 @@ def test_nothing_is_run_by_a_shell_or_evaluated(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_programs_are_started_with_a_vector_of_arguments(name: str) -> None:
     """A single text as the command would be split or looked up as a whole: it never is one."""
-    for called, node in calls(MODULES[name]):
+    for called, node in calls(parsed(name)):
         if called.startswith("subprocess.") and called.split(".")[1] in (
             "run",
             "Popen",
@@ -56,13 +62,13 @@ def test_programs_are_started_with_a_vector_of_arguments(name: str) -> None:
 
 def test_two_modules_speak_to_nft() -> None:
     """One for the host, one for sandboxes, whose rules are constant but for two numbers of ports."""
-    speaking = {name for name, tree in MODULES.items() if any(called.endswith(".cmd") for called, _ in calls(tree))}
+    speaking = {name for name in MODULES if any(called.endswith(".cmd") for called, _ in calls(parsed(name)))}
     assert speaking == {"kernel/nftables.py", "kernel/nameservice.py"}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES.keys() - RULES - SAYS))
+@pytest.mark.parametrize("name", sorted({*MODULES} - RULES - SAYS))
 def test_no_other_module_writes_rules(name: str) -> None:
-    for node in ast.walk(MODULES[name]):
+    for node in ast.walk(parsed(name)):
         if isinstance(node, ast.JoinedStr):
             first = node.values[0]
             text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
@@ -77,7 +83,7 @@ def test_no_other_module_writes_rules(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_values_reach_sql_as_parameters(name: str) -> None:
     """A statement is a constant; what is written into one is a constant of the module, in capitals."""
-    for called, node in calls(MODULES[name]):
+    for called, node in calls(parsed(name)):
         if not called.endswith((".execute", ".executescript", ".executemany")) or "_db" not in called:
             continue
         statement = node.args[0]

@@ -38,10 +38,10 @@ def test_what_is_no_pattern_is_a_text() -> None:
 
 @pytest.mark.parametrize("value", ["(a+)+$", "a*a*a*a*b", "(?=a)", r"(a)\1", "x{1}{2}{3}{4}"])
 def test_a_pattern_that_might_never_end_is_refused(value: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()  # of this process alone, however busy the machine is
     with pytest.raises(Invalid, match="invalid filter"):
         matches([value], "a" * 255)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_labels_of_a_prune_call() -> None:
