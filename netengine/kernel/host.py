@@ -74,6 +74,8 @@ class Kernel:
         making them did."""
         self.names_removed = 0
         """How often rules of a name service were deleted by us; what others delete is heard as one more than that."""
+        self.herald: socket.socket | None = None
+        """The packet socket of `gratuitous`, once there was something to say."""
         self.relays = Relays(run_dir.parent / "relay.sock")
         self.inherited: dict[HostPort, socket.socket] = {}
         """Sockets of an earlier daemon's ports, which the relay kept."""
@@ -102,6 +104,9 @@ class Kernel:
             if held is not None:
                 held.close()
         self.held.clear()
+        if self.herald is not None:
+            self.herald.close()
+            self.herald = None
         for inherited in self.inherited.values():
             inherited.close()
         self.inherited.clear()

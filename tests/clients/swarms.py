@@ -58,6 +58,10 @@ class Swarm:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def argv(self, host: str, *words: str) -> list[str]:
+        """That runs a command on a host, from the machine."""
+        return [sys.executable, "-m", "netengine.cli.main", "lab", "exec", host, *words]
+
     def run(self, host: str, *words: str) -> subprocess.CompletedProcess[str]:
         """A command on a host."""
         return self._lab("exec", host, *words)

@@ -346,6 +346,30 @@ def test_reachable_within_a_tenth_of_a_second_of_the_answer(cluster: Cluster) ->
     assert median(took) < patient(0.5), took  # two commands are run to find out, at 0.1 s each
 
 
+def test_who_asks_before_it_is_known_waits_no_longer(cluster: Cluster) -> None:
+    """A host is late to hear of a container, and somebody there has asked for it already. He asks again in an hour: only the
+    word that his host gives him can be the answer."""
+    cluster.network(NET, "--ipv6", f"--subnet={SUBNET}", "--subnet=fd00:7::/64")
+    cluster.run_on("h2", "asks")
+    targets = {4: "192.168.10.200", 6: "fd00:7::200"}
+    addresses = ("--ip", targets[4], "--ip6", targets[6])
+    cluster.docker("h1", "create", "--name", "late", "--network", NET, *addresses, "sandbox")
+    inside = ("ip", "netns", "exec", "asks")
+    hour = [f"net.ipv{version}.neigh.eth0.retrans_time_ms=3600000" for version in targets]
+    cluster.lab("exec", "h2", *inside, "sysctl", "-qw", *hour)
+    cluster.lab("partition", "h1", "h2")
+    try:
+        argv = [cluster.argv("h2", *inside, "ping", f"-{v}", "-c1", "-w60", address) for v, address in targets.items()]
+        asking = [cluster.machine.popen(words) for words in argv]
+        cluster.docker("h1", "start", "late")
+        shown = ("ip", "-n", "asks", "neigh", "show", "nud", "incomplete")
+        wait_until(lambda: cluster.run("h2", *shown).stdout.count("INCOMPLETE") == 2, "both are asked for")
+        assert not cluster.entries("h2") & set(targets.values())
+    finally:
+        cluster.lab("heal")
+    assert [ping.wait(90) for ping in asking] == [0, 0], cluster.run("h2", *shown).stdout
+
+
 def test_an_encrypted_network(cluster: Cluster) -> None:
     """Through WireGuard: the link comes with the first container and goes with the last, the flow outlives the daemons, and a
     plain network beside it is as before."""

@@ -1,4 +1,4 @@
-"""Clusters under load while their managers, their stores' disks and their cables fail: `scripts/soak --cluster` runs it.
+"""Clusters under load while something is done to their hosts; cluster_trials.py has what, and `scripts/soak --cluster` runs it.
 
 Each trial is a lab of hosts with one overlay network. On every host a container lives long and pings others, and more come
 and go all the while; then one thing after another is done to the hosts. What must hold throughout: no address is given twice,
@@ -8,18 +8,14 @@ has exactly the containers that there are.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import random
 import re
-import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +50,8 @@ class Load:
         self.wrong: list[str] = []
         self.came = self.refused = 0
         self.slowest = 0.0
-        self.away: set[str] = set()
-        """Hosts whose daemon does not run on purpose."""
+        self.excused: set[str] = set()
+        """Hosts that are not in the cluster for a while: what they answer is no surprise."""
         self._held: dict[str, str] = {}
         self._guard = threading.Lock()
         self._end = threading.Event()
@@ -122,7 +118,7 @@ class Load:
                         del self._held[address]
         else:
             self.refused += 1
-            if started is not None and started.status != 503:
+            if started is not None and started.status != 503 and host not in self.excused:
                 self.wrong.append(f"{name} was answered {started.status}: {started.message}")
             self._end.wait(0.5)
         deadline = time.monotonic() + 120
@@ -156,8 +152,12 @@ class Trial:
                 lambda h=host: NET in self.docker(h, "network", "ls", "--format", "{{.Name}}"), f"{NET} on {host}", 30
             )  # type: ignore[misc]
             self.docker(host, "run", "-d", "--name", f"stays-{host}", "--network", NET, "host", "sleep", "inf")
-            form = f"{{{{.NetworkSettings.Networks.{NET}.IPAddress}}}}"
-            self.addresses[host] = self.docker(host, "inspect", "-f", form, f"stays-{host}")
+            self.addresses[host] = self.address(host)
+
+    def address(self, host: str) -> str:
+        """Of the container that stays."""
+        form = f"{{{{.NetworkSettings.Networks.{NET}.IPAddress}}}}"
+        return self.docker(host, "inspect", "-f", form, f"stays-{host}")
 
     def ping(self) -> None:
         """From each host's container to that of the next and the one after it, five times a second."""
@@ -205,11 +205,21 @@ class Trial:
         except AssertionError as e:
             wrong.append(str(e))
         wrong += self.lost() + self.load.wrong[before:]
+        told = (
+            "events",
+            "--since",
+            str(since),
+            "--until",
+            "0s",
+            "--filter",
+            "type=node",
+            "--format",
+            "{{json .Actor.Attributes}}",
+        )
+        said = [json.loads(line) for line in self.swarm._docker(self.a_manager(), *told).stdout.splitlines()]
+        down = {event["name"] for event in said if event.get("state.new") == "down"} - self.withdrawn
+        wrong += [f"{host} was Down for a while" for host in sorted(down)]
         self.withdrawn = set()
-        if wrong:
-            told = ("events", "--since", str(since), "--until", "0s", "--filter", "type=node", "--format")
-            form = "{{.Time}} {{.Actor.Attributes}}"
-            wrong.append(self.swarm._docker(self.a_manager(), *told, form).stdout)
         deed.wrong += wrong
         for line in wrong:
             print(f"{what}: {line}", file=sys.stderr, flush=True)
@@ -300,136 +310,3 @@ class Trial:
                 last.wrong.append(str(e))
         for line in last.wrong:
             print(line, file=sys.stderr, flush=True)
-
-
-# -- what is done to managers -----------------------------------------------------------------------------------------
-
-
-def managers(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
-    """Five managers: roles change, the leader is killed, two of five are lost and back."""
-    trial = Trial(directory, 5, 5, seed)
-    swarm = trial.swarm
-    try:
-        trial.load.start()
-        for _ in range(rounds):
-            for what in trial.random.sample(list(MANAGERS), len(MANAGERS)):
-                with trial.deed(what):
-                    MANAGERS[what](trial)
-        trial.finish()
-        return trial.table
-    finally:
-        trial.load.stop()
-        swarm.close()
-
-
-def _demote_the_leader_and_promote_it(trial: Trial) -> None:
-    leader = trial.leader()
-    other = trial.random.choice([m for m in trial.managers() if m != leader])
-    trial.docker(other, "node", "demote", leader)
-    wait_until(lambda: leader not in trial.managers(), "it is a worker", 30)
-    wait_until(lambda: not trial.swarm.info(leader)["ControlAvailable"], "it knows", 30)
-    trial.changes_go_on()
-    trial.docker(other, "node", "promote", leader)
-    wait_until(lambda: leader in trial.managers(), "it is a manager", 60)
-
-
-def _down_to_three_and_back(trial: Trial) -> None:
-    two = trial.random.sample([m for m in trial.managers() if m != trial.leader()], 2)
-    trial.docker(trial.leader(), "node", "demote", *two)
-    wait_until(lambda: len(trial.managers()) == 3, "three managers", 30)
-    wait_until(lambda: not any(trial.swarm.info(h)["ControlAvailable"] for h in two), "they know", 30)
-    trial.changes_go_on()
-    trial.docker(trial.leader(), "node", "promote", *two)
-    wait_until(lambda: len(trial.managers()) == 5, "five managers", 90)
-
-
-def _kill_the_leader(trial: Trial) -> None:
-    leader = trial.leader()
-    with trial.away(leader):
-        trial.changes_go_on()
-
-
-def _kill_every_etcd(trial: Trial) -> None:
-    for host in trial.managers():
-        trial.swarm.kill_etcd(host)
-
-
-def _kill_every_daemon(trial: Trial) -> None:
-    """At once, and each is started again: within its lease."""
-
-    def again(host: str) -> None:
-        trial.kill_daemon(host)
-        trial.swarm.start_daemon(host)
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(again, trial.swarm.hosts))
-
-
-def _lose_two_of_five(trial: Trial) -> None:
-    """Their etcd and their daemons, for longer than a lease: they are Down, and everything goes on but the way to them."""
-    two = trial.random.sample(trial.managers(), 2)
-    with trial.away(*two):
-        trial.withdrawn = set(two)
-        wait_until(lambda: trial.down() == set(two), lambda: str(trial.shown()), 60)
-        trial.changes_go_on()
-
-
-def _lose_three_of_five(trial: Trial) -> None:
-    """The majority, which hangs: changes are refused at once, and go on with it."""
-    three = trial.random.sample(trial.managers(), 3)
-    for host in three:
-        trial.swarm.kill_etcd(host, "STOP")
-    try:
-        (left, *_) = (h for h in trial.swarm.hosts if h not in three)
-        wait_until(
-            lambda: "majority" in trial.swarm._docker(left, "network", "create", "-d", "overlay", "x").stderr, "503", 60
-        )
-        began = time.monotonic()
-        trial.swarm.refused(left, "network", "create", "-d", "overlay", "x")
-        assert time.monotonic() - began < 5, f"a refusal took {time.monotonic() - began:.1f} s"
-    finally:
-        for host in three:
-            trial.swarm.kill_etcd(host, "CONT")
-
-
-MANAGERS: dict[str, Callable[[Trial], None]] = {
-    "the leader demoted and promoted": _demote_the_leader_and_promote_it,
-    "five managers, three, five": _down_to_three_and_back,
-    "the leader killed": _kill_the_leader,
-    "every etcd killed": _kill_every_etcd,
-    "every daemon killed": _kill_every_daemon,
-    "two of five lost and back": _lose_two_of_five,
-    "three of five hang": _lose_three_of_five,
-}
-
-TRIALS: dict[str, Callable[[Path, int, int], dict[str, Deed]]] = {"managers": managers}
-
-
-def main() -> int:
-    words = argparse.ArgumentParser(description="Clusters under load while their managers, disks and cables fail.")
-    words.add_argument("--cluster", action="store_true")
-    words.add_argument("--rounds", type=int, default=1, help="how often each thing is done (default 1)")
-    words.add_argument("--only", default="", metavar="TEXT", help="only trials with TEXT in their name")
-    words.add_argument("--seed", type=int, default=1)
-    given = words.parse_args()
-    bad = 0
-    for name, trial in TRIALS.items():
-        if given.only not in name:
-            continue
-        directory = Path(tempfile.mkdtemp(prefix=f"soak-{name}-"))
-        try:
-            table = trial(directory, given.rounds, given.seed)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-        print(f"\n| {name} | times | went wrong | changes went on after, longest |\n| --- | --- | --- | --- |")
-        for deed in table.values():
-            longest = f"{max(deed.seconds):.1f} s" if deed.seconds else ""
-            print(f"| {deed.what} | {len(deed.seconds)} | {len(deed.wrong)} | {longest} |")
-            bad += len(deed.wrong)
-        for line in (f"{deed.what}: {line}" for deed in table.values() for line in deed.wrong):
-            print(line)
-    return min(bad, 99)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

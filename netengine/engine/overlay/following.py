@@ -26,11 +26,13 @@ from netengine.engine.overlay.encryption import host_of
 from netengine.engine.overlay.fabric import Place
 from netengine.engine.overlay.peers import peer_of
 from netengine.errors import NetengineError
+from netengine.kernel import gratuitous
 from netengine.kernel.resources import Resource
 from netengine.model import Network
 
 log = logging.getLogger(__name__)
 
+_WORDS = 256  # at once: each goes to every sandbox of its network
 _AGAIN = 1.0  # seconds until what could not be taken in is tried again
 
 Key = tuple[str, str, str]
@@ -45,6 +47,8 @@ class _Delta:
     have: set[Resource] = field(default_factory=set)
     named: dict[str, dict[str, EndpointRecord | None]] = field(default_factory=dict)
     """By network and endpoint; None for one that is gone."""
+    words: list[gratuitous.Word] = field(default_factory=list)
+    """What sandboxes here may have asked for already."""
 
 
 class Following:
@@ -143,6 +147,8 @@ class Following:
         core = self._core
         try:
             await core.on_kernel(core.kernel.apply, delta.want, delta.have)
+            if delta.words:
+                await core.on_kernel(gratuitous.say, core.kernel, delta.words[:_WORDS])
         except NetengineError as e:
             log.warning("the way to endpoints on other hosts is put right as a whole: %s", e)
             for problem in await reconcile.mend(core, await reconcile.host_difference(core)):
@@ -222,6 +228,8 @@ class Following:
             if network is not None and before != after and self._is_here(network):
                 delta.have |= fabric.ways(self._core.state.fabric, network, [before] if before else [])
                 delta.want |= fabric.ways(self._core.state.fabric, network, [after] if after else [])
+                if after is not None and network.overlay is not None:
+                    delta.words += [gratuitous.Word(network.overlay.link, after.mac, a) for a in after.addresses]
             self._name(delta, network_id, known, record if after is not None else None)
 
     def _name(

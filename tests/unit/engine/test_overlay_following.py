@@ -20,6 +20,7 @@ from netengine.engine.overlay import following
 from netengine.engine.overlay.following import Following
 from netengine.engine.state import State
 from netengine.errors import KernelRefused
+from netengine.kernel import gratuitous
 from netengine.kernel.resources import Fdb, Neighbour, Resource
 from netengine.model import Container, ContainerConfig, Endpoint, HostConfig, Network, Subnet
 
@@ -41,6 +42,7 @@ class Story:
         here.endpoints[NET] = Endpoint(id="e1", network_id=NET, container_id="c1", sandbox_id="c1")
         self.state.containers["c1"] = here
         self.applied: list[tuple[set[Resource], set[Resource]]] = []
+        self.said: list[tuple[str, str]] = []
         self.told: list[dict[str, Any]] = []
         self.refusals = 0
         self.mirror = Mirror(None)  # type: ignore[arg-type]
@@ -52,7 +54,11 @@ class Story:
         self.following = Following(core, names, session, self.networks)
         self.revision = 0
 
-    async def on_kernel(self, function: object, want: set[Resource], have: set[Resource]) -> None:
+    async def on_kernel(self, function: object, *given: Any) -> None:
+        if function is gratuitous.say:
+            self.said += [(word.mac, word.address) for word in given[1]]
+            return
+        want, have = given
         self.applied.append((set(want), set(have)))
 
     async def elsewhere(self, network: Network, entries: dict[str, Any]) -> None:
@@ -134,6 +140,7 @@ def test_one_more_endpoint_is_one_entry_and_one_neighbour(story: Story) -> None:
         assert story.applied == [
             ({Fdb(link(story), mac, "192.0.2.2"), Neighbour(link(story), "10.0.9.18", mac)}, set())
         ], "and nothing of those that were there"
+        assert story.said[-1] == (mac, "10.0.9.18")
         await story.say(db=None)
         assert story.applied[-1] == (set(), story.applied[0][0])
         assert story.told[-1] == {"e-db": None}
@@ -147,9 +154,11 @@ def test_a_host_that_goes_takes_its_endpoints_along_and_brings_them_back(story: 
         came = story.applied[-1][0]
         await story.say(alive=None)
         assert story.applied[-1] == (set(), came)
+        said = len(story.said)
         assert not story.state.fabric.peers[NET] and not story.state.fabric.named[NET]
         await story.say(alive={})
         assert story.applied[-1] == (came, set())
+        assert len(story.said) == said + 1
         assert story.told[-2:] == [{"e-web": None}, {"e-web": "web"}]
         story.applied.clear()
         await story.say(status=StatusRecord(data_path="192.0.2.2", memory=1 << 30))

@@ -1,0 +1,280 @@
+"""What is done to managers and to the disks below their stores while a cluster is under load: `scripts/soak --cluster`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.clients.swarms import ADDRESS, RUN
+from tests.faults.clusters import NET, Deed, Trial
+from tests.hosts import wait_until
+
+# -- what is done to managers -----------------------------------------------------------------------------------------
+
+
+def managers(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
+    """Five managers: roles change, the leader is killed, two of five are lost and back."""
+    trial = Trial(directory, 5, 5, seed)
+    swarm = trial.swarm
+    try:
+        trial.load.start()
+        for _ in range(rounds):
+            for what in trial.random.sample(list(MANAGERS), len(MANAGERS)):
+                with trial.deed(what):
+                    MANAGERS[what](trial)
+        trial.finish()
+        return trial.table
+    finally:
+        trial.load.stop()
+        swarm.close()
+
+
+def _demote_the_leader_and_promote_it(trial: Trial) -> None:
+    leader = trial.leader()
+    other = trial.random.choice([m for m in trial.managers() if m != leader])
+    trial.docker(other, "node", "demote", leader)
+    wait_until(lambda: leader not in trial.managers(), "it is a worker", 30)
+    wait_until(lambda: not trial.swarm.info(leader)["ControlAvailable"], "it knows", 30)
+    trial.changes_go_on()
+    trial.docker(other, "node", "promote", leader)
+    wait_until(lambda: leader in trial.managers(), "it is a manager", 60)
+
+
+def _down_to_three_and_back(trial: Trial) -> None:
+    two = trial.random.sample([m for m in trial.managers() if m != trial.leader()], 2)
+    trial.docker(trial.leader(), "node", "demote", *two)
+    wait_until(lambda: len(trial.managers()) == 3, "three managers", 30)
+    wait_until(lambda: not any(trial.swarm.info(h)["ControlAvailable"] for h in two), "they know", 30)
+    trial.changes_go_on()
+    trial.docker(trial.leader(), "node", "promote", *two)
+    wait_until(lambda: len(trial.managers()) == 5, "five managers", 90)
+
+
+def _kill_the_leader(trial: Trial) -> None:
+    leader = trial.leader()
+    with trial.away(leader):
+        trial.changes_go_on()
+
+
+def _kill_every_etcd(trial: Trial) -> None:
+    for host in trial.managers():
+        trial.swarm.kill_etcd(host)
+
+
+def _kill_every_daemon(trial: Trial) -> None:
+    """At once, and each is started again: within its lease."""
+
+    def again(host: str) -> None:
+        trial.kill_daemon(host)
+        trial.swarm.start_daemon(host)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(again, trial.swarm.hosts))
+
+
+def _lose_two_of_five(trial: Trial) -> None:
+    """Their etcd and their daemons, for longer than a lease: they are Down, and everything goes on but the way to them."""
+    two = trial.random.sample(trial.managers(), 2)
+    with trial.away(*two):
+        trial.withdrawn = set(two)
+        wait_until(lambda: trial.down() == set(two), lambda: str(trial.shown()), 60)
+        trial.changes_go_on()
+
+
+def _lose_three_of_five(trial: Trial) -> None:
+    """The majority, which hangs: changes are refused at once, and go on with it."""
+    three = trial.random.sample(trial.managers(), 3)
+    for host in three:
+        trial.swarm.kill_etcd(host, "STOP")
+    try:
+        (left, *_) = (h for h in trial.swarm.hosts if h not in three)
+        wait_until(
+            lambda: "majority" in trial.swarm._docker(left, "network", "create", "-d", "overlay", "x").stderr, "503", 60
+        )
+        began = time.monotonic()
+        trial.swarm.refused(left, "network", "create", "-d", "overlay", "x")
+        assert time.monotonic() - began < 5, f"a refusal took {time.monotonic() - began:.1f} s"
+    finally:
+        for host in three:
+            trial.swarm.kill_etcd(host, "CONT")
+
+
+MANAGERS: dict[str, Callable[[Trial], None]] = {
+    "the leader demoted and promoted": _demote_the_leader_and_promote_it,
+    "five managers, three, five": _down_to_three_and_back,
+    "the leader killed": _kill_the_leader,
+    "every etcd killed": _kill_every_etcd,
+    "every daemon killed": _kill_every_daemon,
+    "two of five lost and back": _lose_two_of_five,
+    "three of five hang": _lose_three_of_five,
+}
+
+# -- what is done to the disks below their stores ---------------------------------------------------------------------
+
+# Moves what etcd keeps to a file system of its own, that can be frozen: whoever writes or syncs then waits, as for a slow disk.
+_DISK = r"""
+set -e
+truncate -s 500M /run/disk.img && mkfs.ext4 -q /run/disk.img && mkdir /run/disk && mount -o loop /run/disk.img /run/disk
+kill -9 "$(cat /run/netengined.pid)" && pkill -9 -x etcd
+while pgrep -x etcd > /dev/null; do sleep 0.05; done
+cp -a "$1/." /run/disk/ && chown --reference="$1" /run/disk && chmod --reference="$1" /run/disk && mount --move /run/disk "$1"
+"""
+_FREEZE = """
+import fcntl, os, sys, time
+path, frozen, free, times = sys.argv[1], *map(float, sys.argv[2:])
+at = os.open(path, os.O_RDONLY)
+for _ in range(int(times)):
+    fcntl.ioctl(at, 0xC0045877, 0)  # FIFREEZE
+    try:
+        time.sleep(frozen)
+    finally:
+        fcntl.ioctl(at, 0xC0045878, 0)  # FITHAW
+    time.sleep(free)
+"""
+
+
+class Disks:
+    """The disks of a trial's three managers."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        for host in ("h1", "h2", "h3"):
+            trial.swarm.lab("exec", host, "bash", "-c", _DISK, "disk", self._path(host))
+            trial.swarm.start_daemon(host)
+            trial.await_all_ready()
+
+    def _path(self, host: str) -> str:
+        return f"{RUN}/{host}/data/cluster/etcd"
+
+    @contextmanager
+    def hang(self, *hosts: str, frozen: float, free: float = 0.2, times: int = 1) -> Iterator[None]:
+        """`times` for `frozen` seconds while the block lasts, and until that is over."""
+        words = [_FREEZE, "", str(frozen), str(free), str(times)]
+
+        def freeze(host: str) -> None:
+            words[1] = self._path(host)
+            self._trial.swarm.lab("exec", host, "python3", "-c", *words)
+
+        with ThreadPoolExecutor() as pool:
+            frost = [pool.submit(freeze, host) for host in hosts]
+            yield
+            for one in frost:
+                one.result()
+
+
+def disks(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
+    """Three managers whose stores wait for their disks, and a worker."""
+    trial = Trial(directory, 4, 3, seed)
+    try:
+        slow = Disks(trial)
+        trial.load.start()
+        for _ in range(rounds):
+            for what in trial.random.sample(list(DISKS), len(DISKS)):
+                with trial.deed(what):
+                    DISKS[what](trial, slow)
+        trial.finish()
+        return trial.table
+    finally:
+        trial.load.stop()
+        trial.swarm.close()
+
+
+def _hang_the_leaders(trial: Trial, slow: Disks) -> None:
+    with slow.hang(trial.leader(), frozen=3, times=4):
+        pass
+
+
+def _hang_all_in_turns(trial: Trial, slow: Disks) -> None:
+    with slow.hang("h1", "h2", "h3", frozen=1, times=10):
+        trial.changes_go_on()
+
+
+def _hang_all_past_a_lease(trial: Trial, slow: Disks) -> None:
+    """A change is refused in time, or waits for no longer than a lease and succeeds."""
+    with slow.hang("h1", "h2", "h3", frozen=25):
+        time.sleep(1)  # the freeze is a process away
+        began = time.monotonic()
+        said = trial.swarm._docker("h1", "network", "create", "-d", "overlay", "never").stderr
+        took = time.monotonic() - began
+        assert "store" in said and took < 20, f"while no disk writes: {said!r} after {took:.1f} s"
+    trial.changes_go_on()
+    trial.swarm._docker("h1", "network", "rm", "never")  # which the store may have done all the same
+
+
+def _join_meanwhile(trial: Trial, slow: Disks) -> None:
+    swarm = trial.swarm
+    join = ("swarm", "join", "--token", swarm.token("h1"), ADDRESS.format(1))
+    trial.withdrawn = trial.load.excused = {"h4"}
+
+    def joined() -> bool:
+        if swarm._docker("h4", *join).returncode == 0:
+            return True
+        assert swarm.is_alone("h4"), f"h4 is neither in nor out: {swarm.info('h4')} {swarm.files_of('h4')}"
+        return False
+
+    with slow.hang("h1", "h2", "h3", frozen=2, times=8):
+        swarm.docker("h4", "swarm", "leave")
+        wait_until(joined, lambda: f"it has joined{swarm.log('h4')}", 90)
+    for line in swarm.docker("h1", "node", "ls", "--format", "{{.ID}} {{.Status}}").splitlines():
+        if line.endswith(" Down"):  # what h4 was before
+            swarm.docker("h1", "node", "rm", "--force", line.split()[0])
+    swarm.docker("h4", "network", "connect", NET, "stays-h4")
+    trial.addresses["h4"] = trial.address("h4")
+    trial.load.excused = set()
+
+
+def _promote_and_demote_meanwhile(trial: Trial, slow: Disks) -> None:
+    with slow.hang("h1", "h2", "h3", frozen=1.5, times=12):
+        wait_until(lambda: trial.swarm._docker("h1", "node", "promote", "h4").returncode == 0, "promoted", 60)
+        wait_until(lambda: "h4" in trial.managers(), "it is a manager", 90)
+        wait_until(lambda: trial.swarm._docker("h1", "node", "demote", "h4").returncode == 0, "demoted", 60)
+        wait_until(lambda: "h4" not in trial.managers(), "it is a worker", 60)
+    wait_until(lambda: not trial.swarm.etcd_pid("h4"), "it has no etcd", 30)
+
+
+DISKS: dict[str, Callable[[Trial, Disks], None]] = {
+    "the leader's disk hangs four times for 3 s": _hang_the_leaders,
+    "every disk hangs ten times for 1 s": _hang_all_in_turns,
+    "every disk hangs for 25 s": _hang_all_past_a_lease,
+    "a worker leaves and joins while every disk hangs": _join_meanwhile,
+    "a worker is promoted and demoted while every disk hangs": _promote_and_demote_meanwhile,
+}
+
+TRIALS: dict[str, Callable[[Path, int, int], dict[str, Deed]]] = {"managers": managers, "disks": disks}
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description="Clusters under load while their managers, disks and cables fail.")
+    words.add_argument("--cluster", action="store_true")
+    words.add_argument("--rounds", type=int, default=1, help="how often each thing is done (default 1)")
+    words.add_argument("--only", default="", metavar="TEXT", help="only trials with TEXT in their name")
+    words.add_argument("--seed", type=int, default=1)
+    given = words.parse_args()
+    bad = 0
+    for name, trial in TRIALS.items():
+        if given.only not in name:
+            continue
+        directory = Path(tempfile.mkdtemp(prefix=f"soak-{name}-"))
+        try:
+            table = trial(directory, given.rounds, given.seed)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        print(f"\n| {name} | times | went wrong | changes went on after, longest |\n| --- | --- | --- | --- |")
+        for deed in table.values():
+            longest = f"{max(deed.seconds):.1f} s" if deed.seconds else ""
+            print(f"| {deed.what} | {len(deed.seconds)} | {len(deed.wrong)} | {longest} |")
+            bad += len(deed.wrong)
+        for line in (f"{deed.what}: {line}" for deed in table.values() for line in deed.wrong):
+            print(line)
+    return min(bad, 99)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
