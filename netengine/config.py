@@ -23,6 +23,7 @@ import msgspec
 from netengine.addressvalues import IPV6_MTU, AddressPool
 from netengine.directives import DIRECTIVES, DOCKER_INSTEAD, DOCKER_ONLY
 from netengine.errors import Invalid
+from netengine.storeaddress import StoreAddress
 from netengine.values import quote
 
 __all__ = ["DEFAULT_CONFIG_FILE", "AddressPool", "Config", "load"]
@@ -39,6 +40,12 @@ FLAGS: Mapping[str, str] = {
     "hosts": "--host",
     "log-level": "--log-level",
     "pidfile": "--pidfile",
+    "store": "--store",
+    "store-cacert": "--store-cacert",
+    "store-cert": "--store-cert",
+    "store-key": "--store-key",
+    "store-password-file": "--store-password-file",
+    "store-user": "--store-user",
     "tlscacert": "--tlscacert",
     "tlscert": "--tlscert",
     "tlskey": "--tlskey",
@@ -61,6 +68,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tlscacert: Path | None = None
     tlscert: Path | None = None
     tlskey: Path | None = None
+
+    # a cluster that keeps what it knows in an etcd of its user's
+    store: StoreAddress | None = None
+    store_cacert: Path | None = None  # None: who the host trusts anyway
+    store_cert: Path | None = None
+    store_key: Path | None = None
+    store_user: str = ""
+    store_password_file: Path | None = None
 
     # the default network
     bridge: str = ""  # an existing bridge to use; "none": no default network; "": netengine's own
@@ -178,7 +193,7 @@ def _contradictions(config: Config) -> list[str]:
         found += _outside_v6(config, config.bip6)
     if config.ipv6 and 0 < config.mtu < IPV6_MTU:
         found.append(f"ipv6, mtu: IPv6 needs an MTU of {IPV6_MTU} bytes, and it is {config.mtu}")
-    found += _tls(config)
+    found += _tls(config) + _store(config)
     if config.data_root == config.exec_root:
         found.append(f"data-root, exec-root: both are {config.data_root}; one is kept over a reboot, the other is not")
     elif config.exec_root in config.data_root.parents:
@@ -198,6 +213,25 @@ def _tls(config: Config) -> list[str]:
             found.append(
                 f"hosts: {host} would hand root to everyone who can connect; add tlsverify, tlscacert, tlscert and tlskey"
             )
+    return found
+
+
+def _store(config: Config) -> list[str]:
+    files = {"store-cacert": config.store_cacert, "store-cert": config.store_cert, "store-key": config.store_key}
+    who = {"store-user": config.store_user, "store-password-file": config.store_password_file}
+    if config.store is None:
+        return [f"{name}: is of no use without store" for name, given in (files | who).items() if given]
+    found = []
+    if not config.store.is_encrypted:
+        found += [f"{name}: is of no use with etcd+http://" for name, path in files.items() if path]
+    for one, other, given in (
+        ("store-cert", "store-key", files),
+        ("store-key", "store-cert", files),
+        ("store-user", "store-password-file", who),
+        ("store-password-file", "store-user", who),
+    ):
+        if given[one] and not given[other]:
+            found.append(f"{one}: needs {other} too")
     return found
 
 

@@ -33,6 +33,12 @@ log = logging.getLogger("netengine.daemon")  # the same when run as python -m
 DATA_LOCK = "netengined.lock"
 LOG_FILE = "netengined.log"
 
+_PATHS = frozenset(
+    """
+    data-root exec-root pidfile tlscacert tlscert tlskey store-cacert store-cert store-key store-password-file
+    """.split()  # noqa: SIM905 (a list of words reads as such)
+)
+
 EPILOG = """\
 The other directives of daemon.json, with Docker's names and meaning, are in docs/configuration.md.
 SIGTERM stops the daemon and leaves networks and containers running; the next start takes them over.
@@ -75,6 +81,19 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("-p", "--pidfile", metavar="FILE", help="(default EXEC-ROOT/netengined.pid)")
     flags.add_argument("-G", "--group", metavar="NAME", help="group that may use the socket (default netengine)")
     flags.add_argument("-l", "--log-level", metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)} (default info)")
+    flags.add_argument(
+        "--store",
+        metavar="etcd://HOST:PORT[,...][/PREFIX]",
+        help="an etcd of your own, used by clusters that begin on this host in place of one that managers run; "
+        "etcd+http:// for one without TLS",
+    )
+    flags.add_argument("--store-cacert", metavar="FILE", help="authority that signed its certificate (PEM)")
+    flags.add_argument("--store-cert", metavar="FILE", help="certificate to show to it, where it asks for one (PEM)")
+    flags.add_argument("--store-key", metavar="FILE", help="and its key")
+    flags.add_argument(
+        "--store-user", metavar="NAME", help="user with its role root, where it asks for users; to begin a cluster with"
+    )
+    flags.add_argument("--store-password-file", metavar="FILE", help="file with that user's password")
     what = flags.add_mutually_exclusive_group()
     what.add_argument("--validate", action="store_true", help="check flags and configuration, and stop")
     what.add_argument(
@@ -111,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _directives(given: dict[str, object]) -> dict[str, object]:
     """Flags by their directive's name. A relative path is one from the working directory, as in any command."""
     directives = {name.replace("_", "-"): value for name, value in given.items()}
-    for name in ("data-root", "exec-root", "pidfile", "tlscacert", "tlscert", "tlskey"):
+    for name in _PATHS:
         if isinstance(path := directives.get(name), str):
             directives[name] = os.path.abspath(path) if path else path
     return directives

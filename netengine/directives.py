@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from netengine import addressvalues
+from netengine import addressvalues, storeaddress
 from netengine.errors import Invalid
 from netengine.values import boolean, expect, integer, quote, string, texts
 
@@ -195,6 +195,13 @@ def _group(value: object) -> str:
     return name
 
 
+def _store_user(value: object) -> str:
+    name = string(value, "the name of a user of etcd")
+    if not 0 < len(name) <= 255 or not name.isprintable():
+        raise Invalid(f"{quote(value)} is not the name of a user of etcd")
+    return name
+
+
 def _log_level(value: object) -> str:
     level = string(value)
     if level not in LOG_LEVELS:
@@ -232,6 +239,12 @@ DIRECTIVES: Mapping[str, Directive] = {
     "log-level": Directive("log_level", _log_level),
     "mtu": Directive("mtu", _mtu),
     "pidfile": Directive("pidfile", _absolute),
+    "store": Directive("store", storeaddress.parse),
+    "store-cacert": Directive("store_cacert", _absolute),
+    "store-cert": Directive("store_cert", _absolute),
+    "store-key": Directive("store_key", _absolute),
+    "store-password-file": Directive("store_password_file", _absolute),
+    "store-user": Directive("store_user", _store_user),
     "tlscacert": Directive("tlscacert", _absolute),
     "tlscert": Directive("tlscert", _absolute),
     "tlskey": Directive("tlskey", _absolute),
@@ -241,7 +254,7 @@ DIRECTIVES: Mapping[str, Directive] = {
 # Docker's other keys: told apart from typing errors, since a file written for Docker may well hold them.
 DOCKER_ONLY = frozenset(
     """
-    bridge-accept-fwmark debug default-runtime
+    bridge-accept-fwmark cluster-advertise cluster-store cluster-store-opts debug default-runtime
     exec-opts experimental features firewall-backend host-gateway-ip insecure-registries
     iptables live-restore log-driver log-opts min-api-version
     network-control-plane-mtu registry-mirrors resolv-conf runtimes storage-driver storage-opts
@@ -250,6 +263,9 @@ DOCKER_ONLY = frozenset(
 )
 
 DOCKER_INSTEAD: Mapping[str, str] = {
+    "cluster-advertise": "say --advertise-addr to docker swarm init or join",
+    "cluster-store": "an etcd of your own is named with store, and used by docker swarm init",
+    "cluster-store-opts": "its files are store-cacert, store-cert and store-key",
     "bridge-accept-fwmark": (
         "add a rule to the chain user-forward in its place: nft add rule ip netengine user-forward meta mark 1 accept"
     ),

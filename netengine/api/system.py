@@ -81,6 +81,7 @@ async def version(request: web.Request) -> web.Response:
 async def info(request: web.Request) -> web.Response:
     engine = engine_of(request)
     containers = list(engine.state.containers.values())
+    swarm = engine.swarm.host()
     states = [c.state.status for c in containers]
     pools = engine.config.default_address_pools or DEFAULT_POOLS
     return reply(
@@ -126,14 +127,14 @@ async def info(request: web.Request) -> web.Response:
             "ExperimentalBuild": False,
             "Runtimes": {"runc": {"path": "runc"}},
             "DefaultRuntime": "runc",
-            "Swarm": swarm_wire.info(engine.swarm.host()),
+            "Swarm": swarm_wire.info(swarm),
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "",
             "SecurityOptions": ["name=seccomp,profile=builtin"],
             "DefaultAddressPools": [{"Base": str(p.base), "Size": p.size} for p in pools],
             "FirewallBackend": {"Driver": "nftables", "Info": [["Table", "ip netengine"]]},
-            "Warnings": [],
+            "Warnings": list(swarm.warnings),
         }
     )
 

@@ -45,9 +45,13 @@ class Identity(msgspec.Struct, kw_only=True, frozen=True):
     """URLs of etcd's members."""
     external_store: bool = False
     """Whether `endpoints` are an etcd that the cluster does not run itself."""
+    store_prefix: str = ""
+    """What the cluster's keys begin with there."""
+    store_roots: str = ""
+    """By which its certificates are judged, PEM; "" for those that this host trusts anyway."""
     user: str = ""
     password: str = ""
-    """At etcd."""
+    """At etcd; none where that asks for no users."""
 
     @property
     def is_manager(self) -> bool:

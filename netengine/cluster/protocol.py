@@ -70,6 +70,9 @@ class Admission(msgspec.Struct, kw_only=True):
     password: str
     """At etcd."""
     external_store: bool = False
+    """With `store_prefix` and `store_roots` as in the joiner's Identity."""
+    store_prefix: str = ""
+    store_roots: str = ""
     data_path_port: int = DATA_PATH_PORT
 
     def __repr__(self) -> str:

@@ -47,6 +47,10 @@ class ClusterRecord(msgspec.Struct, kw_only=True):
     """The prefix length of such a subnet."""
     store: list[str] = field(default_factory=list)
     """The URLs of an etcd that the cluster does not run itself; none when its managers do."""
+    store_roots: str = ""
+    """Of that one: by which its certificates are judged, PEM; "" for those that a host trusts anyway."""
+    store_users: bool = True
+    """Whether it asks for users: without, every node may read and write everything."""
 
 
 def lease_seconds(cluster: ClusterRecord | None) -> int:

@@ -25,9 +25,7 @@ from netengine.store.etcd import Etcd
 
 log = logging.getLogger(__name__)
 
-NO_MAJORITY = (
-    "the cluster's store does not answer: a majority of the managers must be up and reachable; what runs goes on"
-)
+_READ_BACK = 3.0  # seconds in which the mirror is expected to have what this host has just written
 _AGAIN = 1.0  # seconds after which a lease that could not be had or kept is tried for again
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
@@ -65,6 +63,7 @@ class Session:
         """The same, when it does not any more."""
         self.status = status
         """What this host says of itself, as it is or will be written."""
+        self._described = 0  # the revision in which this host's status was written
         self._lease, self._lease_seconds = 0, LEASE_SECONDS
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -82,6 +81,10 @@ class Session:
             asyncio.create_task(self.mirror.follow(), name="mirror"),
             asyncio.create_task(self._live(), name="lease"),
         ]
+        # Who has just come in finds itself among the nodes.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_READ_BACK):
+                await self.mirror.reached(self._described)
 
     async def close(self, *, leaving: bool = False) -> None:
         """Stop. Others go on to see this host as up until its lease ends, or with `leaving` not any more at once."""
@@ -98,12 +101,12 @@ class Session:
     def check(self) -> None:
         """Raise Unavailable at once when etcd did not answer lately."""
         if not self.connected:
-            raise Unavailable(NO_MAJORITY)
+            raise Unavailable(f"the cluster's store does not answer: {self.etcd.remedy}; what runs goes on")
 
     async def describe(self, status: StatusRecord) -> None:
         """Say something new of this host to the others."""
         self.status = status
-        await self.etcd.put(keys.status(self.place.node_id), msgspec.json.encode(status))
+        self._described = await self.etcd.put(keys.status(self.place.node_id), msgspec.json.encode(status))
 
     async def _register(self) -> None:
         """Take a lease and write what hangs on it."""

@@ -13,6 +13,8 @@ from netengine import config as configuration
 from netengine.config import AddressPool, Config, load
 from netengine.directives import DIRECTIVES, DOCKER_INSTEAD, DOCKER_ONLY
 from netengine.errors import Invalid
+from netengine.storeaddress import StoreAddress
+from netengine.storeaddress import parse as parse_store
 
 
 def configure(tmp_path: Path, directives: object, **flags: object) -> Config:
@@ -70,6 +72,12 @@ def test_every_directive_arrives_typed(tmp_path: Path) -> None:
         "pidfile": "/run/ne.pid",
         "group": "staff",
         "log-level": "warn",
+        "store": "etcd://192.0.2.10,[2001:db8::10]:2479,etcd.example.com/site/one/",
+        "store-cacert": "/etc/netengine/store-ca.pem",
+        "store-cert": "/etc/netengine/store-cert.pem",
+        "store-key": "/etc/netengine/store-key.pem",
+        "store-user": "root",
+        "store-password-file": "/etc/netengine/store-password",
     }
     assert given.keys() == DIRECTIVES.keys()
     assert configure(tmp_path, given) == Config(
@@ -107,6 +115,14 @@ def test_every_directive_arrives_typed(tmp_path: Path) -> None:
         pidfile=Path("/run/ne.pid"),
         group="staff",
         log_level="warn",
+        store=StoreAddress(
+            ("https://192.0.2.10:2379", "https://[2001:db8::10]:2479", "https://etcd.example.com:2379"), "/site/one"
+        ),
+        store_cacert=Path("/etc/netengine/store-ca.pem"),
+        store_cert=Path("/etc/netengine/store-cert.pem"),
+        store_key=Path("/etc/netengine/store-key.pem"),
+        store_user="root",
+        store_password_file=Path("/etc/netengine/store-password"),
     )
 
 
@@ -222,6 +238,23 @@ def test_every_directive_is_an_attribute_and_no_attribute_is_unreachable() -> No
         ("exec-root", "//", "belongs to the system"),
         ("pidfile", "a\0b", "is not an absolute path"),
         ("group", "a b", "is not the name of a group"),
+        ("store", "192.0.2.10:2379", "is not etcd://HOST:PORT[,HOST:PORT...][/PREFIX]"),
+        ("store", "https://192.0.2.10", "is not etcd://HOST:PORT"),
+        ("store", "etcd://", '"" is no member of etcd'),
+        ("store", "etcd://192.0.2.10:0", '"192.0.2.10:0" is no member of etcd'),
+        ("store", "etcd://192.0.2.10,", '"" is no member of etcd'),
+        ("store", "etcd://[2001:db8::x]", '"2001:db8::x" is not an IPv6 address'),
+        ("store", "etcd://2001:db8::1", "IPv6 as [ADDRESS]:PORT"),
+        ("store", "etcd://host?x=1", "is no member of etcd"),
+        ("store", "etcd://host/a//b", '"/a//b" is not a prefix'),
+        ("store", "etcd://host/../b", "is not a prefix"),
+        ("store", "etcd://host/a/netengine/v1", "is where another one keeps its keys"),
+        ("store", "etcd://root:secret@host", "the address holds a user or password; give them with store-user"),
+        ("store", "etcd://" + ",".join(f"h{n}" for n in range(17)), "17 members are named; 16 at most"),
+        ("store-user", "", '"" is not the name of a user of etcd'),
+        ("store-cert", "cert.pem", '"cert.pem" is not an absolute path'),
+        ("store-key", "/key.pem", "store-key: is of no use without store"),
+        ("cluster-store", "etcd://host", "an etcd of your own is named with store"),
         ("log-level", "loud", '"loud" is not a level; it must be one of debug, info, warn, error'),
     ],
 )
@@ -249,6 +282,9 @@ def test_an_impossible_value_is_refused_with_key_value_and_reason(
             'default-gateway: "10.0.1.1" is not inside 10.0.0.0/24',
         ),
         ({"bip": "10.0.0.1/24", "default-gateway": "10.0.0.255"}, "is the broadcast address of 10.0.0.0/24"),
+        ({"store": "etcd://h", "store-cert": "/c"}, "store-cert: needs store-key too"),
+        ({"store": "etcd://h", "store-user": "root"}, "store-user: needs store-password-file too"),
+        ({"store": "etcd+http://h", "store-cacert": "/c"}, "store-cacert: is of no use with etcd+http://"),
         ({"data-root": "/srv/x", "exec-root": "/srv/x"}, "both are /srv/x"),
         ({"data-root": "/run/x/data", "exec-root": "/run/x"}, "which a reboot empties"),
     ],
@@ -351,3 +387,11 @@ def test_a_loop_of_links_a_directory_and_a_pipe_are_refused_without_waiting(tmp_
     ):
         with pytest.raises(Invalid, match=reason):
             load({}, path)
+
+
+def test_the_address_of_a_store_is_shown_as_it_is_said() -> None:
+    for text in ("etcd://192.0.2.10:2379,[2001:db8::1]:2379/one", "etcd+http://etcd.example.com:4001"):
+        assert str(parse_store(text)) == text
+    with pytest.raises(Invalid) as caught:
+        parse_store("etcd://root:secret@host")
+    assert "secret" not in caught.value.message

@@ -1,4 +1,4 @@
-"""How a cluster begins: its root, its first node, an etcd of one member, and what must be in it before anybody may read it."""
+"""How a cluster begins: its root, its first node, its store, and what must be in that before anybody may read it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import errno
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from netengine import failpoints
 from netengine.cluster import keys, tokens, users
+from netengine.cluster.access import Outside
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files, Identity
-from netengine.cluster.member import EtcdMember
+from netengine.cluster.member import EtcdMember, urls_of
 from netengine.cluster.records import CONTROL_PORT, MANAGER, ClusterRecord, NodeRecord
 from netengine.cluster.tls import MANAGER_NAME, client_context
 from netengine.engine.core import now
-from netengine.engine.swarm import ledger
+from netengine.engine.swarm import ledger, outside
 from netengine.engine.swarm.addresses import Whereabouts, with_port
 from netengine.engine.swarm.requests import JsonDict
 from netengine.errors import Conflict, Invalid, Unavailable
 from netengine.store.etcd import Compare, Etcd, Put
+
+if TYPE_CHECKING:
+    from netengine.cluster.certificates import Authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Plan:
     subnet_size: int
     data_path_port: int
     root: tuple[str, str]
+    outside: Outside | None = None
+    """An etcd of the user's own, when one is to be used."""
 
 
 def check_control_port(where: Whereabouts) -> None:
@@ -68,7 +75,7 @@ def _try(kind: socket.SocketKind, address: str, port: int, what: str) -> None:
             raise Invalid(f"{what} cannot listen on {with_port(address, port)}: {e.strerror}") from e
 
 
-async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identity, EtcdMember]:
+async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
     """Begin the cluster; when this returns the host is its first node, by what is on disk. The caller takes back a failure."""
     from netengine.cluster import certificates
 
@@ -79,7 +86,7 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
         authority = certificates.adopt_authority(*plan.root)
     else:
         authority = certificates.create_authority(cluster_id)
-    at = now()
+    at, theirs = now(), plan.outside
     cluster = ClusterRecord(
         id=cluster_id,
         created=at,
@@ -89,6 +96,9 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
         data_path_port=plan.data_path_port,
         pools=plan.pools,
         subnet_size=plan.subnet_size,
+        store=list(theirs.urls) if theirs else [],
+        store_roots=theirs.roots() if theirs else "",
+        store_users=await outside.look(theirs) if theirs else True,
     )
     address = plan.where.advertise
     record = NodeRecord(
@@ -106,28 +116,6 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
     files.replace_certificate(key, certificate)
     failpoints.reach("swarm: certificate written")
 
-    member = EtcdMember(files, process, node_id, address)
-    await member.create()
-    failpoints.reach("swarm: etcd started")
-    password = users.make_password()
-    async with Etcd([member.urls.client], client_context(files), server_name=MANAGER_NAME) as etcd:
-        record.member = f"{(await etcd.members())[0].id:x}"
-        outcome = await etcd.transact(
-            [Compare(keys.CLUSTER, "VERSION", 0)],
-            [
-                Put(ledger.AUTHORITY, msgspec.json.encode(authority)),
-                Put(
-                    ledger.TOKENS,
-                    msgspec.json.encode(ledger.Tokens(worker=tokens.make_secret(), manager=tokens.make_secret())),
-                ),
-                Put(keys.CLUSTER, msgspec.json.encode(cluster)),
-                Put(keys.node(node_id), msgspec.json.encode(record)),
-            ],
-        )
-        if not outcome.succeeded:
-            raise Unavailable("the new store is not empty: another cluster's is in its place")
-        await users.begin(etcd, node_id, password)
-    failpoints.reach("swarm: store filled")
     identity = Identity(
         node=node_id,
         cluster=cluster_id,
@@ -138,10 +126,50 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> tuple[Identit
         data_path_address=plan.where.data_path,
         data_path_port=plan.data_path_port,
         managers=(with_port(address, CONTROL_PORT),),
-        endpoints=(member.urls.client,),
-        user=users.user_of(node_id),
-        password=password,
+        endpoints=tuple(cluster.store) or (urls_of(address).client,),
+        external_store=bool(cluster.store),
+        store_prefix=theirs.prefix if theirs else "",
+        store_roots=cluster.store_roots,
+        user=users.user_of(node_id) if cluster.store_users else "",
+        password=users.make_password() if cluster.store_users else "",
     )
+    if theirs:
+        await outside.claim(theirs, cluster, node_id, _beginning(cluster, record, authority), identity.password)
+    else:
+        await _own(files, process, cluster, record, authority, identity.password)
+    failpoints.reach("swarm: store filled")
     files.update(identity)
     failpoints.reach("swarm: identity saved")
-    return identity, member
+    return identity
+
+
+def _beginning(cluster: ClusterRecord, record: NodeRecord, authority: Authority) -> list[Put]:
+    """What a store must hold before anybody can join."""
+    secrets = ledger.Tokens(worker=tokens.make_secret(), manager=tokens.make_secret())
+    return [
+        Put(ledger.AUTHORITY, msgspec.json.encode(authority)),
+        Put(ledger.TOKENS, msgspec.json.encode(secrets)),
+        Put(keys.CLUSTER, msgspec.json.encode(cluster)),
+        Put(keys.node(record.id), msgspec.json.encode(record)),
+    ]
+
+
+async def _own(
+    files: Files,
+    process: EtcdProcess,
+    cluster: ClusterRecord,
+    record: NodeRecord,
+    authority: Authority,
+    password: str,
+) -> None:
+    """An etcd of one member, on this host."""
+    member = EtcdMember(files, process, record.id, record.address)
+    await member.create()
+    failpoints.reach("swarm: etcd started")
+    async with Etcd([member.urls.client], client_context(files), server_name=MANAGER_NAME) as etcd:
+        record.member = f"{(await etcd.members())[0].id:x}"
+        outcome = await etcd.transact([Compare(keys.CLUSTER, "VERSION", 0)], _beginning(cluster, record, authority))
+        if not outcome.succeeded:
+            raise Unavailable("the new store is not empty: another cluster's is in its place")
+        await users.begin(etcd, record.id, password)
+    await member.close()  # the membership looks after it

@@ -65,6 +65,13 @@ async def tokens(etcd: Etcd) -> Tokens:
     return msgspec.json.decode(entry.value, type=Tokens)
 
 
+async def cluster(etcd: Etcd) -> ClusterRecord:
+    entry = await etcd.get(keys.CLUSTER)
+    if entry is None:
+        raise Unavailable("the cluster's store has no record of the cluster: it was emptied by somebody")
+    return msgspec.json.decode(entry.value, type=ClusterRecord)
+
+
 async def node(etcd: Etcd, node_id: str) -> NodeRecord:
     """Raises NotFound."""
     entry = await etcd.get(keys.node(node_id))
@@ -103,8 +110,14 @@ async def forget_node(etcd: Etcd, record: NodeRecord) -> None:
     """The node is none any more: its member of etcd, its record and what it has said, its user."""
     await dismiss(etcd, record)
     await etcd.transact((), traces(record.id))
-    await users.dismiss(etcd, record.id)
-    await blocks.forget(etcd, record.id)
+    await shut_out(etcd, record.id)
+
+
+async def shut_out(etcd: Etcd, node_id: str) -> None:
+    """The node speaks to etcd no more, and what it had there is free."""
+    if (await cluster(etcd)).store_users:
+        await users.dismiss(etcd, node_id)
+    await blocks.forget(etcd, node_id)
 
 
 async def demote(etcd: Etcd, record: NodeRecord) -> None:
@@ -120,8 +133,10 @@ def _as_worker(record: NodeRecord) -> None:
 async def dismiss(etcd: Etcd, record: NodeRecord) -> None:
     """Take the node's members out of etcd: the one that its record names, and one that was added and never heard of.
 
-    Raises Unavailable where the others could not go on without it.
+    Raises Unavailable where the others could not go on without it. The members of an etcd outside of the cluster are not ours.
     """
+    if etcd.foreign:
+        return
     peer, gone = member.urls_of(record.address).peer, False
     for one in await etcd.members():
         if f"{one.id:x}" == record.member or one.name == record.id or peer in one.peer_urls:

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import msgspec
 
 import netengine
-from netengine.cluster import blocks, revival
+from netengine.cluster import access, blocks, revival
+from netengine.cluster.access import Outside
 from netengine.cluster.control import Control
 from netengine.cluster.identity import Files, Identity
 from netengine.cluster.managers import Managers
@@ -29,13 +30,11 @@ from netengine.cluster.mirror import Change
 from netengine.cluster.protocol import RenewRequest
 from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord, StatusRecord
 from netengine.cluster.session import Place, Session
-from netengine.cluster.tls import MANAGER_NAME, client_context
-from netengine.engine.swarm import ledger
+from netengine.engine.swarm import ledger, outside
 from netengine.engine.swarm.addresses import with_port
 from netengine.engine.swarm.oversight import Oversight, restart_in_turn
 from netengine.engine.swarm.registrar import Registrar, endpoints, managers
-from netengine.errors import Forbidden, NetengineError, Unavailable
-from netengine.store.etcd import Etcd
+from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -56,20 +55,27 @@ class Overlay(Protocol):
 class Membership:
     """Made with what is on disk; `begin` it, then `start`; `close` or `leave` it."""
 
-    def __init__(self, files: Files, identity: Identity, member: EtcdMember, overlay: Overlay) -> None:
+    def __init__(
+        self, files: Files, identity: Identity, member: EtcdMember, overlay: Overlay, configured: Outside
+    ) -> None:
         self.files = files
         self.identity = identity
         self.member = member
         self.error = ""
         """Why the host is not the node that it should be; "" when all is well."""
         self.managers = Managers(files, identity.managers)
-        etcd = Etcd(
-            self._urls(identity.endpoints),
-            client_context(files),
-            identity.user,
-            identity.password,
-            server_name=MANAGER_NAME,
-        )
+        # What was said of another place than the cluster's is not for this one.
+        is_meant = identity.external_store and configured.prefix == identity.store_prefix
+        self._outside = configured if is_meant else Outside()
+        self._told = False  # to the others, what this daemon was told of an etcd outside of the cluster
+        self._stamps = access.stamps(self._outside)
+        urls = self._urls(identity.endpoints)
+        try:
+            etcd = access.client(files, identity, urls, self._outside)
+        except Invalid as e:
+            # What the configuration names may be mended; the host is a node all the same, by what it knows.
+            log.error("%s", e.message)
+            etcd, self._stamps = access.client(files, identity, urls, Outside()), ()
         place = Place(identity.node, identity.role, identity.data_path, identity.data_path_port)
         self.session = Session(place, etcd, self._ask, status_of(identity), files.directory / "mirror.json")
         registrar = Registrar(lambda: self.session)
@@ -143,7 +149,9 @@ class Membership:
         return self.identity.is_manager and not self.identity.external_store
 
     def _urls(self, urls: tuple[str, ...]) -> list[str]:
-        """The host's own member first."""
+        """The host's own member first; of an etcd that is not the cluster's, those that its configuration names."""
+        if self.identity.external_store:
+            return list(self._outside.urls or urls)
         own = urls_of(self.identity.advertise_address).client
         return sorted(urls, key=lambda url: url != own) or [own]
 
@@ -186,6 +194,7 @@ class Membership:
     async def settle(self) -> None:
         """Make this node what its record says. Does nothing when it is. Raises what went wrong; then it is tried again."""
         async with self._changing:
+            self._follow_files()
             if not self.session.connected:
                 await self._look_for_managers()
                 return
@@ -207,6 +216,9 @@ class Membership:
     async def _oversee(self) -> None:
         if revival.kept_trust(self.files) != self.files.roots():
             revival.keep(self.files, await ledger.authority(self.session.etcd))
+        if not self._told:
+            await outside.tell(self.session, self._outside)
+            self._told = True
         await self._oversight.look(self.session)
         if self._restart_due and self._has_member and await restart_in_turn(self.session, self.member):
             self._restart_due = False
@@ -215,20 +227,25 @@ class Membership:
         """The store does not answer. A manager that does may say why: this node is none any more, or etcd has moved."""
         if self.identity.is_manager:
             await self._revive()
-            raise Unavailable(
-                "the cluster's store does not answer: a majority of the managers must be up and reachable"
-            )
+            self.session.check()
+            return
         found = await self.managers.call("where", {})
-        self._use(list(found["managers"]), list(found["endpoints"]))
+        self._use(list(found["managers"]), list(found["endpoints"]), str(found.get("roots", "")))
 
     async def _follow_addresses(self) -> None:
-        self._use(managers(self.session), endpoints(self.session))
+        cluster = self.session.mirror.cluster
+        self._use(managers(self.session), endpoints(self.session), cluster.record.store_roots if cluster else "")
 
-    def _use(self, controls: list[str], urls: list[str]) -> None:
+    def _use(self, controls: list[str], urls: list[str], roots: str = "") -> None:
         if not controls or not urls:
             return
         self.managers.use(controls)
         self.session.etcd.use(self._urls(tuple(urls)))
+        if self.identity.external_store:
+            self.session.etcd.remedy = access.remedy(self._urls(tuple(urls)), self.identity.store_prefix)
+            if roots != self.identity.store_roots:
+                self._update(store_roots=roots)
+                self.session.etcd.renew(access.context(self.files, self.identity, self._outside))
         if set(controls) != set(self.identity.managers) or set(urls) != set(self.identity.endpoints):
             self._update(managers=tuple(controls), endpoints=tuple(urls))
 
@@ -265,9 +282,10 @@ class Membership:
             self._serving = False
         if self.identity.is_manager:
             log.info("this node is a worker from now on")
-            self._use(managers(self.session), endpoints(self.session))
-            with suppress(NetengineError):  # with a manager's rights, for as long as it has them
-                await self.member.forget(self.session.etcd)
+            await self._follow_addresses()
+            if self._has_member:
+                with suppress(NetengineError):  # with a manager's rights, for as long as it has them
+                    await self.member.forget(self.session.etcd)
             await self._new_certificate()
             await self.member.destroy()
             self.files.keep_root(b"")
@@ -279,7 +297,14 @@ class Membership:
         if held is not None and held.record.trust and held.record.trust != self.files.roots():
             self.files.replace_trust(held.record.trust)
             await self._show_new_files()
-            self._restart_due = True  # etcd reads its roots at its start only
+            self._restart_due = self._has_member  # etcd reads its roots at its start only
+
+    def _follow_files(self) -> None:
+        """The certificate that an etcd outside of the cluster is shown has another life than the node's."""
+        stamps = access.stamps(self._outside)
+        if stamps != self._stamps:
+            self.session.etcd.renew(access.context(self.files, self.identity, self._outside))
+            self._stamps = stamps
 
     async def _revive(self) -> None:
         """When this manager's certificate has run out, so that it can be renewed by nobody else."""
@@ -318,7 +343,7 @@ class Membership:
 
     async def _show_new_files(self) -> None:
         self.managers.renewed()
-        self.session.etcd.renew(client_context(self.files))
+        self.session.etcd.renew(access.context(self.files, self.identity, self._outside))
         if self._serving:
             self.control.renewed()
         if self._has_member and self.member.has_data():

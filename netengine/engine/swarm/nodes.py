@@ -106,6 +106,8 @@ class Nodes:
         managers = [h.record for h in session.mirror.nodes() if h.record.role == MANAGER]
         if len(managers) <= 1:
             raise Invalid("attempting to demote the last manager of the swarm")
+        if (cluster := session.mirror.cluster) and cluster.record.store:
+            return  # no manager has a vote in that one
         left = [m for m in managers if m.id != record.id]
         alive = sum(1 for m in left if session.mirror.is_alive(m.id))
         if alive <= len(left) // 2:
@@ -159,7 +161,8 @@ def find(session: Session, reference: str) -> Held[NodeRecord]:
 
 async def leader_of(session: Session) -> str:
     """The number of etcd's leader in hexadecimal; "" when there is none, or nobody can say."""
-    if not session.connected:
+    cluster = session.mirror.cluster
+    if not session.connected or (cluster and cluster.record.store):
         return ""
     try:
         leader = await session.etcd.leader()

@@ -56,8 +56,9 @@ class Registrar:
         _check_family(session, request.data_path_address or record.address)
         authority = await ledger.authority(session.etcd)
         certificate = ledger.issue(authority, cluster, record, request.request, [record.address])
-        password = users.make_password()
-        await users.admit(session.etcd, record.id, password, manager=role == MANAGER)
+        password = users.make_password() if cluster.store_users else ""
+        if cluster.store_users:
+            await users.admit(session.etcd, record.id, password, manager=role == MANAGER)
         try:
             outcome = await session.etcd.transact(
                 [Compare(keys.node(record.id), "VERSION", 0)], [Put(keys.node(record.id), msgspec.json.encode(record))]
@@ -74,9 +75,11 @@ class Registrar:
             trust=authority.trust,
             managers=managers(session),
             endpoints=endpoints(session),
-            user=users.user_of(record.id),
+            user=users.user_of(record.id) if cluster.store_users else "",
             password=password,
             external_store=bool(cluster.store),
+            store_prefix=session.etcd.namespace,
+            store_roots=cluster.store_roots,
             data_path_port=cluster.data_path_port,
         )
 
@@ -87,7 +90,8 @@ class Registrar:
         record = await ledger.node(session.etcd, caller.node)
         authority = await ledger.authority(session.etcd)
         certificate = ledger.issue(authority, cluster, record, request.request, [*request.addresses, record.address])
-        await users.set_manager(session.etcd, record.id, record.role == MANAGER)
+        if cluster.store_users:
+            await users.set_manager(session.etcd, record.id, record.role == MANAGER)
         await ledger.note_certificate(session.etcd, record.id, certificate, authority)
         return Renewal(
             certificate=certificate,
@@ -101,7 +105,9 @@ class Registrar:
 
     async def where(self, caller: Caller, payload: Any) -> Any:
         """Where the managers and the members of etcd are now."""
-        return {"managers": managers(self._session()), "endpoints": endpoints(self._session())}
+        session = self._session()
+        roots = self._cluster().store_roots
+        return {"managers": managers(session), "endpoints": endpoints(session), "roots": roots}
 
     async def withdraw(self, caller: Caller, payload: Any) -> Any:
         """A host that was let in and could not become a node takes that back."""

@@ -11,7 +11,7 @@ import logging
 import socket
 
 from netengine import failpoints
-from netengine.cluster import blocks, joining, tokens, users
+from netengine.cluster import access, joining, tokens
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files, Identity
 from netengine.cluster.managers import Managers
@@ -21,7 +21,7 @@ from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord
 from netengine.cluster.session import Session
 from netengine.engine.checks import NOT_A_MANAGER, ON_A_WORKER
 from netengine.engine.core import Core
-from netengine.engine.swarm import events, founding, ledger, settings, specs
+from netengine.engine.swarm import events, founding, leaving, ledger, outside, settings, specs
 from netengine.engine.swarm.addresses import Whereabouts, settle, with_port
 from netengine.engine.swarm.membership import Membership, Overlay
 from netengine.engine.swarm.nodes import Nodes
@@ -37,14 +37,6 @@ PART_ALREADY = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
 NOT_PREPARED = "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster."
-LEAVING_MANAGER = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. {why}The only way to restore a swarm "
-    "that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message."
-)
-LEAVING_LAST = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager erases all "
-    "current state of the swarm. Use `--force` to ignore this message. "
-)
 
 
 class Swarm:
@@ -55,6 +47,7 @@ class Swarm:
         self._overlay = overlay
         self.files = Files(core.config.data_root / "cluster")
         self._process = EtcdProcess(self.files.directory / "etcd", core.config.exec_root)
+        self._outside = outside.of(core.config)
         self.nodes = Nodes(self)
         self._membership: Membership | None = None
         self._broken = ""
@@ -94,7 +87,7 @@ class Swarm:
 
     def _made(self, identity: Identity) -> Membership:
         member = EtcdMember(self.files, self._process, identity.node, identity.advertise_address)
-        made = Membership(self.files, identity, member, self._overlay)
+        made = Membership(self.files, identity, member, self._overlay, self._outside)
         made.on_change = self._told
         return made
 
@@ -142,6 +135,7 @@ class Swarm:
             managers=tuple((r.id, with_port(r.address, CONTROL_PORT)) for r in known),
             nodes=len(session.mirror.nodes()),
             cluster=cluster_view(cluster) if cluster and self.is_manager else None,
+            warnings=outside.warnings(cluster.record, session.etcd.namespace) if cluster else (),
         )
 
     def managing(self) -> Session:
@@ -194,14 +188,20 @@ class Swarm:
                 subnet_size=size,
                 data_path_port=port,
                 root=(ca.signing_ca_cert, ca.signing_ca_key) if ca else ("", ""),
+                outside=self._outside if self._outside.urls else None,
             )
-            self._process.executable()
+            if plan.outside is None:
+                self._process.executable()
             founding.check_control_port(where)
             founding.check_data_path(where, port)
             try:
-                identity, member = await founding.found(plan, self.files, self._process)
-                await member.close()  # the membership looks after it
-                await self._enter(identity)
+                identity = await founding.found(plan, self.files, self._process)
+                try:
+                    await self._enter(identity)
+                except BaseException:
+                    if plan.outside is not None:
+                        await outside.take_back(plan.outside, identity)
+                    raise
             except BaseException:
                 await self._sweep()
                 raise
@@ -213,7 +213,11 @@ class Swarm:
         if not m.identity.is_manager:
             raise Unavailable(ON_A_WORKER)
         if m.identity.external_store:
-            raise Invalid("the cluster's store is not one of its managers: mend that one")
+            raise Invalid(
+                f"--force-new-cluster is for a store that managers run, and this cluster's is "
+                f"{access.shown(m.identity.endpoints, m.identity.store_prefix)}: no number of managers is needed for it to "
+                "answer; when it has lost its own majority, mend it there (etcd --force-new-cluster)"
+            )
         await m.begin_anew()
         log.warning("this host is the only manager of cluster %s from now on", m.identity.cluster)
         return m.identity.node
@@ -250,6 +254,8 @@ class Swarm:
                 managers=tuple(said.managers),
                 endpoints=tuple(said.endpoints),
                 external_store=said.external_store,
+                store_prefix=said.store_prefix,
+                store_roots=said.store_roots,
                 user=said.user,
                 password=said.password,
             )
@@ -257,9 +263,11 @@ class Swarm:
                 self.files.save(identity, joined.key, said.certificate, said.trust)
                 failpoints.reach("swarm: identity saved")
                 founding.check_data_path(where, said.data_path_port)
-                if identity.is_manager and not identity.external_store:
-                    self._process.executable()
+                outside.check(self._outside, identity)
+                if identity.is_manager:
                     founding.check_control_port(where)
+                    if not identity.external_store:
+                        self._process.executable()
                 await self._enter(identity)
             except BaseException:
                 await self._withdraw(identity)
@@ -289,10 +297,10 @@ class Swarm:
             if m is None and not self._broken:
                 raise Unavailable(NOT_PART)
             if m is not None and m.identity.is_manager and not force:
-                raise Unavailable(_warning(m.session))
+                raise Unavailable(leaving.warning(m.session))
             await self._overlay.end()
             if m is not None:
-                await self._resign(m)
+                await leaving.resign(m.session, m.identity)
                 await m.close(leaving=True)
             await self._sweep()
             self._membership, self._broken = None, ""
@@ -307,20 +315,6 @@ class Swarm:
         there = await core.on_kernel(theirs.reachable_addresses, core.kernel)
         uplink = await core.on_kernel(surroundings.uplink, core.kernel)
         return settle(listen, advertise, data_path, there, uplink.link if uplink else "")
-
-    async def _resign(self, m: Membership) -> None:
-        """A manager that leaves takes its member out of etcd while it still can: the others need no majority with it then.
-
-        Tried also where the session has not reached the store yet, as right after a start: for as long as a call may take.
-        """
-        session, record = m.session, m.record
-        others = [h for h in session.mirror.nodes() if h.record.role == MANAGER and h.record.id != m.identity.node]
-        if record is None or not m.identity.is_manager or not others:
-            return
-        try:
-            await ledger.demote(session.etcd, record)
-        except NetengineError as e:
-            log.warning("this host's member of the store could not be taken out of it: %s", e.message)
 
     async def _withdraw(self, identity: Identity) -> None:
         """The managers forget a node that could not be one."""
@@ -352,8 +346,7 @@ class Swarm:
     async def forget_node(self, record: NodeRecord) -> None:
         session = self.managing()
         await ledger.dismiss(session.etcd, record)
-        await users.dismiss(session.etcd, record.id)
-        await blocks.forget(session.etcd, record.id)
+        await ledger.shut_out(session.etcd, record.id)
 
     async def dismiss(self, record: NodeRecord) -> None:
         await ledger.dismiss(self.managing().etcd, record)
@@ -367,21 +360,3 @@ class Swarm:
             return
         for change in changes:
             events.publish(self._core.events, m.session, change)
-
-
-def _warning(session: Session) -> str:
-    """Why a manager should think twice."""
-    everyone = [h.record for h in session.mirror.nodes() if h.record.role == MANAGER]
-    if len(everyone) <= 1:
-        return LEAVING_LAST
-    if not session.connected:
-        return LEAVING_MANAGER.format(why="Doing so may lose the consensus of your cluster. ")
-    left = [r for r in everyone if r.id != session.place.node_id]
-    up = sum(1 for r in left if session.mirror.is_alive(r.id))
-    if up <= len(left) // 2:
-        why = (
-            f"Removing this node leaves {up} managers out of {len(everyone)}. Without a majority of them your swarm will be "
-            "inaccessible. "
-        )
-        return LEAVING_MANAGER.format(why=why)
-    return LEAVING_MANAGER.format(why="")

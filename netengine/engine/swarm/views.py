@@ -52,6 +52,7 @@ class HostView:
     managers: tuple[tuple[str, str], ...] = ()
     nodes: int = 0
     cluster: ClusterView | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def cluster_view(held: Held[ClusterRecord]) -> ClusterView:

@@ -14,13 +14,15 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import aiohttp
 
 from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unavailable
+from netengine.store.etcd.auth import Auth
 from netengine.store.etcd.records import (
     Change,
     Compacted,
@@ -43,15 +45,18 @@ log = logging.getLogger(__name__)
 TIME_LIMIT = 3.0
 """Seconds that a call may take, over all members that are tried."""
 
-_NO_ANSWER = "etcd does not answer (%s): a majority of the managers must be up and reachable"
+_OURS = "a majority of the managers must be up and reachable"
 _ROUNDS = 3  # times that all members are asked, where one at least is there
 _TRY = 1.0  # seconds for one member, as long as there is another to try
 _INVALID, _NOT_FOUND, _DENIED, _UNAUTHENTICATED = 3, 5, 7, 16  # gRPC status codes
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
 
 
-class Etcd:
-    """A client of the members at `urls`, as the user `name` where the cluster asks for one; an async context manager."""
+class Etcd(Auth):
+    """A client of the members at `urls`, as the user `name` where the cluster asks for one; an async context manager.
+
+    With a `namespace` all keys begin with it in etcd, and callers neither write nor see it.
+    """
 
     def __init__(
         self,
@@ -61,11 +66,18 @@ class Etcd:
         password: str = "",
         time_limit: float = TIME_LIMIT,
         server_name: str = "",
+        namespace: str = "",
+        remedy: str = _OURS,
+        foreign: bool = False,
     ) -> None:
-        """`server_name` is the name that the members' certificates must have; "" for the address that is asked."""
+        """`server_name` is the name that the members' certificates must have; "" for the address that is asked.
+
+        `remedy` is what must be so for etcd to answer, for people; a `foreign` one's members are not for its callers to change.
+        """
         if not urls:
             raise Invalid("no etcd member is given: name at least one, such as https://192.0.2.1:2379")
         self._urls = list(urls)
+        self.namespace, self.remedy, self.foreign = namespace, remedy, foreign
         self._tls = tls
         self._name, self._password = name, password
         self._time_limit = time_limit
@@ -98,13 +110,13 @@ class Etcd:
     # -- keys ---------------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> Entry | None:
-        found = (await self._call("/v3/kv/range", key_range(key, False))).get("kvs", ())
-        return entry_of(found[0]) if found else None
+        found = (await self._call("/v3/kv/range", key_range(self.namespace + key, False))).get("kvs", ())
+        return self._entries(found)[0] if found else None
 
     async def read(self, prefix: str) -> tuple[list[Entry], int]:
         """Every key that begins with `prefix`, in order, and the revision that this is the state of."""
-        answer = await self._call("/v3/kv/range", key_range(prefix, True))
-        return [entry_of(kv) for kv in answer.get("kvs", ())], int(answer["header"]["revision"])
+        answer = await self._call("/v3/kv/range", key_range(self.namespace + prefix, True))
+        return self._entries(answer.get("kvs", ())), int(answer["header"]["revision"])
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
         """Write one key; the revision of the change."""
@@ -120,17 +132,24 @@ class Etcd:
         answer = await self._call(
             "/v3/kv/txn",
             {
-                "compare": [c.encoded() for c in compare],
-                "success": [s.encoded() for s in then],
-                "failure": [s.encoded() for s in otherwise],
+                "compare": [replace(c, key=self.namespace + c.key).encoded() for c in compare],
+                "success": [replace(s, key=self.namespace + s.key).encoded() for s in then],
+                "failure": [replace(s, key=self.namespace + s.key).encoded() for s in otherwise],
             },
         )
         read = tuple(
-            tuple(entry_of(kv) for kv in response["response_range"].get("kvs", ()))
+            tuple(self._entries(response["response_range"].get("kvs", ())))
             for response in answer.get("responses", ())
             if "response_range" in response
         )
         return Outcome(bool(answer.get("succeeded")), int(answer["header"]["revision"]), read)
+
+    def _entries(self, found: Iterable[JsonDict]) -> list[Entry]:
+        return [self._seen(entry_of(kv)) for kv in found]
+
+    def _seen(self, entry: Entry) -> Entry:
+        """Its key as callers know it."""
+        return replace(entry, key=entry.key.removeprefix(self.namespace)) if self.namespace else entry
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +191,7 @@ class Etcd:
             await asyncio.sleep(0.2 if at % len(self._urls) else 0.5)
 
     async def _watch_once(self, url: str, prefix: str, after: int) -> AsyncIterator[tuple[list[Change], int]]:
-        wanted = {**key_range(prefix, True), "start_revision": str(after + 1), "progress_notify": True}
+        wanted = {**key_range(self.namespace + prefix, True), "start_revision": str(after + 1), "progress_notify": True}
         # etcd says nothing while nothing changes, progress apart (every ten minutes).
         limit = aiohttp.ClientTimeout(total=None, sock_connect=_TRY)
         if self._name and not self._token:
@@ -196,7 +215,8 @@ class Etcd:
                 result = message["result"]
                 if result.get("created") and int(result["header"]["revision"]) < after:
                     # This member is behind, and will soon not be; or all are: the store was begun anew from an older one.
-                    at = int((await self._call("/v3/kv/range", key_range(prefix, False)))["header"]["revision"])
+                    reading = key_range(self.namespace + prefix, False)
+                    at = int((await self._call("/v3/kv/range", reading))["header"]["revision"])
                     if at < after:
                         raise Compacted(f"revision {after} is of another past: the store is at {at}")
                 if int(result.get("compact_revision", 0)):
@@ -205,6 +225,7 @@ class Etcd:
                     self._token = ""
                     raise Unavailable(f"etcd cancelled the watch: {result.get('cancel_reason', 'no reason given')}")
                 changes = [change_of(event) for event in result.get("events", ())]
+                changes = [replace(c, entry=self._seen(c.entry)) for c in changes] if self.namespace else changes
                 yield changes, max([after, *(c.entry.modified for c in changes)])
                 after = max([after, *(c.entry.modified for c in changes)])
 
@@ -230,49 +251,6 @@ class Etcd:
     async def leader(self) -> int:
         """The number of the member that leads, as the member that is asked sees it; 0 when there is none."""
         return int((await self._call("/v3/maintenance/status", {})).get("leader", 0))
-
-    # -- users --------------------------------------------------------------------------------------------------------
-
-    async def add_user(self, name: str, password: str) -> None:
-        """A user; one that exists gets the password."""
-        try:
-            await self._call("/v3/auth/user/add", {"name": name, "password": password})
-        except NetengineError as e:
-            if "already exists" not in e.message:
-                raise
-            await self._call("/v3/auth/user/changepw", {"name": name, "password": password})
-
-    async def remove_user(self, name: str) -> None:
-        await self._ignoring("not found", "/v3/auth/user/delete", {"name": name})
-
-    async def add_role(
-        self, name: str, permissions: Sequence[tuple[Literal["READ", "WRITE", "READWRITE"], str]]
-    ) -> None:
-        """A role that may do this to the keys with these prefixes."""
-        await self._ignoring("already exists", "/v3/auth/role/add", {"name": name})
-        for kind, prefix in permissions:
-            wanted = {"permType": kind, **key_range(prefix, True)}
-            await self._call("/v3/auth/role/grant", {"name": name, "perm": wanted})
-
-    async def remove_role(self, name: str) -> None:
-        await self._ignoring("not found", "/v3/auth/role/delete", {"role": name})
-
-    async def give_role(self, user: str, role: str) -> None:
-        await self._call("/v3/auth/user/grant", {"user": user, "role": role})
-
-    async def take_role(self, user: str, role: str) -> None:
-        await self._ignoring("not granted", "/v3/auth/user/revoke", {"name": user, "role": role})
-
-    async def demand_users(self) -> None:
-        """From now on every call needs a user. There must be a user root with the role root."""
-        await self._call("/v3/auth/enable", {})
-
-    async def _ignoring(self, words: str, path: str, body: JsonDict) -> None:
-        try:
-            await self._call(path, body)
-        except NetengineError as e:
-            if words not in e.message:
-                raise
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -302,7 +280,7 @@ class Etcd:
                     await asyncio.sleep(0.1)
         except TimeoutError:
             problems.append(f"no answer within {self._time_limit:g} s")
-        raise Unavailable(_NO_ANSWER % "; ".join(dict.fromkeys(problems)))
+        raise Unavailable(f"etcd does not answer ({'; '.join(dict.fromkeys(problems))}): {self.remedy}")
 
     def _prefer_another(self, url: str) -> None:
         if url in self._urls:

@@ -1,0 +1,226 @@
+"""A cluster in an etcd of the user's own: how it takes a place there when it begins, and what it leaves when it ends.
+
+Below the prefix of the user's choice a cluster has netengine/v1/ to itself. The place is taken with a lease first, so that a
+daemon that dies half-way leaves nothing that would have to be removed by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import msgspec
+
+from netengine import failpoints
+from netengine.cluster import access, keys, users
+from netengine.cluster.access import Outside
+from netengine.cluster.identity import Identity
+from netengine.cluster.records import ClusterRecord, NodeRecord
+from netengine.cluster.session import Session
+from netengine.config import Config
+from netengine.errors import Conflict, Forbidden, Invalid, NetengineError, Unavailable
+from netengine.store.etcd import Compare, Delete, Etcd, Put
+
+log = logging.getLogger(__name__)
+
+_CLAIM_SECONDS = 60
+
+
+def of(config: Config) -> Outside:
+    """What the daemon's configuration says."""
+    store = config.store
+    return Outside(
+        urls=store.urls if store else (),
+        prefix=store.prefix if store else "",
+        cacert=config.store_cacert,
+        cert=config.store_cert,
+        key=config.store_key,
+        user=config.store_user,
+        password_file=config.store_password_file,
+    )
+
+
+def check(outside: Outside, identity: Identity) -> None:
+    """Whether a host that joins was told of the store that its cluster has, if it was told of one. Raises Invalid."""
+    if not outside.urls:
+        return
+    if not identity.external_store:
+        raise Invalid(
+            f"this host's daemon is configured with --store {outside}, and the cluster's managers run a store of their own: "
+            "take the flag away, or join another cluster"
+        )
+    if outside.prefix != identity.store_prefix:
+        raise Invalid(
+            f"this host's daemon is configured with --store {outside}, and the cluster's store is "
+            f"{access.shown(identity.endpoints, identity.store_prefix)}: say that, or nothing"
+        )
+
+
+def warnings(cluster: ClusterRecord, prefix: str) -> tuple[str, ...]:
+    """What whoever runs the cluster should know of its store."""
+    if not cluster.store:
+        return ()
+    where, found = access.shown(cluster.store, prefix), []
+    if not cluster.store_users:
+        found.append(
+            f"WARNING: The cluster's store {where} asks for no users: each node, a worker too, can read the cluster's secrets "
+            "and change all of it"
+        )
+    if cluster.store[0].startswith("http:"):
+        found.append(f"WARNING: The cluster's store {where} is spoken to in the clear, secrets included")
+    return tuple(found)
+
+
+def client(outside: Outside, roots: str, *, as_user: bool) -> Etcd:
+    """Of a host that is no node yet: as the user of the configuration, or as nobody."""
+    return Etcd(
+        outside.urls,
+        access.outside_context(roots, outside),
+        outside.user if as_user else "",
+        outside.password() if as_user else "",
+        namespace=outside.prefix,
+        remedy=access.remedy(outside.urls, outside.prefix),
+        foreign=True,
+    )
+
+
+async def look(outside: Outside) -> bool:
+    """Whether that etcd asks for users; and that this fits what the configuration says. Nothing is changed.
+
+    Raises Unavailable when it does not answer, Invalid and Forbidden when the user is not one who could begin a cluster.
+    """
+    roots = outside.roots()
+    async with client(outside, roots, as_user=False) as nobody:
+        has_users = await nobody.demands_users()
+    if has_users and not outside.user:
+        raise Invalid(
+            f"{outside} asks for a user: start the daemon with --store-user and --store-password-file of one that has etcd's "
+            "role root, since a cluster makes users of its own"
+        )
+    if not has_users and outside.user:
+        raise Invalid(
+            f"{outside} does not ask for users, so that user {outside.user} would protect nothing: turn that on (etcdctl auth "
+            "enable), or leave --store-user out"
+        )
+    async with client(outside, roots, as_user=True) as etcd:
+        if has_users and not await etcd.may_make_users():
+            raise Forbidden(
+                f"user {outside.user} of {outside} may not make users: give it etcd's role root (etcdctl user grant-role "
+                f"{outside.user} root)"
+            )
+        await _check_free(etcd, outside)
+    return has_users
+
+
+async def claim(outside: Outside, cluster: ClusterRecord, node: str, steps: Sequence[Put], password: str) -> None:
+    """Take the place, write what a cluster begins with, and make its first node a user. Raises Conflict when it is taken."""
+    async with client(outside, cluster.store_roots, as_user=True) as etcd:
+        lease = await etcd.grant(_CLAIM_SECONDS)
+        outcome = await etcd.transact(
+            [Compare(keys.ROOT, "VERSION", 0, prefix=True)], [replace(step, lease=lease) for step in steps]
+        )
+        if not outcome.succeeded:
+            await _check_free(etcd, outside)
+            raise Conflict(f"{outside} is being taken by another cluster at this moment")
+        failpoints.reach("swarm: outside store claimed")
+        try:
+            if cluster.store_users:
+                await users.admit(etcd, node, password, manager=True)
+            mine = await etcd.transact([Compare(keys.CLUSTER, "MOD", outcome.revision)], steps)
+            if not mine.succeeded:
+                raise Unavailable(f"{outside} took longer than {_CLAIM_SECONDS} s to take in a cluster: try again")
+            await etcd.revoke(lease)
+        except BaseException:
+            await erase_quietly(etcd, cluster, [node])
+            raise
+
+
+async def tell(session: Session, outside: Outside) -> None:
+    """A manager was started with other members of the store, or another authority of theirs: all nodes are to know."""
+    held = session.mirror.cluster
+    if held is None or not held.record.store or not outside.urls:
+        return
+    record = held.record
+    roots = outside.roots() if outside.cacert else record.store_roots
+    if set(outside.urls) == set(record.store) and roots == record.store_roots:
+        return
+    changed = msgspec.structs.replace(record, store=list(outside.urls), store_roots=roots)
+    put = Put(keys.CLUSTER, msgspec.json.encode(changed))
+    if (await session.etcd.transact([Compare(keys.CLUSTER, "MOD", held.revision)], [put])).succeeded:
+        log.info("all nodes are told that the cluster's store is %s", outside)
+
+
+async def _check_free(etcd: Etcd, outside: Outside) -> None:
+    entries, _ = await etcd.read(keys.ROOT)
+    if not entries:
+        return
+    held = next((entry.value for entry in entries if entry.key == keys.CLUSTER), b"{}")
+    try:
+        cluster = msgspec.json.decode(held, type=ClusterRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        what = "keys of a cluster that is none (any more)"
+    else:
+        names = _names(entry.value for entry in entries if keys.split(entry.key)[0] == "nodes")
+        what = f"cluster {cluster.id}, begun {cluster.created[:19]}{', of ' + names if names else ''}"
+    raise Conflict(
+        f"{outside} holds {what}: join that one, name another prefix (etcd://HOST:PORT/NAME), or, when it is no more, remove "
+        f"it with `etcdctl del --prefix {outside.prefix}{keys.ROOT}`"
+    )
+
+
+def _names(records: Iterable[bytes]) -> str:
+    found = []
+    for value in records:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found.append(msgspec.json.decode(value, type=NodeRecord).name)
+    found.sort()
+    return ", ".join([*found[:5], "…"] if len(found) > 5 else found)
+
+
+async def erase(etcd: Etcd, cluster: ClusterRecord, nodes: Sequence[str]) -> None:
+    """Nothing is left of a cluster: neither keys nor users of its nodes, of whom the last may be who asks."""
+    entry = await etcd.get(keys.CLUSTER)
+    if entry is not None and msgspec.json.decode(entry.value, type=ClusterRecord).id == cluster.id:
+        await etcd.transact([Compare(keys.CLUSTER, "MOD", entry.modified)], [Delete(keys.ROOT, prefix=True)])
+    if cluster.store_users:
+        for node in nodes:
+            # The user last: it may be the one that asks.
+            await etcd.remove_role(users.user_of(node))
+            await etcd.remove_user(users.user_of(node))
+
+
+async def end(session: Session, identity: Identity) -> None:
+    """The last manager leaves: nothing of the cluster stays in an etcd outside of it. Raises nothing."""
+    cluster = session.mirror.cluster
+    if cluster is None or not identity.external_store:
+        return
+    nodes = [held.record.id for held in session.mirror.nodes() if held.record.id != identity.node]
+    await erase_quietly(session.etcd, cluster.record, [*nodes, identity.node])
+
+
+async def take_back(outside: Outside, identity: Identity) -> None:
+    """The first node could not become one. Raises nothing."""
+    try:
+        async with client(outside, identity.store_roots, as_user=True) as etcd:
+            entry = await etcd.get(keys.CLUSTER)
+            if entry is not None:
+                await erase_quietly(etcd, msgspec.json.decode(entry.value, type=ClusterRecord), [identity.node])
+    except NetengineError as e:
+        log.warning("what cluster %s has in %s stays there: %s", identity.cluster, outside, e.message)
+
+
+async def erase_quietly(etcd: Etcd, cluster: ClusterRecord, nodes: Sequence[str]) -> None:
+    try:
+        await erase(etcd, cluster, nodes)
+    except NetengineError as e:
+        where = access.shown(cluster.store, etcd.namespace)
+        log.warning(
+            "what cluster %s has in %s could not be removed (%s): do it with etcdctl del --prefix %s%s",
+            cluster.id,
+            where,
+            e.message,
+            etcd.namespace,
+            keys.ROOT,
+        )

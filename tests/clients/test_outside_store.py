@@ -1,0 +1,155 @@
+"""Clusters in an etcd of the user's own, as a person begins and joins them: the real docker CLI on the hosts of a lab, of which
+the last one has the etcd and nothing else."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.swarms import ADDRESS, RUN, Swarm
+from tests.cluster.etcd_members import etcd_program
+from tests.hosts import Process, wait_until
+
+H1, H4 = ADDRESS.format(1), ADDRESS.format(4)
+WORKS, MANAGES = ("Ready", ""), ("Ready", "Reachable")
+PLAIN = f"etcd+http://{H4}:2379"
+
+
+class Cluster(Swarm):
+    """Hosts h1 to h3, and h4 with the store."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        super().__init__(directory, count)
+        self.stores: list[Process] = []
+
+    def etcd(self, name: str, port: int, scheme: str, *flags: str) -> Process:
+        """Start a store on h4."""
+        first = json.loads(self.machine.path(f"{RUN}/lab.json").read_text())["hosts"]["h4"]["pid"]
+        url, peer = f"{scheme}://{H4}:{port}", f"http://127.0.0.1:{port + 1}"
+        argv = ["nsenter", "--target", str(first), "--net", "--", etcd_program(), "--name", name]
+        argv += ["--data-dir", str(self.machine.disk / name), "--logger", "zap", "--log-level", "error"]
+        argv += ["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peer]
+        argv += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"{name}={peer}", "--bcrypt-cost", "4"]
+        self.stores.append(self.machine.popen([*argv, *flags]))
+        return self.stores[-1]
+
+    def configure(self, host: str, **directives: str) -> None:
+        """Start the host's daemon again with these directives."""
+        self.kill_daemon(host)
+        found = {name.replace("_", "-"): value for name, value in directives.items()}
+        self.machine.path(f"{RUN}/{host}/daemon.json").write_text(json.dumps(found))
+        self.start_daemon(host)
+
+    def stored(self, prefix: str = "") -> list[str]:
+        """What the plain store holds."""
+        script = (
+            "import asyncio, sys\nfrom netengine.store.etcd import Etcd\n"
+            "async def main():\n"
+            "    async with Etcd([sys.argv[1]]) as etcd:\n"
+            "        print(*(e.key for e in (await etcd.read(sys.argv[2]))[0]), sep='\\n')\n"
+            "asyncio.run(main())\n"
+        )
+        return self.lab("exec", "h4", sys.executable, "-c", script, PLAIN.removeprefix("etcd+"), prefix + "/").split()
+
+    def run_on(self, host: str, name: str, network: str) -> None:
+        wait_until(lambda: network in self.docker(host, "network", "ls"), f"{network} is known on {host}")
+        self.docker(host, "run", "-d", "--name", name, "--network", network, "host", "sleep", "infinity")
+
+    def reaches(self, host: str, name: str, target: str) -> bool:
+        return not self._docker(host, "exec", name, "ping", "-c", "1", "-W", "1", target).returncode
+
+    def await_reach(self, host: str, name: str, target: str) -> None:
+        wait_until(lambda: self.reaches(host, name, target), lambda: f"{target} from {name}{self.log(host)}", 30)
+
+    def stop_stores(self) -> None:
+        for etcd in self.stores:
+            paused(etcd, False)
+            etcd.stop()
+
+
+def paused(etcd: Process, yes: bool) -> None:
+    etcd.send(signal.SIGSTOP if yes else signal.SIGCONT)
+    if not yes:
+        etcd.popen.send_signal(signal.SIGCONT)  # nsenter stops along with what it runs
+    stat = Path(f"/proc/{etcd.pid}/stat")
+    wait_until(lambda: (stat.read_text().rpartition(")")[2].split()[0] == "T") is yes, "etcd is paused or not")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = Cluster(tmp_path_factory.mktemp("outside"), 4)
+    try:
+        yield found
+    finally:
+        found.stop_stores()
+        found.close()
+
+
+def test_a_cluster_in_an_etcd_of_ones_own(lab: Cluster) -> None:
+    """Begun, joined, used, cut off from its store, and left: then the store is empty again."""
+    etcd = lab.etcd("plain", 2379, "http")
+    lab.configure("h1", store=f"{PLAIN}/one")
+    said = lab.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "1s")
+    assert "is now a manager" in said
+    lab.docker("h2", "swarm", "join", "--token", lab.token("h1"), H1)
+    lab.docker("h3", "swarm", "join", "--token", lab.token("h1", "manager"), H1)
+    assert lab.managers("h3") == {"h1": "Reachable", "h3": "Reachable"}
+    assert not any(lab.etcd_pid(host) for host in ("h1", "h2", "h3")), "no manager runs a store"
+    assert {key.rpartition("/netengine/v1/")[0] for key in lab.stored()} == {"/one"}
+
+    # The place is taken; a host of another store does not come in.
+    lab.configure("h4", store=f"{PLAIN}/one")
+    refused = lab.refused("h4", "swarm", "init", "--advertise-addr", H4)
+    assert f"{PLAIN}/one holds cluster " in refused and "of h1, h2, h3: join that one, name another prefix" in refused
+    lab.configure("h4", store=f"{PLAIN}/two")
+    refused = lab.refused("h4", "swarm", "join", "--token", lab.token("h1"), H1)
+    assert f"configured with --store {PLAIN}/two, and the cluster's store is {PLAIN}/one" in refused
+    lab.docker("h4", "swarm", "init", "--advertise-addr", H4)
+    assert list(lab.nodes("h4")) == ["h4"] and set(lab.nodes("h1")) == {"h1", "h2", "h3"}, "two clusters, one store"
+    lab.docker("h4", "swarm", "leave", "--force")
+    assert lab.is_alone("h4") and {key.rpartition("/netengine/v1/")[0] for key in lab.stored()} == {"/one"}
+
+    lab.docker("h1", "network", "create", "-d", "overlay", "--attachable", "net")
+    for host in ("h1", "h2", "h3"):
+        lab.run_on(host, f"on-{host}", "net")
+    lab.await_reach("h2", "on-h2", "on-h1")
+    lab.await_reach("h3", "on-h3", "on-h2")
+
+    lab.docker("h1", "node", "promote", "h2")
+    lab.await_nodes("h2", h2=MANAGES)
+    lab.docker("h2", "node", "demote", "h1", "h3")
+    lab.await_nodes("h2", h1=WORKS, h2=MANAGES, h3=WORKS)
+    assert "attempting to demote the last manager" in lab.refused("h2", "node", "demote", "h2")
+    lab.docker("h2", "node", "promote", "h1")
+    lab.await_nodes("h2", h1=MANAGES)
+    assert "no number of managers is needed" in lab.refused("h1", "swarm", "init", "--force-new-cluster")
+
+    # The store is away, and two daemons start meanwhile.
+    paused(etcd, True)
+    for host in ("h1", "h2"):
+        lab.kill_daemon(host)
+        lab.start_daemon(host)
+    assert lab.reaches("h2", "on-h2", "on-h1") and lab.state("h1") == "active"
+    for words in (("network", "create", "-d", "overlay", "x"), ("swarm", "join-token", "worker")):
+        assert f"the cluster's store is {PLAIN}/one, which its managers do not run" in lab.refused("h1", *words)
+    assert PLAIN in lab.refused("h2", "run", "--network", "net", "host", "true")
+    wait_until(lambda: PLAIN in lab.info("h1")["Error"], lambda: str(lab.info("h1")), 30)
+    paused(etcd, False)
+    wait_until(lambda: not lab.info("h1")["Error"], lambda: str(lab.info("h1")), 30)
+    lab.await_nodes("h1", h1=MANAGES, h2=MANAGES, h3=WORKS)
+    wait_until(
+        lambda: not lab._docker("h2", "run", "--rm", "--network", "net", "host", "true").returncode, "it goes on"
+    )
+
+    for host in ("h1", "h2", "h3"):
+        lab.docker(host, "rm", "-f", f"on-{host}")
+    lab.docker("h3", "swarm", "leave")
+    lab.docker("h2", "swarm", "leave", "--force")
+    lab.await_nodes("h1", h1=MANAGES, h2=("Down", ""), h3=("Down", ""))
+    lab.docker("h1", "swarm", "leave", "--force")
+    assert lab.stored() == [] and all(lab.is_alone(host) for host in lab.hosts[:3])
