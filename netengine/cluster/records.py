@@ -29,6 +29,10 @@ _LEASE_LEAST, _LEASE_MOST = 3, 3600
 MANAGER, WORKER = "manager", "worker"
 
 
+NO_MEMBER = "-"
+"""Of one that manages a cluster whose etcd is not its managers'."""
+
+
 class ClusterRecord(msgspec.Struct, kw_only=True):
     """The cluster as a whole. Times are RFC 3339 in UTC."""
 
@@ -72,7 +76,7 @@ class NodeRecord(msgspec.Struct, kw_only=True):
     labels: dict[str, str] = field(default_factory=dict)
     address: str = ""
     member: str = ""
-    """A manager's number among the members of etcd, in hexadecimal; "" for none."""
+    """A manager's number among the members of etcd, in hexadecimal, or NO_MEMBER; "" for none (yet)."""
     serial: str = ""
     """Of the certificate that it has, in hexadecimal."""
     issuer: str = ""

@@ -42,7 +42,7 @@ class EtcdMember:
         ]
         self._argv += ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
         self._argv += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", peers]
-        self._argv += ["--heartbeat-interval", "50", "--election-timeout", "500"]
+        self._argv += ["--heartbeat-interval", "50", "--election-timeout", "500", "--bcrypt-cost", "4"]
         self.process: Process | None = None
 
     def start(self) -> EtcdMember:

@@ -16,7 +16,7 @@ from netengine.cluster.access import Outside
 from netengine.cluster.etcdprocess import EtcdProcess
 from netengine.cluster.identity import Files, Identity
 from netengine.cluster.member import EtcdMember, urls_of
-from netengine.cluster.records import CONTROL_PORT, MANAGER, ClusterRecord, NodeRecord
+from netengine.cluster.records import CONTROL_PORT, MANAGER, NO_MEMBER, ClusterRecord, NodeRecord
 from netengine.cluster.tls import MANAGER_NAME, client_context
 from netengine.engine.core import now
 from netengine.engine.swarm import ledger, outside
@@ -107,6 +107,7 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
         role=MANAGER,
         availability=plan.availability,
         address=address,
+        member=NO_MEMBER if theirs else "",
         created=at,
         updated=at,
     )

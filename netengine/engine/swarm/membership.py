@@ -28,7 +28,7 @@ from netengine.cluster.managers import Managers
 from netengine.cluster.member import EtcdMember, urls_of
 from netengine.cluster.mirror import Change
 from netengine.cluster.protocol import RenewRequest
-from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord, StatusRecord
+from netengine.cluster.records import CONTROL_PORT, MANAGER, NO_MEMBER, NodeRecord, StatusRecord
 from netengine.cluster.session import Place, Session
 from netengine.engine.swarm import ledger, outside
 from netengine.engine.swarm.addresses import with_port
@@ -265,6 +265,8 @@ class Membership:
         if not self._serving:
             await self.control.start(self.identity.listen_address)
             self._serving = True
+        if not self._has_member and not record.member:
+            await ledger.amend(self.session.etcd, record.id, _as_manager)
 
     async def _is_manager_still(self, record: NodeRecord) -> bool:
         """By etcd, not by the mirror: who was away may be a worker by now, and must not become a member before it knows."""
@@ -348,6 +350,12 @@ class Membership:
             self.control.renewed()
         if self._has_member and self.member.has_data():
             await self.member.renewed()
+
+
+def _as_manager(record: NodeRecord) -> None:
+    """It has become what it was promoted to, unless it was demoted meanwhile."""
+    if record.role == MANAGER:
+        record.member = NO_MEMBER
 
 
 def managers_of(identity: Identity) -> list[str]:

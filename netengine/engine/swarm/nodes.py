@@ -174,10 +174,8 @@ async def leader_of(session: Session) -> str:
 def view(session: Session, held: Held[NodeRecord], leader: str) -> NodeView:
     record = held.record
     state, message = _state(session, record.id)
-    cluster = session.mirror.cluster
-    external = cluster is not None and bool(cluster.record.store)
     reachability = ""
-    if record.member or (record.role == MANAGER and external):
+    if record.member:
         reachability = {READY: "reachable", DOWN: "unreachable"}.get(state, UNKNOWN)
     return NodeView(
         record=record,

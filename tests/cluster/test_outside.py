@@ -1,0 +1,197 @@
+"""A cluster's place in an etcd that is not its managers': looked at, taken, given back. Beside a real one, without users, then
+with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from netengine.cluster import keys, users
+from netengine.cluster.access import Outside
+from netengine.cluster.identity import Identity
+from netengine.cluster.records import ClusterRecord, NodeRecord
+from netengine.engine.swarm import ledger, outside
+from netengine.errors import Conflict, Forbidden, Invalid, Unavailable
+from netengine.store.etcd import Compare, Etcd, Get, Put
+from tests.cluster.etcd_members import EtcdMember
+from tests.hosts import Host
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMember]:
+    host = Host("outside", tmp_path_factory.mktemp("outside"))
+    try:
+        member = EtcdMember(host, "m1", {"m1": "127.0.0.1"}).start()
+        member.await_health()
+        yield member
+    finally:
+        host.close()
+
+
+def inside(member: EtcdMember, body: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await body()
+
+    member.host.inside(lambda: asyncio.run(bounded()))
+
+
+def cluster(member: EtcdMember, name: str, *, has_users: bool) -> tuple[ClusterRecord, list[Put]]:
+    record = ClusterRecord(id=name, created="2026-11-21T10:00:00Z", store=[member.url], store_users=has_users)
+    node = NodeRecord(id=f"{name}-n1", name="h1", role="manager")
+    return record, [
+        Put(ledger.TOKENS, b"{}"),
+        Put(keys.CLUSTER, msgspec.json.encode(record)),
+        Put(keys.node(node.id), msgspec.json.encode(node)),
+    ]
+
+
+def test_keys_below_a_prefix_are_as_without_one(member: EtcdMember) -> None:
+    async def story() -> None:
+        async with Etcd([member.url], namespace="/x") as ours, Etcd([member.url]) as all_of_it:
+            revision = await ours.put("/a/1", b"one")
+            await all_of_it.put("/a/1", b"somebody else's")
+            assert (await all_of_it.get("/x/a/1")) is not None
+            (entry,), _ = await ours.read("/a/")
+            assert (entry.key, entry.value) == ("/a/1", b"one")
+            done = await ours.transact(
+                [Compare("/a/1", "MOD", revision), Compare("/b/", "VERSION", 0, prefix=True)],
+                [Put("/a/2", b"two"), Get("/a/", prefix=True)],
+            )
+            assert done.succeeded and [e.key for e in done.read[0]] == ["/a/1", "/a/2"]
+            async for changes, _ in ours.watch("/a/", revision):
+                assert [(c.entry.key, c.entry.value) for c in changes] == [("/a/2", b"two")]
+                break
+            await ours.delete("/a/", prefix=True)
+            assert (await ours.read("/"))[0] == [] and await all_of_it.get("/a/1")
+            await all_of_it.delete("/a/1")
+
+    inside(member, story)
+
+
+def test_a_place_is_taken_by_one_cluster_and_given_back(
+    member: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First in an etcd that asks for no users, then in the same that does."""
+    password = tmp_path / "password"
+    password.write_text("p\n")
+    password.chmod(0o600)
+    nobody = Outside((member.url,), "/one")
+    where = f"etcd+http://{member.address}:2379/one"
+
+    async def without_users() -> None:
+        assert await outside.look(nobody) is False
+        with pytest.raises(Invalid, match="does not ask for users, so that user root would protect nothing"):
+            await outside.look(replace(nobody, user="root", password_file=password))
+        record, steps = cluster(member, "c1", has_users=False)
+        await outside.claim(nobody, record, "c1-n1", steps, "")
+        async with Etcd([member.url]) as etcd:
+            found, _ = await etcd.read("/")
+            assert [e.key for e in found] == [f"/one{step.key}" for step in steps]
+            assert not any(e.lease for e in found), "they stay"
+        other, more = cluster(member, "c2", has_users=False)
+        refusals = (outside.look(nobody), outside.claim(nobody, other, "c2-n1", more, ""))
+        for refusal in refusals:
+            with pytest.raises(Conflict) as caught:
+                await refusal
+            words = f"{where} holds cluster c1, begun 2026-11-21T10:00:00, of h1: join that one, name another prefix"
+            assert words in caught.value.message
+            assert "etcdctl del --prefix /one/netengine/v1/" in caught.value.message
+        await outside.claim(replace(nobody, prefix="/two"), other, "c2-n1", more, "")
+        async with Etcd([member.url], namespace="/one") as etcd:
+            await outside.erase(etcd, other, [])
+            assert await etcd.get(keys.CLUSTER), "not the other one's"
+            await outside.erase(etcd, record, [])
+        await outside.take_back(replace(nobody, prefix="/two"), _identity("c2"))
+        async with Etcd([member.url]) as etcd:
+            assert await etcd.read("/") == ([], (await etcd.read("/"))[1])
+
+    async def with_users() -> None:
+        async with Etcd([member.url]) as etcd:
+            for name in ("root", "plain"):
+                await etcd.add_role(name, [("READWRITE", "/one/")] if name == "plain" else [])
+                await etcd.add_user(name, "p")
+                await etcd.give_role(name, name)
+            await etcd.demand_users()
+        with pytest.raises(Invalid, match="asks for a user: start the daemon with --store-user"):
+            await outside.look(nobody)
+        with pytest.raises(Forbidden, match=r"user plain of .* may not make users: give it etcd's role root"):
+            await outside.look(replace(nobody, user="plain", password_file=password))
+        wrong = tmp_path / "wrong"
+        wrong.write_text("q")
+        wrong.chmod(0o600)
+        root = replace(nobody, user="root", password_file=password)
+        with pytest.raises(Forbidden, match="does not know user root with this password"):
+            await outside.look(replace(root, password_file=wrong))
+        assert await outside.look(root) is True
+
+        record, steps = cluster(member, "c3", has_users=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(users, "admit", _fails)
+            with pytest.raises(Unavailable, match="half-way"):
+                await outside.claim(root, record, "c3-n1", steps, "secret")
+        assert await outside.look(root) is True, "the place is free again"
+        await outside.claim(root, record, "c3-n1", steps, "secret")
+        manager = Etcd([member.url], name="node-c3-n1", password="secret", namespace="/one")
+        worker = Etcd([member.url], name="node-w", password="w", namespace="/one")
+        async with manager, worker:
+            await users.admit(manager, "w", "w", manager=False)
+            assert await worker.get(keys.CLUSTER)
+            await worker.put(keys.status("w"), b"{}")
+            for forbidden in (worker.get(ledger.TOKENS), worker.put(keys.CLUSTER, b"")):
+                with pytest.raises(Forbidden, match="permission denied"):
+                    await forbidden
+            await outside.erase(manager, record, ["w", "c3-n1"])
+        async with Etcd([member.url], name="root", password="p") as etcd:
+            assert (await etcd.read("/"))[0] == []
+            assert sorted((await etcd._call("/v3/auth/user/list", {}))["users"]) == ["plain", "root"]
+            assert sorted((await etcd._call("/v3/auth/role/list", {}))["roles"]) == ["plain", "root"]
+
+    inside(member, without_users)
+    inside(member, with_users)
+
+
+async def _fails(*_: object, **__: object) -> None:
+    raise Unavailable("half-way")
+
+
+def _identity(name: str) -> Identity:
+    return Identity(node=f"{name}-n1", cluster=name, role="manager", advertise_address="192.0.2.1", external_store=True)
+
+
+def test_a_host_that_joins_was_told_of_the_same_store_or_of_none() -> None:
+    ours = replace(Outside(("https://192.0.2.9:2379",)), prefix="/two")
+    identity = msgspec.structs.replace(_identity("c"), endpoints=("https://192.0.2.9:2379",), store_prefix="/one")
+    outside.check(Outside(), identity)
+    outside.check(replace(ours, prefix="/one"), identity)
+    with pytest.raises(
+        Invalid, match=r"--store etcd://192.0.2.9:2379/two, and the cluster's store is etcd://.*/one: say"
+    ):
+        outside.check(ours, identity)
+    with pytest.raises(Invalid, match="the cluster's managers run a store of their own"):
+        outside.check(ours, msgspec.structs.replace(identity, external_store=False))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "words"),
+    [
+        (b"", 0o600, "has no password in its first line"),
+        (b"\xff\n", 0o600, "is not text"),
+        (b"x" * 40000, 0o600, "is larger than 32768 bytes"),
+        (b"p\n", 0o644, "can be read by everybody: chmod 600"),
+        (None, 0, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_password_file_that_is_none(tmp_path: Path, content: bytes | None, mode: int, words: str) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+        file.chmod(mode)
+    with pytest.raises(Invalid, match=r"^store-password-file: ") as caught:
+        Outside(("https://h",), password_file=file).password()
+    assert words in caught.value.message
