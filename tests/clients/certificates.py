@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -49,13 +50,20 @@ class Authority:
             .not_valid_after(now + days * _DAY)
         )
 
-    def sign(self, name: str, usage: x509.ObjectIdentifier, *addresses: str, days: int = 30) -> Signed:
+    def sign(
+        self,
+        name: str,
+        usage: x509.ObjectIdentifier,
+        *addresses: str,
+        days: int = 30,
+        also: Sequence[x509.ObjectIdentifier] = (),
+    ) -> Signed:
         """A certificate for one who is called `name`; one with negative `days` has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "example")]
         attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, name))
         builder = self._builder(x509.Name(attributes), key, days)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage, *also]), critical=False)
         if addresses:
             names = [x509.IPAddress(ip_address(address)) for address in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.clients.certificates import CLIENT, SERVER, Authority
 from tests.clients.swarms import ADDRESS, RUN, Swarm
 from tests.cluster.etcd_members import etcd_program
 from tests.hosts import Process, wait_until
@@ -45,16 +47,23 @@ class Cluster(Swarm):
         self.machine.path(f"{RUN}/{host}/daemon.json").write_text(json.dumps(found))
         self.start_daemon(host)
 
-    def stored(self, prefix: str = "") -> list[str]:
-        """What the plain store holds."""
+    def ask(self, body: str, *arguments: str) -> str:
+        """Run the body of a coroutine on h4, with `Etcd` and `context(ca, cert, key)` at hand; what it prints."""
         script = (
-            "import asyncio, sys\nfrom netengine.store.etcd import Etcd\n"
-            "async def main():\n"
-            "    async with Etcd([sys.argv[1]]) as etcd:\n"
-            "        print(*(e.key for e in (await etcd.read(sys.argv[2]))[0]), sep='\\n')\n"
-            "asyncio.run(main())\n"
+            "import asyncio, ssl, sys\nfrom netengine.store.etcd import Etcd\n"
+            "def context(ca, cert, key):\n"
+            "    made = ssl.create_default_context(cafile=ca)\n    made.load_cert_chain(cert, key)\n    return made\n"
+            f"async def main(*words):\n{textwrap.indent(textwrap.dedent(body), '    ')}\nasyncio.run(main(*sys.argv[1:]))\n"
         )
-        return self.lab("exec", "h4", sys.executable, "-c", script, PLAIN.removeprefix("etcd+"), prefix + "/").split()
+        return self.lab("exec", "h4", sys.executable, "-c", script, *arguments)
+
+    def stored(self) -> list[str]:
+        """The keys that the plain store holds."""
+        body = """
+            async with Etcd([words[0]]) as etcd:
+                print(*(e.key for e in (await etcd.read("/"))[0]), sep="\\n")
+        """
+        return self.ask(body, PLAIN.removeprefix("etcd+")).split()
 
     def run_on(self, host: str, name: str, network: str) -> None:
         wait_until(lambda: network in self.docker(host, "network", "ls"), f"{network} is known on {host}")
@@ -151,3 +160,77 @@ def test_a_cluster_in_an_etcd_of_ones_own(lab: Cluster) -> None:
     lab.await_nodes("h1", h1=MANAGES, h2=("Down", ""), h3=("Down", ""))
     lab.docker("h1", "swarm", "leave", "--force")
     assert lab.stored() == [] and all(lab.is_alone(host) for host in lab.hosts[:3])
+
+
+def test_with_tls_client_certificates_and_users(lab: Cluster) -> None:
+    """The store judges hosts by their certificates, and gives nodes no more than their roles say."""
+    directory = lab.machine.path(f"{RUN}/h4") / "tls"
+    directory.mkdir()
+    authority = Authority(directory, "store")
+    server, host = authority.sign("etcd", SERVER, H4, also=[CLIENT]), authority.sign("host", CLIENT)
+
+    def file(path: Path) -> str:
+        return f"{RUN}/h4/tls/{path.name}"
+
+    for path in (*directory.iterdir(), directory):
+        path.chmod(0o755 if path == directory else 0o644)
+    flags = ["--cert-file", file(server.certificate), "--key-file", file(server.key)]
+    lab.etcd("users", 2479, "https", *flags, "--trusted-ca-file", file(authority.certificate))
+    who = (file(authority.certificate), file(host.certificate), file(host.key))
+    lab.ask(
+        """
+        async with Etcd([words[0]], context(*words[1:]), time_limit=60) as etcd:
+            await etcd.add_role("root", [])
+            await etcd.add_user("root", "secret")
+            await etcd.give_role("root", "root")
+            await etcd.demand_users()
+        """,
+        f"https://{H4}:2479",
+        *who,
+    )
+    lab.machine.path(f"{RUN}/h1/password").write_text("secret\n")
+    lab.machine.path(f"{RUN}/h1/password").chmod(0o600)
+    store = f"etcd://{H4}:2479/tls"
+    files = {"store_cacert": who[0], "store_cert": who[1], "store_key": who[2]}
+    lab.configure("h1", store=store, **files, store_user="root", store_password_file=f"{RUN}/h1/password")
+    lab.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "1s")
+    assert json.loads(lab.docker("h1", "info", "--format", "{{json .Warnings}}")) == []
+
+    refused = lab.refused("h3", "swarm", "join", "--token", lab.token("h1"), H1)
+    assert f"https://{H4}:2479: it asks for a client certificate, and got none that it accepts (--store-cert" in refused
+    assert lab.is_alone("h3") and set(lab.nodes("h1")) == {"h1"}, "nothing is left of it"
+    lab.configure("h2", store=store, store_cert=who[1], store_key=who[2])
+    lab.docker("h2", "swarm", "join", "--token", lab.token("h1"), H1)
+    lab.docker("h1", "network", "create", "-d", "overlay", "--attachable", "net")
+    for name in ("h1", "h2"):
+        lab.run_on(name, f"on-{name}", "net")
+    lab.await_reach("h2", "on-h2", "on-h1")
+    identity = json.loads((lab.cluster_directory("h2") / "node.json").read_text())
+    said = lab.ask(
+        """
+        async with Etcd([words[0]], context(*words[1:4]), *words[4:], namespace="/tls") as etcd:
+            print(bool(await etcd.get("/netengine/v1/shared/cluster")))
+            for key in ("/netengine/v1/secret/tokens", "/netengine/v1/secret/authority"):
+                try:
+                    print(await etcd.get(key))
+                except Exception as e:
+                    print(e.message)
+        """,
+        f"https://{H4}:2479",
+        *who,
+        identity["user"],
+        identity["password"],
+    )
+    assert said.splitlines()[0] == "True" and said.count("permission denied") == 2
+    for name in ("h2", "h1"):
+        lab.docker(name, "rm", "-f", f"on-{name}")
+        lab.docker(name, "swarm", "leave", "--force")
+    said = lab.ask(
+        """
+        async with Etcd([words[0]], context(*words[1:4]), "root", "secret") as etcd:
+            print((await etcd.read("/"))[0], (await etcd._call("/v3/auth/user/list", {}))["users"])
+        """,
+        f"https://{H4}:2479",
+        *who,
+    )
+    assert said == "[] ['root']"

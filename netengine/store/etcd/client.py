@@ -351,6 +351,10 @@ def _notice_death(answer: aiohttp.ClientResponse) -> None:
 def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error.strerror or str(error.os_error)
+    if any(
+        alert in str(error).lower() for alert in ("alert bad certificate", "certificate required", "alert unknown ca")
+    ):
+        return "it asks for a client certificate, and got none that it accepts (--store-cert, --store-key)"
     return str(error) or type(error).__name__
 
 
