@@ -23,10 +23,10 @@ H1 = ADDRESS.format(1)
 
 
 class Cluster(Swarm):
-    """h1 is the manager, h2 and h3 are workers; a node is down after three seconds without a word."""
+    """h1 is the manager, h2 and h3 are workers; a node is down after six seconds without a word: less than a daemon may take to start on a busy machine would withdraw it."""
 
     def form(self) -> None:
-        self.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "1s")
+        self.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "2s")
         token = self.token("h1")
         for host in self.hosts[1:]:
             self.docker(host, "swarm", "join", "--token", token, H1)
