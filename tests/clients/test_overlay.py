@@ -23,7 +23,8 @@ H1 = ADDRESS.format(1)
 
 
 class Cluster(Swarm):
-    """h1 is the manager, h2 and h3 are workers; a node is down after six seconds without a word: less than a daemon may take to start on a busy machine would withdraw it."""
+    """h1 is the manager, h2 and h3 are workers. A node is down after six seconds without a word: a daemon's start on a busy
+    machine must not take longer."""
 
     def form(self) -> None:
         self.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "2s")
