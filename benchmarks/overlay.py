@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.paths import probe
+from benchmarks.traffic import lasting
 from tests.clients.swarms import ADDRESS, RUN, Swarm
 from tests.faults.churn import Client, sandbox
 from tests.hosts import Process, wait_until
@@ -144,7 +145,7 @@ def _throughput(hosts: Lab, found: Figures, rounds: int, seconds: int) -> dict[s
     ]
     samples: dict[str, list[float]] = {way: [] for way in ends}
     for way, (_, sender) in ends.items():  # what has to be learned first is learned
-        wait_until(lambda w=way, s=sender: _iperf(hosts, s, targets[w], 1) > 0, f"{way} carries packets")  # type: ignore[misc]
+        wait_until(lambda w=way, s=sender: _iperf(hosts, s, targets[w], min(seconds, 1)) > 0, f"{way} carries packets")  # type: ignore[misc]
     for _ in range(rounds):
         for way, (_, sender) in ends.items():
             samples[way].append(_iperf(hosts, sender, targets[way], seconds))
@@ -160,7 +161,7 @@ def _throughput(hosts: Lab, found: Figures, rounds: int, seconds: int) -> dict[s
 
 
 def _iperf(hosts: Lab, sender: str, to: str, seconds: int) -> float:
-    argv = hosts.inside("h2", sender, ["iperf3", "-c", to, "-t", str(seconds), "-J", "--connect-timeout", "1000"])
+    argv = hosts.inside("h2", sender, ["iperf3", "-c", to, *lasting(seconds), "-J", "--connect-timeout", "1000"])
     answer = json.loads(hosts.machine.run(argv, timeout=seconds + 20).stdout)
     return 0.0 if "error" in answer else float(answer["end"]["sum_received"]["bits_per_second"]) / 1e9
 

@@ -22,7 +22,7 @@ def contenders() -> list[type[Contender]]:
 
 
 def throughput(rounds: int, seconds: int) -> tuple[Samples, list[str]]:
-    """`rounds` runs of iperf3 on each way; contenders take turns."""
+    """`rounds` runs of iperf3 on each way, for so many seconds, or none: a few megabytes; contenders take turns."""
     if not shutil.which("iperf3"):
         return {}, ["throughput: no iperf3 (Debian: iperf3)"]
     samples: Samples = {way: {} for way in WAYS}
@@ -39,12 +39,17 @@ def throughput(rounds: int, seconds: int) -> tuple[Samples, list[str]]:
 
 def _iperf(place: Place, way: str, seconds: int) -> float:
     host, prefix, to, port = _way(place, way)
-    argv = [*prefix, "iperf3", "-c", to, "-p", str(port), "-t", str(seconds), "-J"]
+    argv = [*prefix, "iperf3", "-c", to, "-p", str(port), *lasting(seconds), "-J"]
     done = host.run(argv, timeout=seconds + 20)
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise RuntimeError(f"{place.worker.name}, {way}: {answer['error']}")
     return float(answer["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+
+def lasting(seconds: int) -> list[str]:
+    """The words that tell iperf3 how long to go on; with 0 only until it is shown that packets flow."""
+    return ["-t", str(seconds)] if seconds else ["-n", "8M"]
 
 
 def _way(place: Place, way: str) -> tuple[Host, list[str], str, int]:

@@ -61,6 +61,32 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def ask(
+    socket_path: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    raw: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float = 30.0,
+) -> Answer:
+    """One API call over a unix socket. `body` is sent as JSON; `raw` is sent as it is."""
+    connection = _UnixConnection(socket_path, patient(timeout))
+    sent = dict(headers or {})
+    data = raw
+    if body is not None:
+        data = json.dumps(body).encode()
+    if data is not None:
+        sent.setdefault("Content-Type", "application/json")
+    try:
+        connection.request(method, path, body=data, headers=sent)
+        answer = connection.getresponse()
+        return Answer(answer.status, dict(answer.getheaders()), answer.read())
+    finally:
+        connection.close()
+
+
 class Daemon:
     """`netengined` in a host, with a data directory of its own. Its log is in `log`, shown when a test fails."""
 
@@ -148,19 +174,7 @@ class Daemon:
         timeout: float = 30.0,
     ) -> Answer:
         """One API call. `body` is sent as JSON; `raw` is sent as it is."""
-        connection = _UnixConnection(self.socket_path, patient(timeout))
-        sent = dict(headers or {})
-        data = raw
-        if body is not None:
-            data = json.dumps(body).encode()
-        if data is not None:
-            sent.setdefault("Content-Type", "application/json")
-        try:
-            connection.request(method, path, body=data, headers=sent)
-            answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read())
-        finally:
-            connection.close()
+        return ask(self.socket_path, method, path, body, raw=raw, headers=headers, timeout=timeout)
 
     def connect(self) -> socket.socket:
         """A bare connection to the API socket."""

@@ -67,7 +67,11 @@ sys.stdin.buffer.read()
 ELSEWHERE = ("/usr/sbin/dockerd", "/usr/bin/dockerd", "/usr/local/bin/dockerd", "/usr/local/sbin/dockerd")
 
 
-def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10.0) -> T:
+ANSWER = 10.0
+"""Seconds for an answer that must come: from a process, on a machine that does other things too."""
+
+
+def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 30.0) -> T:
     """Ask `condition` until its answer is true, and return that. Fails after `timeout` seconds with `what` was awaited.
 
     Between two looks it waits for as long as a look takes: a look that costs a process must not take the processor from what is
@@ -99,7 +103,7 @@ class Process:
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.popen = popen
-        wait_until(lambda: children(popen.pid) or popen.poll() is not None, f"a child of {popen.args!r}", 5)
+        wait_until(lambda: children(popen.pid) or popen.poll() is not None, f"a child of {popen.args!r}")
         self.pid = next(iter(children(popen.pid)), 0)
 
     def send(self, number: int) -> None:
@@ -142,13 +146,13 @@ class Namespace:
         """Call a function on a thread that is in the namespace."""
         return self._inside.submit(function).result()
 
-    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, timeout: float = 2.0) -> Socket:
+    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, timeout: float = ANSWER) -> Socket:
         """A socket of the namespace, to be used from any thread: a socket stays in the namespace it was made in."""
         made = self.inside(lambda: socket.socket(family, kind))
         made.settimeout(patient(timeout))
         return made
 
-    def connect(self, address: str, port: int, timeout: float = 2.0) -> Socket:
+    def connect(self, address: str, port: int, timeout: float = ANSWER) -> Socket:
         """A TCP connection from here. Raises OSError."""
         made = self.socket(family=family_of(address), timeout=timeout)
         try:
@@ -159,12 +163,12 @@ class Namespace:
         return made
 
     def listen(self, port: int, address: str = "0.0.0.0") -> Socket:
-        """A TCP server of the namespace; accept() waits for 2 seconds, on a machine of ordinary speed."""
+        """A TCP server of the namespace; accept() waits for a connection that must come."""
         made = self.inside(lambda: socket.create_server((address, port), family=family_of(address)))
-        made.settimeout(patient(2))
+        made.settimeout(patient(ANSWER))
         return made
 
-    def fetch(self, address: str, port: int, path: str = "/", timeout: float = 2.0) -> str:
+    def fetch(self, address: str, port: int, path: str = "/", timeout: float = ANSWER) -> str:
         """The body that an HTTP server answers here. Raises OSError when it cannot be reached."""
         connection = http.client.HTTPConnection(address, port, timeout=patient(timeout))
         connection.sock = self.connect(address, port, timeout)
@@ -174,7 +178,7 @@ class Namespace:
         finally:
             connection.close()
 
-    def ask(self, address: str, port: int, words: bytes = b"ping", timeout: float = 2.0) -> str:
+    def ask(self, address: str, port: int, words: bytes = b"ping", timeout: float = ANSWER) -> str:
         """Send one UDP datagram and return the answer. Raises OSError when none comes."""
         with self.socket(socket.SOCK_DGRAM, family_of(address), timeout) as sock:
             sock.connect((address, port))

@@ -84,7 +84,7 @@ class Contender(ABC):
             raise RuntimeError(f"{self.name}: {len(found)} processes are called {words}")
         return found[0]
 
-    def dnsperf(self, questions: Path, seconds: int, *flags: str) -> str:
+    def dnsperf(self, questions: Path, seconds: float, *flags: str) -> str:
         """Its report. Four clients with up to 100 questions under way between them."""
         enter = ["nsenter", f"--net={self.place}"]
         argv = ["dnsperf", "-s", self.server, "-d", questions, "-l", str(seconds), "-c", "4", "-T", "1", "-q", "100"]

@@ -191,7 +191,7 @@ class Lab:
         for tag in self.images():
             answer = self.api("DELETE", f"/images/{tag}?force=1")
             assert answer.status == 200, f"image {tag} cannot be removed: {answer.body!r}"
-        wait_until(lambda: not self._difference(), lambda: f"the test left things behind:\n{self._difference()}", 5)
+        wait_until(lambda: not self._difference(), lambda: f"the test left things behind:\n{self._difference()}")
         # By id, because the control groups are the machine's: other daemons may be at work in them.
         parents = [Path("/sys/fs/cgroup/netengine"), *Path("/sys/fs/cgroup").glob("*/netengine")]
         groups = [str(parent / name) for parent in parents for name in identities if (parent / name).exists()]

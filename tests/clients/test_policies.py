@@ -189,7 +189,7 @@ def test_what_is_taken_away_is_put_back(lab: Lab, netengine: Client, app: None):
         ["nft", "flush", "ruleset"],
     ):
         lab.here.run(command, check=True)
-        wait_until(lambda: "10.0.0.0" in lab.here.rules() or not reaches(lab, "web", "db"), "the policy is back", 5)
+        wait_until(lambda: "10.0.0.0" in lab.here.rules() or not reaches(lab, "web", "db"), "the policy is back")
     lab.here.sysctl("net.bridge.bridge-nf-call-iptables", "0")
     assert "bridge-nf-call-iptables" in netengine.run("doctor").stdout
     netengine("doctor", "--fix")

@@ -13,6 +13,7 @@ import pytest
 from tests.daemons import Daemon, netengine_cli
 from tests.faults.peers import PEERS
 from tests.hosts import Host, wait_until
+from tests.patience import promised
 
 LIBRARY = PEERS / "usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 
@@ -64,9 +65,10 @@ def test_nothing_waits_for_the_wall_clock(
     before = restarts(daemon, "again")
     wait_until(lambda: restarts(daemon, "again") > before, "it is started again after a delay that is still short", 10)
     host.run(["nft", "flush", "ruleset"], check=True)
-    wait_until(lambda: "table ip netengine" in host.rules(), "the rules are back", 5)
+    wait_until(lambda: "table ip netengine" in host.rules(), "the rules are back")
     began = time.monotonic()
     netengine("stop", "-t", "1", "stubborn")
-    assert 1 <= time.monotonic() - began < 10
+    took = time.monotonic() - began
+    assert took >= 1 and (took < 10 or took < promised(10))
     netengine("rm", "-f", "again", "later", "stubborn")
     assert daemon.request("GET", "/netengine/doctor").json["Differences"] == []

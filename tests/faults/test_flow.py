@@ -44,7 +44,7 @@ def test_a_segment_that_is_sent_twice_for_want_of_an_acknowledgement_is_not_lost
     outside.ip("route", "replace", *route.split(), "rto_min", "5ms")
     try:
         with stopped(fault_lab, 0.3):
-            wait_until(lambda: flow.sent_again() > again, "a segment is sent again", 5)
+            wait_until(lambda: flow.sent_again() > again, "a segment is sent again")
     finally:
         outside.ip("route", "replace", *route.split())
     assert flow.lost() == before

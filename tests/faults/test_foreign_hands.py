@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.harness import HERE, FaultLab, undo
 from tests.hosts import wait_until
+from tests.patience import promised
 
 WITHIN = 1.0
 """Seconds that are promised. A busy machine may stop the daemon, or the look at it, for longer: once in a while is no broken
@@ -155,7 +156,7 @@ def test_it_is_put_back(scene: Scene, hand: Callable[[Scene], list[str]], took: 
 
 
 def test_that_is_within_a_second(took: list[float]) -> None:
-    assert not took or median(took) < WITHIN, took
+    assert not took or median(took) < WITHIN or median(took) < promised(WITHIN), took
 
 
 @pytest.mark.parametrize("hand", HANDS.values(), ids=HANDS)

@@ -180,11 +180,11 @@ def test_events_that_were_lost_are_made_up_for_by_a_look_at_everything(lab: Faul
         lab.here.run(["ip", "-batch", "-"], stdin=noise, check=True)
         lab.here.ip("-n", "box", "route", "delete", "default")
     assert _dropped(lab) > 0, "events were lost"
-    wait_until(lambda: "default" in lab.here.ip("-n", "box", "route"), "the route is back", 5)
+    wait_until(lambda: "default" in lab.here.ip("-n", "box", "route"), "the route is back")
     assert lab.doctor() == []
     # And it hears again.
     lab.here.ip("-n", "box", "route", "delete", "default")
-    wait_until(lambda: "default" in lab.here.ip("-n", "box", "route"), "the route is back", 5)
+    wait_until(lambda: "default" in lab.here.ip("-n", "box", "route"), "the route is back")
     lab.here.ip("link", "delete", "noise0")
 
 

@@ -218,7 +218,7 @@ def cable(
         machine.run("ip", "address", "add", f"{network6}{number}/64", "dev", link, "nodad")
         machine.run("ip", "link", "set", link, "up")
     for machine in (one, other):
-        wait_until(lambda m=machine: _has_carrier(m, link), f"{link} of {machine.name} up", 2)
+        wait_until(lambda m=machine: _has_carrier(m, link), f"{link} of {machine.name} up")
         machine.keep_this()
 
 

@@ -50,7 +50,7 @@ def site(make_machine: MakeMachine, *names: str, mtu: int = 1500) -> tuple[list[
         machine.run("ip", "address", "add", f"2001:db8::{number}/64", "dev", "up0", "nodad")
         machine.run("ip", "link", "set", "up0", "up")
     for machine in machines:
-        wait_until(lambda m=machine: "fe80::" in m.run("ip", "-6", "route", "show", "dev", "up0"), "up0 up", 5)
+        wait_until(lambda m=machine: "fe80::" in m.run("ip", "-6", "route", "show", "dev", "up0"), "up0 up")
     for machine in (*machines, switch):
         machine.keep_this()
     return machines, switch

@@ -13,7 +13,7 @@ from typing import Any
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 
-from tests.hosts import Namespace, family_of
+from tests.hosts import ANSWER, Namespace, family_of
 from tests.patience import patient
 
 ETH_P_ALL = 3
@@ -27,7 +27,7 @@ def tcp(
     with server.listen(server_port or port, at) as listener, client.connect(address, port) as here:
         there, seen = listener.accept()
         with there:
-            there.settimeout(patient(2))
+            there.settimeout(patient(ANSWER))
             here.sendall(b"ping")
             assert there.recv(16) == b"ping"
             there.sendall(b"pong")
@@ -53,7 +53,7 @@ def udp(
         return str(seen[0])
 
 
-def ping(client: Namespace, address: str, timeout: float = 2) -> str:
+def ping(client: Namespace, address: str, timeout: float = ANSWER) -> str:
     """An ICMP echo request is answered; the address that the answer comes from. Raises TimeoutError."""
     number = int.from_bytes(os.urandom(2), "big")
     if ":" in address:

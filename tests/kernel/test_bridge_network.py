@@ -92,7 +92,7 @@ def test_an_endpoint_that_comes_up_announces_its_address(machine: Machine) -> No
     neighbour = lan.sandbox("client", 3)
     endpoint = box("web") | lan.plug("web", 2, mac="02:00:00:00:aa:02")
     machine.build({r for r in endpoint if not isinstance(r, LinkUp | Route)})
-    wait_until(lambda: "state disabled" in machine.run("bridge", "link", "show", "dev", "vwebbr0"), "a closed port", 2)
+    wait_until(lambda: "state disabled" in machine.run("bridge", "link", "show", "dev", "vwebbr0"), "a closed port")
     with listening(neighbour, "eth0") as ear:
         machine.build(endpoint)
         heard = ear.hear(lambda f: ARP in f and f[ARP].psrc == f[ARP].pdst == "10.1.0.2")
@@ -194,7 +194,7 @@ def test_an_internal_network_is_not_entered_from_the_network_next_to_it(machine:
     client = Lan(machine, "br1", "10.2.0.0/24").build().sandbox("client", 2)
     assert not is_reached(client, "10.1.0.2", inside)
     # The client asks for its gateway's MAC once more after a second when its first question was lost.
-    wait_until(lambda: machine.dropped("into an internal network") == 1, "the datagram is dropped", 5)
+    wait_until(lambda: machine.dropped("into an internal network") == 1, "the datagram is dropped")
 
 
 # ---------------------------------------------------------------------- what comes from outside, or pretends to
@@ -217,7 +217,7 @@ def test_a_sandbox_cannot_pretend_to_be_the_host_s_loopback(machine: Machine) ->
         send_frame(
             web, "eth0", Ether(src=MAC, dst=bridge) / IP(src="127.0.0.1", dst="10.1.0.1") / UDP(dport=7) / b"trust me"
         )
-        wait_until(lambda: machine.dropped("nor pretend to be it"), "the drop to be counted", 2)
+        wait_until(lambda: machine.dropped("nor pretend to be it"), "the drop to be counted")
         with pytest.raises(TimeoutError):
             service.recv(16)
 
@@ -232,7 +232,7 @@ def test_a_sandbox_cannot_reach_the_host_s_loopback(machine: Machine) -> None:
         send_frame(
             web, "eth0", Ether(src=MAC, dst=bridge) / IP(src="10.1.0.2", dst="127.0.0.1") / UDP(dport=7) / b"hello"
         )
-        wait_until(lambda: machine.dropped("a container may not reach the host's loopback"), "a drop to be counted", 2)
+        wait_until(lambda: machine.dropped("a container may not reach the host's loopback"), "a drop to be counted")
         with pytest.raises(TimeoutError):
             service.recv(16)
 

@@ -213,7 +213,7 @@ def router(machine: Machine, outside: Machine) -> Iterator[Ear]:
     machine.run("sysctl", "-qw", "net.ipv6.conf.up0.accept_ra=1")
     with listening(outside, "up0") as ear:
         send_frame(outside, "up0", _advertisement("2001:db8:5::"))
-        wait_until(lambda: "proto ra" in machine.run("ip", "-6", "route"), "the advertised route is there", 5)
+        wait_until(lambda: "proto ra" in machine.run("ip", "-6", "route"), "the advertised route is there")
         machine.keep_this()
         yield ear
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -22,12 +23,22 @@ def transfer(sender: Namespace, receiver: Namespace, address: str) -> float:
         with there:
             there.settimeout(30)
             thread = threading.Thread(target=here.sendall, args=(bytes(BYTES),))
-            thread.start()
             began, got = time.monotonic(), 0
+            thread.start()
             while got < BYTES:
                 got += len(there.recv(1 << 18))
             thread.join()
             return BYTES * 8 / (time.monotonic() - began)
+
+
+def is_between(least: float, most: float, sender: Namespace, receiver: Namespace, address: str) -> bool:
+    """Whether the rate is. A busy machine makes one slower now and then, but nothing makes one faster."""
+    for _ in range(5):
+        found = transfer(sender, receiver, address)
+        if not least < found:
+            continue
+        return found < most
+    return False
 
 
 @pytest.fixture
@@ -38,12 +49,12 @@ def lan(machine: Machine) -> Lan:
 def test_each_direction_is_as_fast_as_its_own_bucket(machine: Machine, lan: Lan) -> None:
     """Both ways at 8 and 16 Mbit/s: what the bucket holds at first makes it a little faster, a busy machine slower."""
     web, client = lan.sandbox("web", 2), lan.sandbox("client", 3)
-    assert transfer(client, web, "10.1.0.2") > 50 * MBIT
+    assert is_between(50 * MBIT, math.inf, client, web, "10.1.0.2")
     machine.build({TokenBucket(HOST, "vwebbr0", 8 * MBIT), TokenBucket("web", "eth0", 16 * MBIT)})
-    assert 4 * MBIT < transfer(client, web, "10.1.0.2") < 9.5 * MBIT
-    assert 8 * MBIT < transfer(web, client, "10.1.0.3") < 19 * MBIT
+    assert is_between(4 * MBIT, 9.5 * MBIT, client, web, "10.1.0.2")
+    assert is_between(8 * MBIT, 19 * MBIT, web, client, "10.1.0.3")
     machine.apply((), {TokenBucket(HOST, "vwebbr0", 8 * MBIT), TokenBucket("web", "eth0", 16 * MBIT)})
-    assert transfer(client, web, "10.1.0.2") > 50 * MBIT
+    assert is_between(50 * MBIT, math.inf, client, web, "10.1.0.2")
 
 
 @pytest.mark.parametrize("rate", [8000, 10 * MBIT, 100_000 * MBIT, 10**12])

@@ -182,7 +182,7 @@ def test_there_is_one_process_for_all_ports_and_none_without(machine: Machine) -
     lan.sandbox("web", 2, *(port(8000 + n, 80 + n, "::") for n in range(20))).close()
     assert len(relays(machine)) == 1
     machine.undo_everything()
-    wait_until(lambda: not relays(machine), "the end of the relay", 5)
+    wait_until(lambda: not relays(machine), "the end of the relay")
 
 
 def test_hundreds_of_ports_at_once(machine: Machine) -> None:
@@ -296,7 +296,7 @@ def test_a_relay_that_was_killed_or_hangs_is_replaced(
     _restart(machine)
     os.kill(pid, number)
     if number == signal.SIGKILL:
-        wait_until(machine.kernel.relays.has_ended, "the end of the connection", 5)
+        wait_until(machine.kernel.relays.has_ended, "the end of the connection")
     machine.heal()
     tcp(machine, "::1", 8080, web, SERVER, "0.0.0.0")
     (new,) = relays(machine)

@@ -180,7 +180,7 @@ def test_what_was_taken_away_comes_back(make_machine: MakeMachine, tmp_path: Pat
         taken["its process"] = end_the_process
     for what, deed in taken.items():
         deed() if callable(deed) else alpha.run(*deed)
-        wait_until(lambda: alpha.built - alpha.observe(alpha.built), f"{what}: not noticed", 5)
+        wait_until(lambda: alpha.built - alpha.observe(alpha.built), f"{what}: not noticed")
         alpha.heal()
         for version in (4, 6):
             assert ping(here, net.address(11, version), 10) == net.address(11, version), what
