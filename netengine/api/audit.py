@@ -10,21 +10,20 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
-from netengine.api.http import BODY, Handler, engine_of
+from netengine.api.http import engine_of
 from netengine.engine import Audit
+from netengine.http import Answer, Request, Response
 
 _UCRED = struct.Struct("3i")
 _ASKED_LIMIT = 1024
 """Characters of a body in a record."""
 _QUERY_LIMIT = 256
-REMOTES: web.AppKey[dict[object, dict[str, str]]] = web.AppKey("remotes", dict[object, dict[str, str]])
-"""The peers of TLS connections by the HTTP protocol that serves each (api/tls.py)."""
 
 _SECRETS = ("JoinToken", "SigningCAKey", "UnlockKey")
 """Fields whose values let somebody into a cluster."""
@@ -33,16 +32,15 @@ _SECRETS = ("JoinToken", "SigningCAKey", "UnlockKey")
 _READS = ("/resize", "/wait")
 
 
-@web.middleware
-async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def audited(request: Request, answering: Awaitable[Answer]) -> Answer:
     """Write changes down, with what came of them."""
     if not is_change(request):
-        return await handler(request)
+        return await answering
     trail, who = engine_of(request).audit, peer(request)
     if is_session(request):
         write(trail, request, who, 0)
     try:
-        response = await handler(request)
+        response = await answering
     except BaseException:
         write(trail, request, who, 0, "the client left before the answer")
         raise
@@ -50,12 +48,11 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def peer(request: web.Request) -> dict[str, str]:
+def peer(request: Request) -> Mapping[str, str]:
     """The attributes of a record that say who asked."""
-    remote = request.app[REMOTES].get(request.protocol)
-    if remote is not None:
-        return remote
-    sock = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if request.remote is not None:
+        return request.remote
+    sock = request.info("socket")
     if sock is None or sock.family != socket.AF_UNIX:
         return {"peer": "unknown"}
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -95,36 +92,34 @@ def _command(pid: int) -> str:
         return ""
 
 
-def is_session(request: web.Request) -> bool:
+def is_session(request: Request) -> bool:
     """Whether the answer is a stream that may go on for long: its begin is written down, too."""
     return request.path.endswith("/attach") or ("/exec/" in request.path and request.path.endswith("/start"))
 
 
-def is_change(request: web.Request) -> bool:
+def is_change(request: Request) -> bool:
     """Whether the request is one to be written down."""
     return request.method not in ("GET", "HEAD") and not request.path.endswith(_READS)
 
 
-def write(trail: Audit, request: web.Request, who: dict[str, str], status: int, error: str = "") -> None:
+def write(trail: Audit, request: Request, who: Mapping[str, str], status: int, error: str = "") -> None:
     """One record: what was asked, by whom, and what came of it. The status 0 means that the request has only begun."""
     attributes = {**who, "status": str(status) if status else "begun"}
     if error:
         attributes["error"] = error[:_ASKED_LIMIT]
     if request.query_string:
         attributes["query"] = request.query_string[:_QUERY_LIMIT]
-    body = request.get(BODY)
-    if body:
-        attributes["asked"] = asked(body)
+    if request.decoded:
+        attributes["asked"] = asked(request.decoded)
     trail.record(request.method, request.path, **attributes)
 
 
-def outcome(response: web.StreamResponse) -> str:
+def outcome(response: Answer) -> str:
     """The words of a refusal."""
-    body = getattr(response, "body", None)
-    if response.status < 400 or not isinstance(body, bytes):
+    if response.status < 400 or not isinstance(response, Response):
         return ""
     try:
-        return str(msgspec.json.decode(body)["message"])
+        return str(msgspec.json.decode(response.body)["message"])
     except (msgspec.DecodeError, KeyError, TypeError):
         return ""
 

@@ -6,8 +6,6 @@ import re
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from aiohttp import web
-
 from netengine.api import compatibility, stdcopy, unsupported, wire
 from netengine.api.http import (
     body_object,
@@ -20,7 +18,6 @@ from netengine.api.http import (
     moment,
     number,
     reply,
-    streaming,
     version_of,
 )
 from netengine.api.selection import Pruning, matches
@@ -29,6 +26,7 @@ from netengine.engine import Engine
 from netengine.engine.ports import parse_port
 from netengine.engine.requests import ContainerRequest
 from netengine.errors import Invalid, NetengineError
+from netengine.http import Answer, Request, Response
 from netengine.model import Container
 
 _FILTERS = (
@@ -39,14 +37,14 @@ _STATUSES = ("created", "running", "paused", "restarting", "removing", "exited",
 _PRUNE_FILTERS = ("until", "label", "label!")
 
 
-def _container(request: web.Request) -> Container:
-    return engine_of(request).state.container(request.match_info["id"])
+def _container(request: Request) -> Container:
+    return engine_of(request).state.container(request.variables["id"])
 
 
 # -- list and inspect -------------------------------------------------------------------------------------------------
 
 
-async def list_containers(request: web.Request) -> web.Response:
+async def list_containers(request: Request) -> Response:
     engine = engine_of(request)
     wanted = filters(request, _FILTERS)
     limit = number(request, "limit") or 0
@@ -97,19 +95,19 @@ def _matches_one(engine: Engine, c: Container, name: str, values: list[str]) -> 
             return values == ["none"]
 
 
-async def inspect(request: web.Request) -> web.Response:
+async def inspect(request: Request) -> Response:
     return reply(wire.container(engine_of(request), _container(request), version_of(request)))
 
 
-async def top(request: web.Request) -> web.Response:
-    titles, rows = await engine_of(request).containers.top(request.match_info["id"], request.query.get("ps_args", ""))
+async def top(request: Request) -> Response:
+    titles, rows = await engine_of(request).containers.top(request.variables["id"], request.query.get("ps_args", ""))
     return reply({"Titles": titles, "Processes": rows})
 
 
 # -- create and life --------------------------------------------------------------------------------------------------
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: Request) -> Response:
     body = await body_object(request)
     warnings = unsupported.check(body)
     asked = decode(body, ContainerRequest)
@@ -118,49 +116,49 @@ async def create(request: web.Request) -> web.Response:
     return reply({"Id": container.id, "Warnings": warnings + more}, 201)
 
 
-async def start(request: web.Request) -> web.Response:
-    await engine_of(request).containers.start(request.match_info["id"])
-    return web.Response(status=204)
+async def start(request: Request) -> Response:
+    await engine_of(request).containers.start(request.variables["id"])
+    return Response(204)
 
 
-async def stop(request: web.Request) -> web.Response:
-    await engine_of(request).containers.stop(request.match_info["id"], number(request, "t"))
-    return web.Response(status=204)
+async def stop(request: Request) -> Response:
+    await engine_of(request).containers.stop(request.variables["id"], number(request, "t"))
+    return Response(204)
 
 
-async def restart(request: web.Request) -> web.Response:
-    await engine_of(request).containers.restart(request.match_info["id"], number(request, "t"))
-    return web.Response(status=204)
+async def restart(request: Request) -> Response:
+    await engine_of(request).containers.restart(request.variables["id"], number(request, "t"))
+    return Response(204)
 
 
-async def kill(request: web.Request) -> web.Response:
-    await engine_of(request).containers.kill(request.match_info["id"], request.query.get("signal", ""))
-    return web.Response(status=204)
+async def kill(request: Request) -> Response:
+    await engine_of(request).containers.kill(request.variables["id"], request.query.get("signal", ""))
+    return Response(204)
 
 
-async def pause(request: web.Request) -> web.Response:
-    await engine_of(request).containers.pause(request.match_info["id"], True)
-    return web.Response(status=204)
+async def pause(request: Request) -> Response:
+    await engine_of(request).containers.pause(request.variables["id"], True)
+    return Response(204)
 
 
-async def unpause(request: web.Request) -> web.Response:
-    await engine_of(request).containers.pause(request.match_info["id"], False)
-    return web.Response(status=204)
+async def unpause(request: Request) -> Response:
+    await engine_of(request).containers.pause(request.variables["id"], False)
+    return Response(204)
 
 
-async def rename(request: web.Request) -> web.Response:
-    await engine_of(request).containers.rename(request.match_info["id"], request.query.get("name", ""))
-    return web.Response(status=204)
+async def rename(request: Request) -> Response:
+    await engine_of(request).containers.rename(request.variables["id"], request.query.get("name", ""))
+    return Response(204)
 
 
-async def remove(request: web.Request) -> web.Response:
+async def remove(request: Request) -> Response:
     if flag(request, "link"):
         raise Invalid("links are not supported by this version of netengine; nothing was removed")
-    await engine_of(request).containers.remove(request.match_info["id"], flag(request, "force"))
-    return web.Response(status=204)
+    await engine_of(request).containers.remove(request.variables["id"], flag(request, "force"))
+    return Response(204)
 
 
-async def prune(request: web.Request) -> web.Response:
+async def prune(request: Request) -> Response:
     engine = engine_of(request)
     wanted = Pruning.of(filters(request, _PRUNE_FILTERS))
     removed = []
@@ -172,28 +170,25 @@ async def prune(request: web.Request) -> web.Response:
     return reply({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
 
 
-@streaming
-async def wait(request: web.Request) -> web.StreamResponse:
+async def wait(request: Request) -> Answer:
     condition = request.query.get("condition", "") or "not-running"
     if condition not in ("not-running", "next-exit", "removed"):
         raise Invalid(f"invalid condition: {condition[:40]!r}")
     future = engine_of(request).containers.lifecycle.when(_container(request), condition)
     # The client starts the container only after it has seen the headers.
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
+    response = request.stream({"Content-Type": "application/json"})
     try:
         code = await future
     finally:
         future.cancel()
-    await response.write(reply({"StatusCode": code}).body)  # type: ignore[arg-type]  # bytes, as reply makes it
-    await response.write_eof()
+    await response.write(reply({"StatusCode": code}).body)
     return response
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 
-async def attach(request: web.Request) -> web.StreamResponse:
+async def attach(request: Request) -> Answer:
     engine, container = engine_of(request), _container(request)
     wants_input = flag(request, "stdin") and container.config.open_stdin
     outputs = frozenset({n for n, name in ((1, "stdout"), (2, "stderr")) if flag(request, name)})
@@ -227,16 +222,15 @@ async def attach(request: web.Request) -> web.StreamResponse:
     return await hijack(request, tty=tty, session=session, multiplexed_type=version_of(request) >= (1, 42))
 
 
-async def resize(request: web.Request) -> web.Response:
+async def resize(request: Request) -> Response:
     height, width = number(request, "h"), number(request, "w")
     if height is None or width is None:
         raise Invalid("invalid terminal size: give h and w")
-    await engine_of(request).containers.resize(request.match_info["id"], height, width)
-    return web.Response(status=200)
+    await engine_of(request).containers.resize(request.variables["id"], height, width)
+    return Response(200)
 
 
-@streaming
-async def logs(request: web.Request) -> web.StreamResponse:
+async def logs(request: Request) -> Answer:
     engine, container = engine_of(request), _container(request)
     outputs = {n for n, name in ((1, "stdout"), (2, "stderr")) if flag(request, name)}
     if not outputs:
@@ -251,8 +245,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     )
     tty = container.config.tty
     kind = RAW if tty or version_of(request) < (1, 42) else MULTIPLEXED
-    response = web.StreamResponse(headers={"Content-Type": kind})
-    await response.prepare(request)
+    response = request.stream({"Content-Type": kind})
     fresh = {1: True, 2: True}
     async with aclosing(lines) as opened:  # type: ignore[type-var]  # an async generator behind AsyncIterator
         async for line in opened:
@@ -263,11 +256,10 @@ async def logs(request: web.Request) -> web.StreamResponse:
                 data = f"{_stamp(line.time_ns)} ".encode() + data
             fresh[line.stream] = not line.continues
             await response.write(data if tty else stdcopy.frame(line.stream, data))
-    await response.write_eof()
     return response
 
 
-def _tail(request: web.Request) -> int | None:
+def _tail(request: Request) -> int | None:
     text = request.query.get("tail", "")
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from netengine.api.http import body_object, decode, engine_of, number, reply, version_of
 from netengine.api.streams import HijackedConnection, hijack, parse_detach_keys, pump
 from netengine.engine.requests import ExecRequest, ExecStart
 from netengine.errors import Invalid
+from netengine.http import Answer, Request, Response
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: Request) -> Response:
     asked = decode(await body_object(request), ExecRequest)
-    made = engine_of(request).execs.create(request.match_info["id"], asked)
+    made = engine_of(request).execs.create(request.variables["id"], asked)
     return reply({"Id": made.id}, 201)
 
 
-async def start(request: web.Request) -> web.StreamResponse:
+async def start(request: Request) -> Answer:
     engine = engine_of(request)
-    found = engine.execs.find(request.match_info["id"])
+    found = engine.execs.find(request.variables["id"])
     asked = decode(await body_object(request, optional=True), ExecStart)
     tty = found.request.tty or asked.tty
     keys = parse_detach_keys(found.request.detach_keys or "ctrl-p,ctrl-q") if tty else None
     engine.execs.check_start(found)
     if asked.detach:
         await engine.execs.start(found, detach=True, tty=tty, size=asked.console_size)
-        return web.Response(status=200)
+        return Response(200)
     wanted = found.request
     outputs = frozenset({n for n, on in ((1, wanted.attach_stdout), (2, wanted.attach_stderr)) if on or tty})
 
@@ -42,8 +41,8 @@ async def start(request: web.Request) -> web.StreamResponse:
     return await hijack(request, tty=tty, session=session, multiplexed_type=version_of(request) >= (1, 42))
 
 
-async def inspect(request: web.Request) -> web.Response:
-    found = engine_of(request).execs.find(request.match_info["id"])
+async def inspect(request: Request) -> Response:
+    found = engine_of(request).execs.find(request.variables["id"])
     asked = found.request
     command = asked.cmd or []
     return reply(
@@ -69,9 +68,9 @@ async def inspect(request: web.Request) -> web.Response:
     )
 
 
-async def resize(request: web.Request) -> web.Response:
+async def resize(request: Request) -> Response:
     height, width = number(request, "h"), number(request, "w")
     if height is None or width is None:
         raise Invalid("invalid terminal size: give h and w")
-    await engine_of(request).execs.resize(request.match_info["id"], height, width)
-    return web.Response(status=200)
+    await engine_of(request).execs.resize(request.variables["id"], height, width)
+    return Response(200)

@@ -10,54 +10,54 @@ import json
 import logging
 import platform
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from aiohttp import web
 
 import netengine
-from netengine.api.streams import Answered
 from netengine.engine import Engine
 from netengine.errors import Invalid, NetengineError
+from netengine.http import Answer, Handler, Request, Response, Router
 
 log = logging.getLogger(__name__)
 
 API_VERSION = (1, 51)
 MIN_API_VERSION = (1, 24)
-ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 BODY_LIMIT = 4 << 20
 """Bytes of a JSON body; images are streamed and not bounded by it."""
-
-BODY: Any = web.RequestKey("body", dict) if hasattr(web, "RequestKey") else "netengine.body"
-"""Under this key a request keeps its decoded body, for the audit trail."""
+BODY_SECONDS = 60.0
+"""In which such a body must have come."""
 
 S = TypeVar("S")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _MAPS_OF_NULLS = frozenset({"EndpointsConfig", "PortBindings", "ExposedPorts", "Volumes"})
 """Objects whose null values mean something: the key is what counts."""
 
-_HEADERS = {
+HEADERS = {
     # Go clients read the operating system out of this form.
     "Server": f"Docker/netengine-{netengine.__version__} (linux)",
     "Api-Version": ".".join(map(str, API_VERSION)),
     "Ostype": "linux",
     "Docker-Experimental": "false",
 }
+"""Of every answer."""
+_VERSION = re.compile(r"/v([0-9]{1,9}\.[0-9]{1,9})(/.*)", re.DOTALL)
+_JSON = {"Content-Type": "application/json"}
 
 
 def text_of(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def engine_of(request: web.Request) -> Engine:
-    return request.app[ENGINE]
+def engine_of(request: Request) -> Engine:
+    assert isinstance(request.app, Engine)
+    return request.app
 
 
-def version_of(request: web.Request) -> tuple[int, int]:
+def version_of(request: Request) -> tuple[int, int]:
     """The API version that the client chose by its path; the newest for a path without one."""
-    found = request.match_info.get("version")
+    found = request.variables.get("version")
     if found is None:
         return API_VERSION
     major, _, minor = found.partition(".")
@@ -67,19 +67,19 @@ def version_of(request: web.Request) -> tuple[int, int]:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def reply(value: object, status: int = 200) -> web.Response:
+def reply(value: object, status: int = 200) -> Response:
     """A JSON answer. The Go client compares the content type without a charset."""
     body = msgspec.json.encode(value) + b"\n"
-    return web.Response(status=status, body=body, headers={"Content-Type": "application/json"})
+    return Response(status, body, _JSON)
 
 
-def failure(status: int, message: str) -> web.Response:
+def failure(status: int, message: str) -> Response:
     if status == 304:
-        return web.Response(status=304)
+        return Response(304)
     return reply({"message": message}, status)
 
 
-def _check_version(request: web.Request) -> None:
+def _check_version(request: Request) -> None:
     version = version_of(request)
     if version < MIN_API_VERSION:
         raise Invalid(
@@ -92,100 +92,65 @@ def _check_version(request: web.Request) -> None:
         )
 
 
-def streaming(handler: Handler) -> Handler:
-    """Mark a handler whose answer goes on for as long as the client listens: it ends when the client leaves."""
-    _STREAMING.add(handler)
-    return handler
-
-
-_STREAMING: set[Handler] = set()
-_OPEN = web.AppKey("open_streams", set[asyncio.Future[web.StreamResponse]])
-
-
-def setup(app: web.Application) -> None:
-    """Make the application end its open streams when it shuts down, instead of waiting for them."""
-    opened: set[asyncio.Future[web.StreamResponse]] = set()
-    app[_OPEN] = opened
-    app.on_shutdown.append(_end_streams)
-
-
-async def _end_streams(app: web.Application) -> None:
-    tasks = [*app[_OPEN]]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _run(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """aiohttp cancels a handler whose client hangs up. That ends a stream; anything else is finished all the same, so that
-    nothing is left half-made."""
-    route = request.match_info.handler
-    task = asyncio.ensure_future(handler(request))
-    if route not in _STREAMING:
-        task.add_done_callback(lambda t: t.cancelled() or t.exception())  # heard, even when nobody waits any more
-        return await asyncio.shield(task)
-    tasks = request.app[_OPEN]
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        task.cancel()
-        me = asyncio.current_task()
-        if me is not None and me.cancelling():
-            raise
-        return _gone()  # the daemon stops
-
-
-def _gone() -> web.StreamResponse:
-    gone = Answered()
-    gone.force_close()
-    return gone
-
-
-@web.middleware
-async def docker_semantics(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def docker_semantics(request: Request, handler: Handler) -> Answer:
     """Errors as Docker words and codes them."""
     try:
         _check_version(request)
-        return await _run(request, handler)
+        return await handler(request)
     except NetengineError as e:
         if e.status >= 500:
             log.warning("%s %s: %s", request.method, request.path, e.message)
         return failure(e.status, e.message)
-    except web.HTTPException as e:
-        if e.status in (404, 405):
-            return failure(404, "page not found")
-        return failure(e.status, e.reason)
     except ConnectionError:
-        log.debug("%s %s: the client left before the end of the answer", request.method, request.path)
-        return _gone()
+        raise  # the client has left
     except Exception as e:
         log.exception("%s %s failed", request.method, request.path)
         return failure(500, f"internal error: {type(e).__name__}: {e}; this is a bug of netengine, see its log")
 
 
-async def common_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+def resolver(routes: Iterable[tuple[str, str, Handler]]) -> Callable[[Request], Handler]:
+    """Finds the handler of a request, under /vX.Y or bare, and notes what its path leaves open."""
+    router = Router(routes)
+
+    def resolve(request: Request) -> Handler:
+        path, version = request.raw_path, None
+        if found := _VERSION.fullmatch(path):
+            version, path = found.groups()
+        route = router.find(request.method, path)
+        if route is None:
+            return _not_found
+        handler, request.variables = route
+        if version is not None:
+            request.variables["version"] = version
+        return handler
+
+    return resolve
+
+
+async def _not_found(request: Request) -> Answer:
+    return failure(404, "page not found")
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
-async def body_object(request: web.Request, optional: bool = False) -> dict[str, Any]:
+async def body_object(request: Request, optional: bool = False) -> dict[str, Any]:
     """The JSON object in the body, without the nulls that stand for "not given"."""
-    if request.content_length is not None and request.content_length > BODY_LIMIT:
-        raise Invalid(f"the request body has {request.content_length} bytes; at most {BODY_LIMIT} are accepted")
-    raw = await request.content.read(BODY_LIMIT + 1)
-    while not request.content.at_eof() and len(raw) <= BODY_LIMIT:
-        raw += await request.content.read(BODY_LIMIT + 1 - len(raw))
+    length = request.body.length
+    if length is not None and length > BODY_LIMIT:
+        raise Invalid(f"the request body has {length} bytes; at most {BODY_LIMIT} are accepted")
+    try:
+        async with asyncio.timeout(None if request.body.complete else BODY_SECONDS):
+            raw = await request.body.whole(BODY_LIMIT)
+    except TimeoutError:
+        raise Invalid(f"the request body has not come to an end within {BODY_SECONDS:g} s") from None
     if len(raw) > BODY_LIMIT:
         raise Invalid(f"the request body has more than {BODY_LIMIT} bytes")
     if not raw.strip():
         if optional:
             return {}
         raise Invalid("invalid JSON: got EOF while reading request body")
-    kind = request.headers.get("Content-Type", "")
+    kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "application/json":
         raise Invalid(f"unsupported Content-Type header ({kind}): must be 'application/json'")
     try:
@@ -200,7 +165,7 @@ async def body_object(request: web.Request, optional: bool = False) -> dict[str,
         return {}
     if not isinstance(value, dict):
         raise Invalid(f"invalid JSON: an object is expected, got {type(value).__name__}")
-    request[BODY] = asked = _without_nulls(value)
+    request.decoded = asked = _without_nulls(value)
     return asked
 
 
@@ -225,14 +190,14 @@ def decode(value: dict[str, Any], into: type[S]) -> S:
         raise Invalid(f"invalid JSON: {e}") from None
 
 
-def flag(request: web.Request, name: str, default: bool = False) -> bool:
+def flag(request: Request, name: str, default: bool = False) -> bool:
     """A boolean of the query, as Docker reads one."""
     if name not in request.query:
         return default
     return request.query[name].strip().lower() not in ("", "0", "no", "false", "none")
 
 
-def number(request: web.Request, name: str) -> int | None:
+def number(request: Request, name: str) -> int | None:
     """A whole number of the query; None when it is not given. Raises Invalid."""
     text = request.query.get(name, "")
     if not text:
@@ -242,7 +207,7 @@ def number(request: web.Request, name: str) -> int | None:
     return int(text)
 
 
-def moment(request: web.Request, name: str) -> int | None:
+def moment(request: Request, name: str) -> int | None:
     """A time of the query, seconds since the epoch with a fraction, as nanoseconds; None when not given or 0."""
     text = request.query.get(name, "")
     if not text:
@@ -253,7 +218,7 @@ def moment(request: web.Request, name: str) -> int | None:
     return int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")) if fraction else int(seconds) * 1_000_000_000
 
 
-def filters(request: web.Request, known: tuple[str, ...]) -> dict[str, list[str]]:
+def filters(request: Request, known: tuple[str, ...]) -> dict[str, list[str]]:
     """The `filters` of the query, {"name": {"web": true}} or the older {"name": ["web"]}. Raises Invalid."""
     text = request.query.get("filters", "")
     if not text:

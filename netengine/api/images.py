@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-from aiohttp import web
-
 from netengine.api import wire
 from netengine.api.http import engine_of, filters, flag, matches_labels, reply
 from netengine.engine import Engine
 from netengine.errors import Conflict, NotFound
+from netengine.http import Answer, Request, Response
 from netengine.runtime import Image
 
 _FILTERS = ("before", "dangling", "label", "reference", "since", "until")
@@ -20,7 +17,7 @@ def _using(engine: Engine, image: Image) -> int:
     return sum(c.image_id == image.id for c in engine.state.containers.values())
 
 
-async def list_images(request: web.Request) -> web.Response:
+async def list_images(request: Request) -> Response:
     engine = engine_of(request)
     wanted = filters(request, _FILTERS)
     found = [i for i in engine.images.list() if _matches(i, wanted)]
@@ -37,11 +34,11 @@ def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
     return matches_labels(image.config.labels, wanted.get("label", []))
 
 
-async def inspect(request: web.Request) -> web.Response:
-    return reply(wire.image(engine_of(request).images.find(request.match_info["name"])))
+async def inspect(request: Request) -> Response:
+    return reply(wire.image(engine_of(request).images.find(request.variables["name"])))
 
 
-async def create(request: web.Request) -> web.StreamResponse:
+async def create(request: Request) -> Answer:
     """POST /images/create: `fromSrc=-` imports the body; `fromImage` would pull, which netengine does not."""
     query = request.query
     if query.get("fromImage"):
@@ -54,28 +51,24 @@ async def create(request: web.Request) -> web.StreamResponse:
         raise NotFound("netengine imports from a tar stream only: docker import FILE NAME, or - for standard input")
     engine = engine_of(request)
 
-    async def chunks() -> AsyncIterator[bytes]:
-        async for chunk in request.content.iter_chunked(1 << 18):
-            yield chunk
-
     identity = await engine.images.import_tar(
-        chunks(),
+        aiter(request.body),
         repository=query.get("repo", ""),
         tag=query.get("tag", ""),
-        changes=query.getall("changes", []),
+        changes=query.getall("changes"),
         message=query.get("message", ""),
     )
     engine.events.publish("image", "import", identity, name=query.get("repo", ""))
     return reply({"status": identity})
 
 
-async def tag(request: web.Request) -> web.Response:
+async def tag(request: Request) -> Response:
     engine = engine_of(request)
-    engine.images.tag(request.match_info["name"], request.query.get("repo", ""), request.query.get("tag", ""))
-    return web.Response(status=201)
+    engine.images.tag(request.variables["name"], request.query.get("repo", ""), request.query.get("tag", ""))
+    return Response(201)
 
 
-async def prune(request: web.Request) -> web.Response:
+async def prune(request: Request) -> Response:
     """Remove images without a name that no container uses."""
     engine = engine_of(request)
     filters(request, _PRUNE_FILTERS)
@@ -87,14 +80,14 @@ async def prune(request: web.Request) -> web.Response:
     return reply({"ImagesDeleted": deleted or None, "SpaceReclaimed": freed})
 
 
-async def remove(request: web.Request) -> web.Response:
+async def remove(request: Request) -> Response:
     engine = engine_of(request)
-    image = engine.images.find(request.match_info["name"])
+    image = engine.images.find(request.variables["name"])
     users = [c for c in engine.state.containers.values() if c.image_id == image.id]
     if users and not (flag(request, "force") and not any(c.running for c in users)):
         raise Conflict(
-            f'conflict: unable to remove repository reference "{request.match_info["name"]}" (must force) - '
+            f'conflict: unable to remove repository reference "{request.variables["name"]}" (must force) - '
             f"container {users[0].id[:12]} is using its referenced image {image.id.removeprefix('sha256:')[:12]}"
         )
-    done = await engine.images.remove(request.match_info["name"], force=flag(request, "force"))
+    done = await engine.images.remove(request.variables["name"], force=flag(request, "force"))
     return reply([{kind: name} for kind, name in done])

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from netengine.api import wire
 from netengine.api.http import body_object, boolean, decode, engine_of, filters, matches_labels, reply, version_of
 from netengine.api.selection import Pruning, matches
 from netengine.engine import Engine
 from netengine.engine.requests import ConnectRequest, DisconnectRequest, NetworkRequest
 from netengine.errors import Invalid, NotFound
+from netengine.http import Request, Response
 from netengine.model import Network
 
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS = ("until", "label", "label!")
 
 
-async def list_networks(request: web.Request) -> web.Response:
+async def list_networks(request: Request) -> Response:
     engine = engine_of(request)
     wanted = filters(request, _FILTERS)
     found = [n for n in engine.state.networks.values() if _matches(engine, n, wanted)]
@@ -48,17 +47,17 @@ def _matches(engine: Engine, network: Network, wanted: dict[str, list[str]]) -> 
     return True
 
 
-async def inspect(request: web.Request) -> web.Response:
+async def inspect(request: Request) -> Response:
     engine = engine_of(request)
-    network = engine.state.network(request.match_info["id"])
+    network = engine.state.network(request.variables["id"])
     scope = request.query.get("scope", "")
     if scope and scope != network.scope:
-        raise NotFound(f"network {request.match_info['id']} not found")
+        raise NotFound(f"network {request.variables['id']} not found")
     verbose = "verbose" in request.query and boolean([request.query["verbose"]], "verbose")
     return reply(wire.network(engine, network, detail=True, verbose=verbose))
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: Request) -> Response:
     body = await body_object(request)
     asked = decode(body, NetworkRequest)
     if version_of(request) < (1, 48):
@@ -67,26 +66,26 @@ async def create(request: web.Request) -> web.Response:
     return reply({"Id": network.id, "Warning": warning}, 201)
 
 
-async def connect(request: web.Request) -> web.Response:
+async def connect(request: Request) -> Response:
     asked = decode(await body_object(request), ConnectRequest)
     if asked.endpoint_config is not None and version_of(request) < (1, 48):
         asked.endpoint_config.gw_priority = 0
-    await engine_of(request).networks.connect(request.match_info["id"], asked)
-    return web.Response(status=200)
+    await engine_of(request).networks.connect(request.variables["id"], asked)
+    return Response(200)
 
 
-async def disconnect(request: web.Request) -> web.Response:
+async def disconnect(request: Request) -> Response:
     asked = decode(await body_object(request), DisconnectRequest)
-    await engine_of(request).networks.disconnect(request.match_info["id"], asked.container, asked.force)
-    return web.Response(status=200)
+    await engine_of(request).networks.disconnect(request.variables["id"], asked.container, asked.force)
+    return Response(200)
 
 
-async def remove(request: web.Request) -> web.Response:
-    await engine_of(request).networks.remove(request.match_info["id"])
-    return web.Response(status=204)
+async def remove(request: Request) -> Response:
+    await engine_of(request).networks.remove(request.variables["id"])
+    return Response(204)
 
 
-async def prune(request: web.Request) -> web.Response:
+async def prune(request: Request) -> Response:
     engine = engine_of(request)
     wanted = Pruning.of(filters(request, _PRUNE_FILTERS))
     removed = []

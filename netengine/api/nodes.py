@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from netengine.api import swarm_wire
 from netengine.api.http import body_object, decode, engine_of, filters, flag, matches_labels, reply
 from netengine.api.selection import matches
 from netengine.engine.swarm.nodes import NodeView
 from netengine.engine.swarm.requests import NodeSpec
 from netengine.errors import Invalid, NotFound, Unsupported
+from netengine.http import Request, Response
 
 _FILTERS = ("id", "label", "membership", "name", "node.label", "role")
 _TASK_FILTERS = ("id", "name", "service", "node", "label", "desired-state", "_up-to-date", "runtime")
 _SERVICE_FILTERS = ("id", "label", "mode", "name", "runtime")
 
 
-async def list_nodes(request: web.Request) -> web.Response:
+async def list_nodes(request: Request) -> Response:
     engine = engine_of(request)
     wanted = filters(request, _FILTERS)
     found = [n for n in await engine.swarm.nodes.list() if _matches(n, wanted)]
@@ -48,52 +47,52 @@ def _matches(node: NodeView, wanted: dict[str, list[str]]) -> bool:
     return True
 
 
-async def inspect(request: web.Request) -> web.Response:
+async def inspect(request: Request) -> Response:
     engine = engine_of(request)
-    node = await engine.swarm.nodes.inspect(request.match_info["id"])
+    node = await engine.swarm.nodes.inspect(request.variables["id"])
     return reply(swarm_wire.node(node, await engine.swarm.inspect()))
 
 
-async def update(request: web.Request) -> web.Response:
+async def update(request: Request) -> Response:
     asked = decode(await body_object(request), NodeSpec)
     version = swarm_wire.version(request.query.get("version", ""), "node")
-    await engine_of(request).swarm.nodes.update(request.match_info["id"], version, asked)
-    return web.Response(status=200)
+    await engine_of(request).swarm.nodes.update(request.variables["id"], version, asked)
+    return Response(200)
 
 
-async def remove(request: web.Request) -> web.Response:
-    await engine_of(request).swarm.nodes.remove(request.match_info["id"], force=flag(request, "force"))
-    return web.Response(status=200)
+async def remove(request: Request) -> Response:
+    await engine_of(request).swarm.nodes.remove(request.variables["id"], force=flag(request, "force"))
+    return Response(200)
 
 
 # -- what is not there yet --------------------------------------------------------------------------------------------
 
 
-async def list_services(request: web.Request) -> web.Response:
+async def list_services(request: Request) -> Response:
     """GET /services: there are none."""
     filters(request, _SERVICE_FILTERS)
     engine_of(request).swarm.managing()
     return reply([])
 
 
-async def list_tasks(request: web.Request) -> web.Response:
+async def list_tasks(request: Request) -> Response:
     """GET /tasks: there are none."""
     filters(request, _TASK_FILTERS)
     engine_of(request).swarm.managing()
     return reply([])
 
 
-async def no_such_service(request: web.Request) -> web.Response:
+async def no_such_service(request: Request) -> Response:
     engine_of(request).swarm.managing()
-    raise NotFound(f"service {request.match_info['id']} not found")
+    raise NotFound(f"service {request.variables['id']} not found")
 
 
-async def no_such_task(request: web.Request) -> web.Response:
+async def no_such_task(request: Request) -> Response:
     engine_of(request).swarm.managing()
-    raise NotFound(f"task {request.match_info['id']} not found")
+    raise NotFound(f"task {request.variables['id']} not found")
 
 
-async def create_service(request: web.Request) -> web.Response:
+async def create_service(request: Request) -> Response:
     engine_of(request).swarm.managing()
     raise Unsupported(
         "services are not there yet in netengine: run containers on the nodes themselves (docker run --network ...)"

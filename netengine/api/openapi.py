@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from aiohttp import web
 
 import netengine
 from netengine.api import containers, images, networks, nodes, system
-from netengine.api.http import API_VERSION, reply, text_of
+from netengine.api.http import API_VERSION, text_of
 from netengine.engine.requests import (
     ConnectRequest,
     ContainerRequest,
@@ -31,8 +30,6 @@ from netengine.engine.requests import (
 from netengine.engine.swarm.requests import InitRequest, JoinRequest, NodeSpec, SwarmSpec, UnlockRequest
 
 PATH = "/netengine/openapi.json"
-ROUTES: web.AppKey[Iterable[tuple[str, str]]] = web.AppKey("routes", Iterable[tuple[str, str]])
-"""Method and path of each; what is served of them is described when somebody asks for that."""
 _SCHEMAS = "#/components/schemas/{name}"
 _FLAG = {"type": "string", "description": 'false is "", 0, no, false and none', "examples": ["1", "true", "0", "false"]}
 _NUMBER = {"type": "string", "pattern": "^-?[0-9]{1,9}$"}
@@ -208,8 +205,3 @@ def _operation(path: str, found: Described) -> dict[str, Any]:
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
-
-
-async def document(request: web.Request) -> web.Response:
-    """GET /netengine/openapi.json."""
-    return reply(describe(request.app[ROUTES]))

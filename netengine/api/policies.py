@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from netengine.api.http import body_object, decode, engine_of, reply
 from netengine.api.wire import Json
 from netengine.engine import Engine
 from netengine.engine.policy_rules import named, traffic
 from netengine.engine.requests import PolicyRequest
+from netengine.http import Request, Response
 from netengine.model import Policy
 from netengine.observe.explain import explain
 
@@ -30,22 +29,22 @@ def _shown(engine: Engine, policy: Policy, *, detail: bool = False) -> Json:
     return out
 
 
-async def list_policies(request: web.Request) -> web.Response:
+async def list_policies(request: Request) -> Response:
     engine = engine_of(request)
     return reply([_shown(engine, policy) for policy in engine.policies.list()])
 
 
-async def inspect(request: web.Request) -> web.Response:
+async def inspect(request: Request) -> Response:
     engine = engine_of(request)
-    return reply(_shown(engine, engine.policies.find(request.match_info["id"]), detail=True))
+    return reply(_shown(engine, engine.policies.find(request.variables["id"]), detail=True))
 
 
-async def add(request: web.Request) -> web.Response:
+async def add(request: Request) -> Response:
     asked = decode(await body_object(request), PolicyRequest)
     policy = await engine_of(request).policies.add(asked)
     return reply({"Id": policy.id}, 201)
 
 
-async def remove(request: web.Request) -> web.Response:
-    await engine_of(request).policies.remove(request.match_info["id"])
-    return web.Response(status=204)
+async def remove(request: Request) -> Response:
+    await engine_of(request).policies.remove(request.variables["id"])
+    return Response(204)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from netengine.api.http import body_object, decode, engine_of, reply
 from netengine.engine.requests import PublishRequest
+from netengine.http import Request, Response
 from netengine.model import PublishedPort
 
 
-def _answer(ports: list[PublishedPort]) -> web.Response:
+def _answer(ports: list[PublishedPort]) -> Response:
     """The ports as in NetworkSettings.Ports of a container."""
     out: dict[str, list[dict[str, str]]] = {}
     for p in ports:
@@ -18,11 +17,11 @@ def _answer(ports: list[PublishedPort]) -> web.Response:
     return reply({"Ports": out})
 
 
-async def publish(request: web.Request) -> web.Response:
+async def publish(request: Request) -> Response:
     asked = decode(await body_object(request), PublishRequest)
-    return _answer(await engine_of(request).publishing.publish(request.match_info["id"], asked.port_bindings))
+    return _answer(await engine_of(request).publishing.publish(request.variables["id"], asked.port_bindings))
 
 
-async def unpublish(request: web.Request) -> web.Response:
+async def unpublish(request: Request) -> Response:
     asked = decode(await body_object(request), PublishRequest)
-    return _answer(await engine_of(request).publishing.unpublish(request.match_info["id"], asked.port_bindings))
+    return _answer(await engine_of(request).publishing.unpublish(request.variables["id"], asked.port_bindings))

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable
-
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from netengine import engine as engines
 from netengine.api import (
@@ -22,16 +18,19 @@ from netengine.api import (
     openapi,
     policies,
     publishing,
-    streams,
     swarm,
     system,
     tls,
 )
-from netengine.api.http import ENGINE, Handler, common_headers, docker_semantics
 from netengine.config import Config
 from netengine.engine import Engine
+from netengine.http import Answer, Handler, Request, Response, Server
 
-log = logging.getLogger(__name__)
+
+async def _document(request: Request) -> Response:
+    """GET /netengine/openapi.json: made when somebody asks for it."""
+    return http.reply(openapi.describe((method, path) for method, path, _ in _ROUTES))
+
 
 _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/_ping", system.ping),
@@ -102,36 +101,19 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/netengine/dns/stats", system.dns_stats),
     ("GET", "/netengine/dns/query", system.dns_query),
     ("GET", "/netengine/audit", system.audit),
-    ("GET", openapi.PATH, openapi.document),
+    ("GET", openapi.PATH, _document),
 )
-_VERSION = r"/v{version:[0-9]+\.[0-9]+}"
 _SHUTDOWN_SECONDS = 3.0
 
 
-class _Quiet(logging.Filter):
-    """aiohttp logs what is not HTTP as an error with a traceback; a line is enough for a client's mistake."""
+def build(engine: Engine) -> Server:
+    """The server: every route bare and under /v1.NN."""
+    resolve = http.resolver(_ROUTES)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError):
-            return True
-        log.info("a request that is not HTTP was refused: %s", str(error.message)[:200])
-        return False
+    async def answer(request: Request) -> Answer:
+        return await audit.audited(request, http.docker_semantics(request, resolve(request)))
 
-
-def build(engine: Engine) -> web.Application:
-    """The application: every route bare and under /v1.NN."""
-    app = web.Application(middlewares=[audit.audited, docker_semantics], client_max_size=1 << 40)
-    app[ENGINE] = engine
-    app[audit.REMOTES] = {}
-    app[openapi.ROUTES] = [(method, path) for method, path, _ in _ROUTES]
-    app.on_response_prepare.append(common_headers)
-    streams.setup(app)
-    http.setup(app)
-    for method, path, handler in _ROUTES:
-        for prefix in ("", _VERSION):
-            app.router.add_route(method, prefix + path, handler)
-    return app
+    return Server(answer, app=engine, headers=http.HEADERS)
 
 
 async def serve(
@@ -140,36 +122,25 @@ async def serve(
     """Run the daemon on sockets that listen already, until `stop`; networks and containers run on afterwards."""
     secured = tls.context(config)
     engine = Engine(config)
-    quiet = _Quiet()
-    logging.getLogger("aiohttp.server").addFilter(quiet)
     try:
         await engine.start()
-        app = build(engine)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            handler_cancellation=True,  # api/http.py says what a hang-up ends, and what it does not
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
-        await runner.setup()
+        server = build(engine)
         remote = []
         for listener in listeners:
             if listener.family == socket.AF_UNIX:
-                await web.SockSite(runner, listener).start()
+                await server.listen(listener)
                 continue
             if secured is None:
                 raise ValueError(f"{listener.getsockname()} is not local, and nothing secures it")
-            remote.append(tls.TlsSite(runner, listener, secured, app[audit.REMOTES]))
+            remote.append(tls.TlsSite(server, listener, secured))
             remote[-1].start()
         on_ready()
         await stop.wait()
         engine.events.close()
         engine.audit.close()
         await asyncio.gather(*(site.close() for site in remote))
-        await runner.cleanup()
+        await server.close(_SHUTDOWN_SECONDS)
     finally:
-        logging.getLogger("aiohttp.server").removeFilter(quiet)
         await engine.close()
 
 

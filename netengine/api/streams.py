@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import select
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-
 from netengine.api import stdcopy
 from netengine.errors import Invalid, NetengineError
+from netengine.http import Request, Response
+from netengine.http.hangup import HangUp
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
 
-_SESSIONS = web.AppKey("hijacked_sessions", set[asyncio.Task[None]])
-
 _HIGH, _LOW = 128 * 1024, 32 * 1024  # bytes of input held: above, the client is not read; below, it is again
 _CHUNK = 32 * 1024
+_BODY_LIMIT = 64 * 1024  # of a request that needs none
 
 
 class Stream(Protocol):
@@ -50,12 +46,11 @@ class HijackedConnection(asyncio.Protocol):
         self._held = 0
         self._eof = False
         self._lost = False
-        self._lost_because: BaseException | None = None
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._gone = asyncio.Event()
-        self._hangup: select.epoll | None = None
+        self._hangup: HangUp | None = None
         if early:
             self.data_received(early)
 
@@ -103,7 +98,7 @@ class HijackedConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._eof = True
         self._arrived.set()
-        self._watch_hangup()
+        self._hangup = HangUp(self._transport.get_extra_info("socket"), self._transport.abort)
         return True  # keep the other direction open
 
     def pause_writing(self) -> None:
@@ -113,102 +108,51 @@ class HijackedConnection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._lost, self._lost_because = True, error
+        self._lost = True
         self._forget_hangup()
         for event in (self._arrived, self._writable, self._gone):
             event.set()
 
-    def _watch_hangup(self) -> None:
-        """After its end of input a client that leaves is not noticed before the next write. On a unix socket the kernel
-        tells the two apart (EPOLLHUP: both directions are shut), but only to someone who does not ask for input as well.
-        """
-        sock = self._transport.get_extra_info("socket")
-        if sock is None or sock.family != socket.AF_UNIX:
-            return
-        self._hangup = select.epoll()
-        self._hangup.register(sock.fileno(), 0)
-        asyncio.get_running_loop().add_reader(self._hangup.fileno(), self._hung_up)
-
-    def _hung_up(self) -> None:
+    def close(self) -> None:
+        """End it; what was written is sent yet."""
         self._forget_hangup()
-        self._transport.abort()
+        self._transport.close()
 
     def _forget_hangup(self) -> None:
         if self._hangup is not None:
-            asyncio.get_running_loop().remove_reader(self._hangup.fileno())
             self._hangup.close()
             self._hangup = None
 
 
-def setup(app: web.Application) -> None:
-    """Make the application end its hijacked sessions when it shuts down, instead of waiting for them."""
-    app[_SESSIONS] = set()
-    app.on_shutdown.append(_end_sessions)
-
-
-async def _end_sessions(app: web.Application) -> None:
-    sessions = app[_SESSIONS].copy()
-    for session in sessions:
-        session.cancel()
-    await asyncio.gather(*sessions, return_exceptions=True)
-
-
-class Answered(web.StreamResponse):
-    """What aiohttp gets back from a handler whose answer was sent by hand, or whose client has left: nothing is written."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
 async def hijack(
-    request: web.Request,
+    request: Request,
     *,
     tty: bool,
     session: Callable[[HijackedConnection], Awaitable[None]],
     headers: Mapping[str, str] | None = None,
     multiplexed_type: bool = True,
-) -> web.StreamResponse:
+) -> Response:
     """Answer 101 (or 200 to a client that asked for no upgrade), run `session` on the bare connection, close it.
 
-    Read the request's body before. An error that is raised before becomes an HTTP answer; from here on there is no HTTP to
-    carry it, and a NetengineError of the session is written to the client's stdout, as Docker does when an exec fails.
+    An error that is raised before becomes an HTTP answer; from here on there is no HTTP to carry it, and a NetengineError of
+    the session is written to the client's stdout, as Docker does when an exec fails. What is returned is for the audit trail.
     `multiplexed_type` False: the client's API is older than 1.42 and expects the raw type for frames too.
     """
-    transport = request.transport
-    http = request.protocol
-    answer = Answered(status=101)
-    answer.force_close()
-    if not isinstance(transport, asyncio.Transport) or transport.is_closing():
-        return answer
-    connection = HijackedConnection(transport, tty=tty, early=_already_received(http))
-    open_sessions = request.config_dict.get(_SESSIONS, set())
+    head = _head(request, tty, headers or {}, multiplexed_type)
+    await request.body.whole(_BODY_LIMIT)
+    transport, early = request.take_over()
+    connection = HijackedConnection(transport, tty=tty, early=early)
     transport.set_protocol(connection)
-    transport.resume_reading()
     try:
-        transport.write(_head(request, tty, headers or {}, multiplexed_type))
-        running = asyncio.ensure_future(_run(session, connection))
-        open_sessions.add(running)
-        running.add_done_callback(open_sessions.discard)
-        try:
-            await running
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is None or current.cancelling():  # else only the session was, by the shutdown
-                raise
+        transport.write(head)
+        await _run(session, connection)
     except ConnectionError:
-        pass
+        pass  # the client is gone
+    except asyncio.CancelledError:
+        pass  # the daemon stops, and with it the session; that is its end, and nothing comes after it
     finally:
-        connection._forget_hangup()
-        # aiohttp has to hear of the end: it keeps a list of its connections.
-        if connection._lost:
-            http.connection_lost(connection._lost_because if isinstance(connection._lost_because, Exception) else None)
-        else:
-            transport.set_protocol(http)
-            transport.close()
-    return answer
+        connection.close()
+    return Response(101)
 
 
 async def _run(session: Callable[[HijackedConnection], Awaitable[None]], connection: HijackedConnection) -> None:
@@ -218,9 +162,9 @@ async def _run(session: Callable[[HijackedConnection], Awaitable[None]], connect
         await connection.send(stdcopy.STDOUT, error.message.encode() + b"\r\n")
 
 
-def _head(request: web.Request, tty: bool, headers: Mapping[str, str], multiplexed_type: bool) -> bytes:
+def _head(request: Request, tty: bool, headers: Mapping[str, str], multiplexed_type: bool) -> bytes:
     kind = MULTIPLEXED if multiplexed_type and not tty else RAW
-    if "upgrade" in request.headers.get("Connection", "").lower() and request.headers.get("Upgrade"):
+    if request.upgrades:
         lines = ["HTTP/1.1 101 UPGRADED", f"Content-Type: {kind}", "Connection: Upgrade", "Upgrade: tcp"]
     else:
         lines = ["HTTP/1.1 200 OK", f"Content-Type: {RAW}"]
@@ -229,14 +173,6 @@ def _head(request: web.Request, tty: bool, headers: Mapping[str, str], multiplex
             raise ValueError(f"header {name} has a line break")
         lines.append(f"{name}: {value}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-
-
-def _already_received(http: object) -> bytes:
-    """Bytes behind the request that aiohttp has read already, where it keeps them aside for an upgrade."""
-    tail = getattr(http, "_message_tail", b"")
-    if tail:
-        http._message_tail = b""  # type: ignore[attr-defined]
-    return bytes(tail) if isinstance(tail, (bytes, bytearray)) else b""
 
 
 async def pump(

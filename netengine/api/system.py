@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 import netengine
 from netengine.api import swarm_wire
@@ -21,7 +20,6 @@ from netengine.api.http import (
     machine,
     moment,
     reply,
-    streaming,
     text_of,
     version_of,
 )
@@ -32,6 +30,7 @@ from netengine.engine.core import now
 from netengine.engine.events import Event
 from netengine.engine.sandbox import needs_names
 from netengine.errors import Conflict, Invalid
+from netengine.http import Answer, Request, Response
 from netengine.ipam import DEFAULT_POOLS
 from netengine.observe.doctor import Finding
 from netengine.observe.explain import explain
@@ -47,16 +46,16 @@ _EVENT_FILTERS = (
 )  # fmt: skip
 
 
-async def ping(request: web.Request) -> web.Response:
+async def ping(request: Request) -> Response:
     swarm = engine_of(request).swarm
     role = ("/manager" if swarm.is_manager else "/worker") if swarm.state == "active" else ""
     headers = _PING_HEADERS | {"Content-Type": "text/plain; charset=utf-8", "Swarm": swarm.state + role}
     if request.method == "HEAD":
-        return web.Response(headers=headers | {"Content-Length": "0"})
-    return web.Response(body=b"OK", headers=headers)
+        return Response(200, b"", headers)
+    return Response(200, b"OK", headers)
 
 
-async def version(request: web.Request) -> web.Response:
+async def version(request: Request) -> Response:
     release = platform.release()
     details = {
         "ApiVersion": text_of(API_VERSION),
@@ -78,7 +77,7 @@ async def version(request: web.Request) -> web.Response:
     )
 
 
-async def info(request: web.Request) -> web.Response:
+async def info(request: Request) -> Response:
     engine = engine_of(request)
     containers = list(engine.state.containers.values())
     swarm = engine.swarm.host()
@@ -149,33 +148,27 @@ def _operating_system() -> str:
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-@streaming
-async def events(request: web.Request) -> web.StreamResponse:
+async def events(request: Request) -> Answer:
     engine = engine_of(request)
     wanted = filters(request, _EVENT_FILTERS)
     legacy = version_of(request) < (1, 52)
     since, until = moment(request, "since"), moment(request, "until")
-    response = web.StreamResponse(headers={"Content-Type": "application/json" if legacy else "application/jsonl"})
-    await response.prepare(request)
+    response = request.stream({"Content-Type": "application/json" if legacy else "application/jsonl"})
     async with aclosing(engine.events.listen(since, until)) as stream:  # type: ignore[type-var]  # an async generator
         async for event in stream:
             if _matches(event, wanted):
                 await response.write(msgspec.json.encode(event.as_wire(legacy)) + b"\n")
-    await response.write_eof()
     return response
 
 
-@streaming
-async def audit(request: web.Request) -> web.StreamResponse:
+async def audit(request: Request) -> Answer:
     """GET /netengine/audit: who asked for which change, past and live, in the form of events."""
     engine = engine_of(request)
     since, until = moment(request, "since"), moment(request, "until")
-    response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
-    await response.prepare(request)
+    response = request.stream({"Content-Type": "application/jsonl"})
     async with aclosing(engine.audit.listen(since, until)) as stream:  # type: ignore[type-var]  # an async generator
         async for event in stream:
             await response.write(msgspec.json.encode(event.as_wire(False)) + b"\n")
-    await response.write_eof()
     return response
 
 
@@ -207,7 +200,7 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
     return True
 
 
-async def dns_stats(request: web.Request) -> web.Response:
+async def dns_stats(request: Request) -> Response:
     """GET /netengine/dns/stats: the name server's counters, by sandbox."""
     engine = engine_of(request)
     found = await engine.names.stats()
@@ -219,7 +212,7 @@ async def dns_stats(request: web.Request) -> web.Response:
     return reply({"Sandboxes": rows, "MemoryKiB": found.memory_kib})
 
 
-async def dns_query(request: web.Request) -> web.Response:
+async def dns_query(request: Request) -> Response:
     """GET /netengine/dns/query?name=NAME&from=CONTAINER&type=A: what the container is answered, and why."""
     engine = engine_of(request)
     name, kind = request.query.get("name", ""), request.query.get("type", "") or "A"
@@ -237,7 +230,7 @@ async def dns_query(request: web.Request) -> web.Response:
 # -- netengine's own --------------------------------------------------------------------------------------------------
 
 
-async def explain_reference(request: web.Request) -> web.Response:
+async def explain_reference(request: Request) -> Response:
     """GET /netengine/explain?ref=NAME: the kernel resources behind a network or container, as commands."""
     engine: Engine = engine_of(request)
     reference = request.query.get("ref", "")
@@ -248,17 +241,17 @@ async def explain_reference(request: web.Request) -> web.Response:
     return reply({"Kind": kind, "Name": thing.name, "Id": thing.id, "Steps": steps})
 
 
-async def doctor(request: web.Request) -> web.Response:
+async def doctor(request: Request) -> Response:
     """GET /netengine/doctor: what in the kernel or the store is not as it should be."""
     return _diagnosis(await engine_of(request).doctor(fix=False))
 
 
-async def doctor_fix(request: web.Request) -> web.Response:
+async def doctor_fix(request: Request) -> Response:
     """POST /netengine/doctor: the same, mended."""
     return _diagnosis(await engine_of(request).doctor(fix=True))
 
 
-def _diagnosis(found: Diagnosis) -> web.Response:
+def _diagnosis(found: Diagnosis) -> Response:
     def rows(findings: list[Finding]) -> list[dict[str, Any]]:
         return [{"State": f.state, "What": f.what, "Commands": f.commands} for f in findings]
 

@@ -15,11 +15,10 @@ import stat
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aiohttp import web
-
 from netengine.api.audit import remote
 from netengine.config import Config
 from netengine.errors import Invalid
+from netengine.http import Server
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -67,16 +66,15 @@ def _words(error: OSError) -> str:
 
 
 class TlsSite:
-    """Accepts on a listening socket, ends TLS, and hands plain connections to the HTTP server of `runner`."""
+    """Accepts on a listening socket, ends TLS, and hands plain connections to the HTTP server."""
 
     def __init__(
         self,
-        runner: web.AppRunner,
+        server: Server,
         listener: socket.socket,
         tls: ssl.SSLContext,
-        remotes: dict[object, dict[str, str]],
     ) -> None:
-        self._runner, self._listener, self._tls, self._remotes = runner, listener, tls, remotes
+        self._server, self._listener, self._tls = server, listener, tls
         self._room = asyncio.Semaphore(HANDSHAKES)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -128,12 +126,9 @@ class TlsSite:
         here, there = socket.socketpair()
         here.setblocking(False)
         there.setblocking(False)
-        server = self._runner.server
-        assert server is not None
-        protocol = server()
-        self._remotes[protocol] = remote(certificate, address)
+        known = remote(certificate, address)
         try:
-            await loop.connect_accepted_socket(lambda: protocol, there)
+            await loop.connect_accepted_socket(lambda: self._server.connection(known), there)
             inwards = asyncio.ensure_future(channel.inwards(here))
             try:
                 await channel.outwards(here)
@@ -142,7 +137,6 @@ class TlsSite:
                 await asyncio.gather(inwards, return_exceptions=True)
             await channel.close()
         finally:
-            del self._remotes[protocol]
             here.close()
 
 
@@ -174,14 +168,17 @@ class _Channel:
         return dict(self._tls.getpeercert() or {})
 
     async def inwards(self, plain: socket.socket) -> None:
-        """What the client says, until it closes its direction."""
+        """What the client says, until it closes its direction, or is gone."""
         loop = asyncio.get_running_loop()
+        how = socket.SHUT_WR
         try:
             while data := await self._until_done(lambda: self._tls.read(_BLOCK)):
                 await loop.sock_sendall(plain, data)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             pass
-        plain.shutdown(socket.SHUT_WR)
+        except OSError:  # reset, or what came is not what was sent: nobody is there to answer
+            how = socket.SHUT_RDWR
+        plain.shutdown(how)
 
     async def outwards(self, plain: socket.socket) -> None:
         """What the server says, until it closes the connection."""
@@ -196,7 +193,7 @@ class _Channel:
         try:
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # it wants the client's close, too
+            pass  # it wants the client's close, too, and none of its data; this side's is written before it asks for that
         await self._flush()
         self._sock.shutdown(socket.SHUT_WR)
         # Closing with something unread would reset the connection, and the client might lose the end of the answer.

@@ -40,7 +40,7 @@ REFUSED = re.compile(
     r"Bind for .* failed: |cannot assign requested address|OCI runtime|failed to create task|netengine does not|"
     r"no available network|not supported by this version|exec failed|Cannot kill container|cannot start|could not find an "
     r"available|not a swarm manager|part of a swarm|services are not there yet|autolock is not|external CA is not|"
-    r"no manager answers|install the package etcd-server"
+    r"no manager answers|install the package etcd-server|participating as a manager"
 )
 
 

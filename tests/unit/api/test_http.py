@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
-from aiohttp import ClientSession, UnixConnector, web
-from aiohttp.test_utils import make_mocked_request
 
 from netengine.api import http
 from netengine.errors import Conflict, Forbidden, Invalid, KernelRefused, NotFound, NotModified, Unavailable
+from netengine.http import Answer, Request, Server
 
 
-def query(text: str) -> web.Request:
-    return make_mocked_request("GET", f"/x?{text}")
+def query(text: str) -> Request:
+    return Request("GET", f"/x?{text}")
 
 
 # ---------------------------------------------------------------------- filters
 
 
 def filters(value: Any, known: tuple[str, ...] = ("name", "label")) -> dict[str, list[str]]:
-    request = make_mocked_request("GET", "/x")
-    request = request.clone(
-        rel_url=request.rel_url.with_query({"filters": value if isinstance(value, str) else json.dumps(value)})
-    )
-    return http.filters(request, known)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return http.filters(query(urlencode({"filters": text})), known)
 
 
 def test_filters_of_both_encodings() -> None:
@@ -158,46 +158,64 @@ ERRORS = {
 }
 
 
-async def body(request: web.Request) -> web.StreamResponse:
+async def body(request: Request) -> Answer:
     return http.reply(await http.body_object(request, optional="optional" in request.query))
 
 
-async def wish(request: web.Request) -> web.StreamResponse:
+async def wish(request: Request) -> Answer:
     return http.reply(http.decode(await http.body_object(request), Wish))
 
 
-async def fail(request: web.Request) -> web.StreamResponse:
-    raise ERRORS[request.match_info["how"]]
+async def fail(request: Request) -> Answer:
+    raise ERRORS[request.variables["how"]]
 
 
-async def version(request: web.Request) -> web.StreamResponse:
+async def version(request: Request) -> Answer:
     return http.reply(list(http.version_of(request)))
 
 
+resolve = http.resolver(
+    [
+        ("POST", "/body", body),
+        ("POST", "/wish", wish),
+        ("GET", "/fail/{how}", fail),
+        ("GET", "/version", version),
+    ]
+)
+
+
 def ask(tmp_path: Path, *requests: tuple[str, str, dict[str, Any]]) -> list[tuple[int, dict[str, str], bytes]]:
-    """Serve the handlers above and send requests: (method, path, options of aiohttp)."""
+    """Serve the handlers above and send requests: (method, path, {"data": body, "headers": ...})."""
 
     async def story() -> list[tuple[int, dict[str, str], bytes]]:
-        app = web.Application(middlewares=[http.docker_semantics], client_max_size=1 << 40)
-        app.on_response_prepare.append(http.common_headers)
-        http.setup(app)
-        for prefix in ("", r"/v{version:[0-9]+\.[0-9]+}"):
-            app.router.add_post(prefix + "/body", body)
-            app.router.add_post(prefix + "/wish", wish)
-            app.router.add_get(prefix + "/fail/{how}", fail)
-            app.router.add_get(prefix + "/version", version)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.UnixSite(runner, str(tmp_path / "s")).start()
-        out = []
-        async with ClientSession(connector=UnixConnector(str(tmp_path / "s"))) as session:
-            for method, path, options in requests:
-                async with session.request(method, f"http://localhost{path}", **options) as answer:
-                    out.append((answer.status, dict(answer.headers), await answer.read()))
-        await runner.cleanup()
+        server = Server(lambda request: http.docker_semantics(request, resolve(request)), headers=http.HEADERS)
+        with socket.socket(socket.AF_UNIX) as listener:
+            (tmp_path / "s").unlink(missing_ok=True)
+            listener.bind(str(tmp_path / "s"))
+            listener.listen()
+            await server.listen(listener)
+            out = await asyncio.to_thread(lambda: list(answers()))
+            await server.close(1)
         return out
 
+    def answers() -> Iterator[tuple[int, dict[str, str], bytes]]:
+        for method, path, options in requests:
+            connection = Connection(str(tmp_path / "s"))
+            connection.request(method, path, options.get("data"), options.get("headers", {}))
+            answer = connection.getresponse()
+            yield answer.status, dict(answer.getheaders()), answer.read()
+            connection.close()
+
     return asyncio.run(story())
+
+
+class Connection(HTTPConnection):
+    """To a unix socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self.host)
 
 
 def one(tmp_path: Path, method: str, path: str, **options: Any) -> tuple[int, Any]:
@@ -322,11 +340,8 @@ def test_where_a_body_is_optional_none_is_an_empty_one(tmp_path: Path) -> None:
 def test_a_body_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_LIMIT", 1000)
 
-    async def chunks() -> Any:
-        for _ in range(100):
-            yield b" " * 100
-
-    status, answer = one(tmp_path, "POST", "/body", data=chunks(), headers={"Content-Type": "application/json"})
+    chunks = (b" " * 100 for _ in range(100))
+    status, answer = one(tmp_path, "POST", "/body", data=chunks, headers={"Content-Type": "application/json"})
     assert (status, answer["message"]) == (400, "the request body has more than 1000 bytes")
 
 

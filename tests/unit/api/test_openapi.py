@@ -9,7 +9,7 @@ import json
 import pytest
 
 from netengine.api import openapi, server
-from netengine.api.http import Handler
+from netengine.http import Handler
 
 ROUTES = [(method, openapi.plain(path), handler) for method, path, handler in server._ROUTES]
 _READERS = {"flag", "number", "moment"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
-from aiohttp import web
 
 from netengine.api import stdcopy, streams
 from netengine.errors import Invalid
+from netengine.http import Answer, Request, Response, Server
 
 UPGRADE = b"Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
 
@@ -42,29 +43,28 @@ class Served:
         self.bodies: list[object] = []
         self.finished = asyncio.Event()
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Answer:
         if self.body:
-            self.bodies.append(await request.json())
+            self.bodies.append(json.loads(await request.body.whole(1000)))
         try:
             return await streams.hijack(request, tty=self.tty, session=self.session, headers={"Api-Version": "1.51"})
         finally:
             self.finished.set()
 
     async def __aenter__(self):
-        app = web.Application()
-        streams.setup(app)
-        app.router.add_post("/attach", self.handle)
-        app.router.add_get("/ping", self.ping)
-        self.runner = web.AppRunner(app)
-        await self.runner.setup()
-        await web.UnixSite(self.runner, self.path).start()
+        self.server = Server(lambda request: (self.handle if request.method == "POST" else self.ping)(request))
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        await self.server.listen(self.listener)
         return self
 
-    async def ping(self, request: web.Request) -> web.Response:
-        return web.Response(text="OK")
+    async def ping(self, request: Request) -> Response:
+        return Response(200, b"OK")
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.runner.cleanup()
+        await self.server.close(1)
+        self.listener.close()
 
     async def client(self):
         return await asyncio.open_unix_connection(self.path)
@@ -233,7 +233,7 @@ def test_the_server_goes_on_and_stops_cleanly_with_a_session_open(tmp_path):
         reader, writer = await served.client()
         writer.write(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert (await reader.read()).endswith(b"OK")
-        await asyncio.wait_for(served.runner.cleanup(), 5)
+        await asyncio.wait_for(served.server.close(5), 5)
         await served.finished.wait()
         open_one.close()
 

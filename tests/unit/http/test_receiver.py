@@ -1,0 +1,127 @@
+"""Bytes of clients as heads and pieces, in whatever pieces the bytes come."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netengine.http import receiver
+from netengine.http.receiver import Head, Malformed, Receiver
+
+
+class Heard:
+    """What a receiver says, in order."""
+
+    def __init__(self) -> None:
+        self.heads: list[Head] = []
+        self.body = b""
+        self.ends = 0
+
+    def on_head(self, head: Head) -> None:
+        self.heads.append(head)
+
+    def on_piece(self, piece: bytes) -> None:
+        self.body += piece
+
+    def on_end(self) -> None:
+        self.ends += 1
+
+
+def heard(data: bytes, cuts: list[int] | None = None) -> tuple[Heard, Receiver, bytes]:
+    """Feed the bytes in pieces; what was heard of the first message, and what is behind it."""
+    sink = Heard()
+    fed = Receiver(sink)
+    behind, at = b"", 0
+    for cut in [*sorted(cuts or []), len(data)]:
+        piece, at = data[at:cut], max(at, cut)
+        behind += fed.feed(piece)
+    return sink, fed, behind
+
+
+SIZED = b"POST /a?b=1 HTTP/1.1\r\nHost: x\r\nX-One: 1\r\nx-one: 2\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: x\r\n\r\n"
+PLAIN = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
+
+
+@given(st.data())
+@pytest.mark.parametrize("behind", [b"", PLAIN, b"\0raw"])
+@pytest.mark.parametrize(
+    "message",
+    [SIZED, PLAIN, PLAIN.replace(b"Host: x\r\n", UPGRADE), SIZED.replace(b"Host: x\r\n", UPGRADE)],
+    ids=["sized", "plain", "upgrade", "upgrade with a body"],
+)
+def test_a_message_ends_where_it_ends_however_it_is_cut(message: bytes, behind: bytes, data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(0, len(message + behind)), max_size=6))
+    sink, fed, left = heard(message + behind, cuts)
+    assert (len(sink.heads), sink.ends, fed.ended, fed.overrun) == (1, 1, True, False)
+    assert sink.body == (b"hello" if b"hello" in message else b"")
+    assert left == behind
+
+
+@given(st.lists(st.integers(0, len(CHUNKED)), max_size=6))
+@pytest.mark.parametrize("upgrade", [b"", UPGRADE])
+def test_a_chunked_body_is_put_together(upgrade: bytes, cuts: list[int]) -> None:
+    message = CHUNKED.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\n" + upgrade)
+    sink, fed, left = heard(message, cuts)
+    assert (sink.body, sink.ends, left, fed.overrun) == (b"hello", 1, b"", False)
+    assert sink.heads[0].length is None
+    assert "trailer" not in sink.heads[0].fields
+
+
+def test_the_head_is_what_was_sent() -> None:
+    (head,) = heard(SIZED)[0].heads
+    assert head[:3] == ("POST", "/a?b=1", "1.1")
+    assert head.fields == {"host": "x", "x-one": "1, 2", "content-length": "5"}
+    assert (head.length, head.keep_alive) == (5, True)
+
+
+def test_a_request_in_one_piece_with_the_end_of_a_chunked_body_is_not_served() -> None:
+    sink, fed, _ = heard(CHUNKED + SIZED)
+    assert (len(sink.heads), sink.body, sink.ends, fed.overrun) == (1, b"hello", 1, True)
+
+
+def test_one_message_after_another() -> None:
+    sink = Heard()
+    fed = Receiver(sink)
+    data = PLAIN + SIZED + CHUNKED
+    while data:
+        data = fed.feed(data)
+        assert fed.ended
+        fed.next()
+    assert [head.method for head in sink.heads] == ["GET", "POST", "POST"]
+    assert sink.body == b"hellohello"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0" * 100,
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"A" * 100_000,
+        b"GET /info HTTP/1.1\r\n" + b"x: y\r\n" * 50_000,
+        b"GET /" + b"a" * receiver.HEAD_LIMIT + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nx\0y: z\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        # What proxies and servers have been made to disagree on (request smuggling).
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET / HTTP/1.1\nHost: x\n\n",
+    ],
+    ids=lambda data: repr(data[:40]),
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_what_is_no_http_is_malformed_and_never_another_error(data: bytes, split: bool) -> None:
+    with pytest.raises(Malformed) as refused:
+        heard(data, list(range(1, min(len(data), 300))) if split else None)
+    assert str(refused.value)
