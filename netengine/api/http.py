@@ -118,7 +118,7 @@ def resolver(routes: Iterable[tuple[str, str, Handler]]) -> Callable[[Request], 
             version, path = found.groups()
         route = router.find(request.method, path)
         if route is None:
-            return _not_found
+            return not_found
         handler, request.variables = route
         if version is not None:
             request.variables["version"] = version
@@ -127,7 +127,8 @@ def resolver(routes: Iterable[tuple[str, str, Handler]]) -> Callable[[Request], 
     return resolve
 
 
-async def _not_found(request: Request) -> Answer:
+async def not_found(request: Request) -> Answer:
+    """Of a path that leads nowhere."""
     return failure(404, "page not found")
 
 

@@ -111,7 +111,9 @@ def build(engine: Engine) -> Server:
     resolve = http.resolver(_ROUTES)
 
     async def answer(request: Request) -> Answer:
-        return await audit.audited(request, http.docker_semantics(request, resolve(request)))
+        handler = resolve(request)
+        answering = http.docker_semantics(request, handler)
+        return await (answering if handler is http.not_found else audit.audited(request, answering))
 
     return Server(answer, app=engine, headers=http.HEADERS)
 
