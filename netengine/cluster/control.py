@@ -19,7 +19,6 @@ from ipaddress import ip_address
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from aiohttp import web
 
 from netengine.cluster import protocol, tls
 from netengine.cluster.doors import Doors
@@ -27,6 +26,8 @@ from netengine.cluster.identity import Files
 from netengine.cluster.protocol import Admission, JoinRequest, Renewal, RenewRequest, Roots
 from netengine.cluster.records import MANAGER, WORKER
 from netengine.errors import Forbidden, Invalid, NetengineError, NotFound
+from netengine.http import Answer, Request, Response, Router, Server
+from netengine.http import Handler as RouteHandler
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ JOINS_AT_ONCE = 8
 """A join makes this manager sign a certificate and change etcd."""
 
 _CLOSE_SECONDS = 2.0  # that calls have which are under way when the service ends
-_LINGER_SECONDS = 2.0  # in which the rest of a refused request is read, so that its sender sees the answer
+_HEAD_LIMIT = 16 << 10  # bytes of a request's line and headers
+_JSON = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
 
@@ -94,28 +96,23 @@ class Control:
         self._registrar = registrar
         self._joins = asyncio.Semaphore(JOINS_AT_ONCE)
         self._running = asyncio.Semaphore(CALLS_AT_ONCE)
-        self._runner: web.AppRunner | None = None
+        self._router = Router(
+            [
+                ("GET", "/v1/ca", self._roots),
+                ("POST", "/v1/join", self._join),
+                ("POST", "/v1/renew", self._renew),
+                ("POST", "/v1/call/{name}", self._call),
+            ]
+        )
+        self._server: Server | None = None
         self._doors: Doors | None = None
 
     async def start(self, address: str = "0.0.0.0", port: int = protocol.CONTROL_PORT) -> None:
         """Raises Conflict when the port is taken, Invalid when the address is not one of this host."""
-        app = web.Application(client_max_size=protocol.BODY_LIMIT, middlewares=[self._answer])
-        app.router.add_get("/v1/ca", self._roots)
-        app.router.add_post("/v1/join", self._join)
-        app.router.add_post("/v1/renew", self._renew)
-        app.router.add_post("/v1/call/{name}", self._call)
-        runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, lingering_time=_LINGER_SECONDS, shutdown_timeout=_CLOSE_SECONDS
-        )
-        await runner.setup()
-        try:
-            assert runner.server is not None
-            doors = Doors(runner.server, tls.server_context(self._files))
-            doors.open(address, port)
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner, self._doors = runner, doors
+        server = Server(self._answer, head_limit=_HEAD_LIMIT)
+        doors = Doors(server.connection, tls.server_context(self._files))
+        doors.open(address, port)
+        self._server, self._doors = server, doors
 
     @property
     def port(self) -> int:
@@ -124,9 +121,9 @@ class Control:
     async def close(self) -> None:
         if self._doors is not None:
             await self._doors.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._doors = self._runner = None
+        if self._server is not None:
+            await self._server.close(_CLOSE_SECONDS)
+        self._doors = self._server = None
 
     def renewed(self) -> None:
         """The files of certificate and roots have changed: who connects from now on is shown the new ones. Raises Conflict."""
@@ -135,10 +132,10 @@ class Control:
 
     # -- routes -------------------------------------------------------------------------------------------------------
 
-    async def _roots(self, request: web.Request) -> web.Response:
+    async def _roots(self, request: Request) -> Response:
         return _json(Roots(trust=self._registrar.trust(), now=datetime.now(UTC).isoformat(timespec="seconds")))
 
-    async def _join(self, request: web.Request) -> web.Response:
+    async def _join(self, request: Request) -> Response:
         wanted = await self._read(request, JoinRequest, protocol.STRANGER_LIMIT)
         async with self._joins:
             admission = await self._registrar.admit(wanted, remote(request))
@@ -147,7 +144,7 @@ class Control:
         )
         return _json(admission)
 
-    async def _renew(self, request: web.Request) -> web.Response:
+    async def _renew(self, request: Request) -> Response:
         caller = await self.caller(request)
         wanted = await self._read(request, RenewRequest, protocol.STRANGER_LIMIT)
         for address in wanted.addresses[:17]:
@@ -159,8 +156,8 @@ class Control:
         log.info("node %s has a new certificate, as %s", caller.node, renewal.role)
         return _json(renewal)
 
-    async def _call(self, request: web.Request) -> web.Response:
-        caller, name = await self.caller(request), request.match_info["name"]
+    async def _call(self, request: Request) -> Response:
+        caller, name = await self.caller(request), request.variables["name"]
         handler = self.calls.get(name)
         if handler is None and (handler := self.manager_calls.get(name)) is not None and not caller.is_manager:
             raise Forbidden(f"node {caller.node} is a worker, and only managers may call {name!a}")
@@ -172,9 +169,9 @@ class Control:
 
     # -- what holds for all -------------------------------------------------------------------------------------------
 
-    async def caller(self, request: web.Request) -> Caller:
+    async def caller(self, request: Request) -> Caller:
         """Who calls. Raises Forbidden for everybody who is no node of this cluster now."""
-        connection = request.get_extra_info("ssl_object")
+        connection = request.info("ssl_object")
         node, role, cluster, serial = tls.peer(connection)
         if cluster != self._cluster:
             raise Forbidden(f"the certificate is one of cluster {cluster[:60]!a}, and this is {self._cluster}")
@@ -189,33 +186,29 @@ class Control:
         # Promoted: not before it has a manager's certificate. Demoted: at once, whatever it shows.
         return Caller(node, MANAGER if role == recorded == MANAGER else WORKER, serial, remote(request))
 
-    async def _read(self, request: web.Request, kind: type[T] | Any, limit: int) -> Any:
-        if request.content_length is not None and request.content_length > limit:
-            raise _TooLarge(f"a request of {request.content_length} bytes: no more than {limit} are taken")
-        body = bytearray()
+    async def _read(self, request: Request, kind: type[T] | Any, limit: int) -> Any:
+        length = request.body.length
+        if length is not None and length > limit:
+            raise _TooLarge(f"a request of {length} bytes: no more than {limit} are taken")
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                async for piece in request.content.iter_any():
-                    body += piece
-                    if len(body) > limit:
-                        raise _TooLarge(f"a request of more than {limit} bytes")
+                body = await request.body.whole(limit)
         except TimeoutError:
             raise Invalid(f"the request has not come to an end within {BODY_SECONDS:g} s") from None
+        if len(body) > limit:
+            raise _TooLarge(f"a request of more than {limit} bytes")
         try:
-            return msgspec.json.decode(bytes(body), type=kind)
+            return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the request is not what is understood here: {error}") from None
 
-    @web.middleware
-    async def _answer(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> Answer:
         """Errors become answers, and refusals are logged."""
         began = time.monotonic()
         try:
-            with self._doors.request(request.protocol) if self._doors else contextlib.nullcontext():
+            with self._doors.request(request.connection) if self._doors else contextlib.nullcontext():
                 async with asyncio.timeout(BODY_SECONDS + HANDLING_SECONDS):
-                    return await handler(request)
+                    return await self._handler(request)(request)
         except NetengineError as error:
             status, message = error.status, error.message
             level = logging.WARNING if isinstance(error, Forbidden) else logging.INFO
@@ -223,20 +216,29 @@ class Control:
         except TimeoutError:
             status, message = 503, f"the manager was not done with it within {time.monotonic() - began:.0f} s"
             log.warning("%s from %s: %s", plain(request.path), remote(request), message)
-        except web.HTTPException as error:
-            status, message = error.status, f"{plain(request.method)} {plain(request.path)}: {error.reason}"
-        except asyncio.CancelledError:
-            raise
+        except ConnectionError:
+            raise  # the caller has left
         except Exception:
             log.exception("%s from %s failed", plain(request.path), remote(request))
             status, message = 500, "the manager failed to do it: its log says why"
-        answer = web.json_response({"message": message}, status=status)
-        answer.force_close()  # what is left of a request that was refused is not read
-        return answer
+        # What is left of a request that was refused is not read.
+        return Response(status, msgspec.json.encode({"message": message}), _JSON, close=True)
+
+    def _handler(self, request: Request) -> RouteHandler:
+        found = self._router.find(request.method, request.raw_path)
+        if found is None:
+            error = _NoMethod if any(self._router.find(m, request.raw_path) for m in ("GET", "POST")) else NotFound
+            raise error(f"{plain(request.method)} {plain(request.path)}: there is no such call")
+        handler, request.variables = found
+        return handler
 
 
 class _TooLarge(Invalid):
     status = 413
+
+
+class _NoMethod(Invalid):
+    status = 405
 
 
 def plain(text: str) -> str:
@@ -244,14 +246,14 @@ def plain(text: str) -> str:
     return text[:80] if text.isprintable() else ascii(text[:80])
 
 
-def remote(request: web.Request) -> str:
+def remote(request: Request) -> str:
     """The address that the request came from."""
-    found = request.get_extra_info("peername")
+    found = request.info("peername")
     return str(found[0]).removeprefix("::ffff:") if found else "?"
 
 
-def _json(answer: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+def _json(answer: Any) -> Response:
+    return Response(200, msgspec.json.encode(answer), _JSON)
 
 
 @contextlib.contextmanager

@@ -145,9 +145,9 @@ class Doors:
         return made
 
     @contextlib.contextmanager
-    def request(self, protocol: asyncio.Protocol) -> Iterator[None]:
+    def request(self, protocol: asyncio.Protocol | None) -> Iterator[None]:
         """While a request of the connection of this (inner) protocol is handled: it is not idle."""
-        visit = self._visits.get(protocol)
+        visit = self._visits.get(protocol) if protocol is not None else None
         if visit is None:
             yield
             return

@@ -6,15 +6,15 @@ secret and its request, over TLS that this root vouches for.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import aiohttp
 import msgspec
 
 from netengine.cluster import protocol, tls
@@ -22,11 +22,12 @@ from netengine.cluster.identity import hosts_port
 from netengine.cluster.protocol import Admission, JoinRequest, Roots
 from netengine.cluster.tokens import Token
 from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
+from netengine.http.client import Client, ConnectTimeout, Disconnected, NotConnected
 
 CONNECT_SECONDS = 3.0
 JOIN_SECONDS = 25.0
 """For one manager; it makes a record, a user and a certificate."""
-_ROOTS_LIMIT = 64 << 10
+_ANSWER_LIMIT = 64 << 10
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_…, x509_vfy.h of OpenSSL
 
 T = TypeVar("T")
@@ -92,19 +93,10 @@ async def join(
 
 async def roots(host: str, port: int, trust: str = "") -> Roots:
     """What a manager says that its roots are. Without a root to `trust` nobody has vouched for that. Raises Unavailable."""
-    how: dict[str, Any] = {"ssl": tls.blind_context()}
-    if trust:
-        how = {"ssl": tls.joining_context(trust), "server_hostname": tls.MANAGER_NAME}
-
-    async def ask(session: aiohttp.ClientSession) -> Roots:
-        async with session.get(url(host, port, "/v1/ca"), **how) as answer:
-            body = await _bounded(answer)
-        if answer.status != 200:
-            raise protocol.error_of(answer.status, body)
-        return decoded(body, Roots, shown(host, port))
-
+    context, name = (tls.joining_context(trust), tls.MANAGER_NAME) if trust else (tls.blind_context(), "")
     try:
-        return await _bounded_call(host, port, CONNECT_SECONDS * 2, ask)
+        body = await _bounded_call(host, port, CONNECT_SECONDS * 2, "GET", "/v1/ca", b"", context, name)
+        return decoded(body, Roots, shown(host, port))
     except _Unproven as error:
         raise Unavailable(f"what answers at {shown(host, port)} cannot prove that it is a manager: {error}") from error
 
@@ -126,22 +118,10 @@ async def _root(host: str, port: int, token: Token) -> tuple[str, datetime | Non
 
 
 async def _ask(host: str, port: int, root: str, clock: datetime | None, request: JoinRequest) -> Admission:
-    context = tls.joining_context(root)
-
-    async def ask(session: aiohttp.ClientSession) -> Admission:
-        async with session.post(
-            url(host, port, "/v1/join"),
-            data=msgspec.json.encode(request),
-            ssl=context,
-            server_hostname=tls.MANAGER_NAME,
-        ) as answer:
-            body = await _bounded(answer)
-        if answer.status != 200:
-            raise protocol.error_of(answer.status, body)
-        return decoded(body, Admission, shown(host, port))
-
+    context, wanted = tls.joining_context(root), msgspec.json.encode(request)
     try:
-        return await _bounded_call(host, port, JOIN_SECONDS, ask)
+        body = await _bounded_call(host, port, JOIN_SECONDS, "POST", "/v1/join", wanted, context, tls.MANAGER_NAME)
+        return decoded(body, Admission, shown(host, port))
     except _Unproven as error:
         raise _explained(shown(host, port), error.reason, clock) from error.reason
 
@@ -155,28 +135,37 @@ class _Unproven(Exception):
 
 
 async def _bounded_call(
-    host: str, port: int, seconds: float, ask: Callable[[aiohttp.ClientSession], Awaitable[T]]
-) -> T:
+    host: str, port: int, seconds: float, method: str, path: str, body: bytes, context: ssl.SSLContext, name: str
+) -> bytes:
+    """The body of the answer, over a connection of its own. Raises what the manager answers, _Unproven, Unavailable."""
     where = shown(host, port)
-    limits = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
+    how: dict[str, Any] = {"tls": context, "server_name": name, "connect_seconds": CONNECT_SECONDS}
     try:
-        async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(force_close=True)) as session:
-            return await ask(session)
-    except aiohttp.ClientConnectorCertificateError as error:
-        if isinstance(error.certificate_error, ssl.SSLCertVerificationError):
-            raise _Unproven(error.certificate_error) from error
-        raise Unavailable(f"the manager at {where} cannot prove that it is one: {error.certificate_error}") from error
+        async with (
+            asyncio.timeout(seconds),
+            Client(keep_seconds=0).call(method, url(host, port, path), body, **how) as answer,
+        ):
+            content = await answer.read(_ANSWER_LIMIT)
     except TimeoutError as error:
-        waited = CONNECT_SECONDS if isinstance(error, aiohttp.ServerTimeoutError) else seconds
+        waited = CONNECT_SECONDS if isinstance(error, ConnectTimeout) else seconds
         raise Unavailable(
             f"no manager answers at {where} within {waited:g} s: is the address right, and may TCP to its port pass?"
         ) from None
-    except aiohttp.ClientSSLError as error:
-        raise Unavailable(
-            f"what answers at {where} is not the control service of a manager ({words_of(error)}): is the port right?"
-        ) from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except NotConnected as error:
+        if isinstance(error.cause, ssl.SSLCertVerificationError):
+            raise _Unproven(error.cause) from error
+        if isinstance(error.cause, ssl.SSLError):
+            raise Unavailable(
+                f"what answers at {where} is not the control service of a manager ({words_of(error)}): is the port right?"
+            ) from error
         raise Unavailable(f"no manager answers at {where}: {words_of(error)}") from error
+    except (Disconnected, ValueError) as error:
+        raise Unavailable(f"no manager answers at {where}: {words_of(error)}") from error
+    if content is None:
+        raise Unavailable(f"{host} answers more than a manager would: is this the control port of one?")
+    if answer.status != 200:
+        raise protocol.error_of(answer.status, content)
+    return content
 
 
 def _explained(where: str, error: ssl.SSLCertVerificationError, clock: datetime | None) -> NetengineError:
@@ -202,15 +191,6 @@ def decoded(body: bytes, kind: type[T], where: str) -> T:
         raise Unavailable(f"{where} does not answer as a manager of netengine does: {error}") from None
 
 
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in answer.content.iter_any():
-        body += piece
-        if len(body) > _ROOTS_LIMIT:
-            raise Unavailable(f"{answer.url.host} answers more than a manager would: is this the control port of one?")
-    return bytes(body)
-
-
 def _moment(text: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(text)
@@ -228,8 +208,8 @@ def shown(host: str, port: int) -> str:
 
 
 def words_of(error: Any) -> str:
-    """Of an error of aiohttp or the kernel, in the kernel's words where they are known."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    """Of an error of a call, in the kernel's words where they are known."""
+    cause = error.cause if isinstance(error, NotConnected) else error
     if isinstance(cause, ssl.SSLError) and cause.reason:
         return cause.reason.lower().replace("_", " ")
     if isinstance(cause, socket.gaierror):

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from netengine.cluster import protocol, tls
@@ -16,6 +15,7 @@ from netengine.cluster.identity import Files, hosts_port
 from netengine.cluster.joining import decoded, roots, shown, url, words_of
 from netengine.cluster.protocol import Renewal, RenewRequest
 from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
+from netengine.http.client import CallError, Client, NotConnected, Unanswered
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Managers:
         self._addresses = [hosts_port(a) for a in addresses]
         self._time_limit = time_limit
         self._context = tls.client_context(files)
-        self._session: aiohttp.ClientSession | None = None
+        self._http = Client(keep_seconds=45)
 
     def use(self, addresses: Sequence[str]) -> None:
         """Other managers from now on. None given: they stay as they were."""
@@ -56,9 +56,7 @@ class Managers:
         self._context = tls.client_context(self._files)  # connections are kept by context: calls under way go on
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._http.close()
 
     async def call(self, name: str, payload: Mapping[str, Any]) -> Any:
         """A call that is registered by that name; its answer. Raises what it raised, and Unavailable when none answers."""
@@ -93,42 +91,42 @@ class Managers:
     async def _ask_one(self, address: tuple[str, int], path: str, body: bytes, seconds: float) -> bytes:
         """One manager that does not answer leaves time for the others."""
         where, others = shown(*address), len(self._addresses) - 1
-        limits = aiohttp.ClientTimeout(seconds / (others + 1), connect=_CONNECT_SECONDS if others else seconds)
+        limits = (seconds / (others + 1), _CONNECT_SECONDS if others else seconds)
         try:
             try:
-                status, content = await self._post(address, path, body, limits)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                status, content = await self._post(address, path, body, *limits)
+            except Unanswered:
                 # A connection that was kept, to a manager that was started anew: there is a new one to be had.
-                status, content = await self._post(address, path, body, limits)
+                status, content = await self._post(address, path, body, *limits)
         except TimeoutError:
             raise Unavailable(f"the manager at {where} does not answer in time") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except CallError as error:
             raise await self._error(address, error) from error
         if status != 200:
             raise protocol.error_of(status, content)
         return content
 
     async def _post(
-        self, address: tuple[str, int], path: str, body: bytes, limits: aiohttp.ClientTimeout
+        self, address: tuple[str, int], path: str, body: bytes, seconds: float, connect_seconds: float
     ) -> tuple[int, bytes]:
-        name, there = tls.MANAGER_NAME, url(*address, path)
-        async with self._http().post(
-            there, data=body, ssl=self._context, server_hostname=name, timeout=limits
-        ) as answer:
-            content = bytearray()
-            async for piece in answer.content.iter_any():
-                content += piece
-                if len(content) > _ANSWER_LIMIT:
-                    raise Invalid(f"the manager at {shown(*address)} answers more than {_ANSWER_LIMIT} bytes")
-        return answer.status, bytes(content)
+        how: dict[str, Any] = {"server_name": tls.MANAGER_NAME, "connect_seconds": connect_seconds}
+        async with (
+            asyncio.timeout(seconds),
+            self._http.call("POST", url(*address, path), body, tls=self._context, **how) as answer,
+        ):
+            content = await answer.read(_ANSWER_LIMIT)
+        if content is None:
+            raise Invalid(f"the manager at {shown(*address)} answers more than {_ANSWER_LIMIT} bytes")
+        return answer.status, content
 
-    async def _error(self, address: tuple[str, int], error: Exception) -> NetengineError:
+    async def _error(self, address: tuple[str, int], error: CallError) -> NetengineError:
         where = shown(*address)
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            reason = error.certificate_error
-            words = reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
-            return _Refused(f"what answers at {where} cannot prove that it is a manager of this cluster: {words}")
-        if not isinstance(error, aiohttp.ClientConnectorError) or isinstance(error, aiohttp.ClientSSLError):
+        cause = error.cause if isinstance(error, NotConnected) else None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _Refused(
+                f"what answers at {where} cannot prove that it is a manager of this cluster: {cause.verify_message}"
+            )
+        if cause is None or isinstance(cause, ssl.SSLError):
             try:
                 await self._prove(address)
             except NetengineError as why:
@@ -148,11 +146,6 @@ class Managers:
         if address in self._addresses:
             self._addresses.remove(address)
             self._addresses.append(address)
-
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=45, limit=0))
-        return self._session
 
 
 class _Refused(Forbidden):

@@ -15,13 +15,12 @@ import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-import aiohttp
-
 from netengine import failpoints
 from netengine.cluster import members, tls
 from netengine.cluster.etcdprocess import EtcdProcess, Running
 from netengine.cluster.identity import Files
 from netengine.errors import Conflict, Invalid, NetengineError, NotFound, Unavailable
+from netengine.http.client import CallError, Client
 from netengine.store.etcd import Etcd, Member
 
 log = logging.getLogger(__name__)
@@ -232,22 +231,24 @@ class EtcdMember:
         context = tls.client_context(self._files)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        limits = aiohttp.ClientTimeout(total=2.0)
-        async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(force_close=True)) as session:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                    url = f"{self.urls.client}/health"
-                    async with session.get(url, ssl=context, server_hostname=tls.MANAGER_NAME) as answer:
-                        if answer.status == 200:
-                            return
-                if self._process.find() is None and self._task is None:
-                    raise self._ended()
-                if loop.time() > deadline:
-                    words = self._process.last_words()
-                    raise Unavailable(
-                        f"etcd was started and does not answer within {seconds:g} s{': ' + words if words else ''}"
-                    )
-                await asyncio.sleep(0.05)
+        client = Client(keep_seconds=0)
+        while True:
+            with contextlib.suppress(CallError, TimeoutError):
+                url = f"{self.urls.client}/health"
+                async with (
+                    asyncio.timeout(2.0),
+                    client.call("GET", url, tls=context, server_name=tls.MANAGER_NAME) as answer,
+                ):
+                    if answer.status == 200:
+                        return
+            if self._process.find() is None and self._task is None:
+                raise self._ended()
+            if loop.time() > deadline:
+                words = self._process.last_words()
+                raise Unavailable(
+                    f"etcd was started and does not answer within {seconds:g} s{': ' + words if words else ''}"
+                )
+            await asyncio.sleep(0.05)
 
     def _ended(self) -> Unavailable:
         return Unavailable(

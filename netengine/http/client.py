@@ -43,6 +43,11 @@ class Disconnected(CallError):
     """The connection ended before the whole answer was there, or what came is not HTTP."""
 
 
+class Unanswered(Disconnected):
+    """Not a byte of an answer came: a server that was started anew ends the connections that were kept, and a new one may do.
+    All the same it may have done what it was asked."""
+
+
 class Reply:
     """An answer, of which status and headers are there. Iterate over the pieces of its body as they come, or `read` all."""
 
@@ -76,6 +81,11 @@ class Reply:
             if len(body) > limit:
                 return None
         return bytes(body)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it has come."""
+        return self._seen > 0
 
     def info(self, name: str) -> Any:
         """What the transport knows of itself (asyncio.BaseTransport.get_extra_info)."""
@@ -138,6 +148,13 @@ class _Kept:
         self.reader, self.writer = reader, writer
         self.since = 0.0
 
+    async def send(self, data: bytes) -> None:
+        try:
+            self.writer.write(data)
+            await self.writer.drain()
+        except OSError as error:
+            raise Disconnected(_words(error)) from error
+
     @property
     def usable(self) -> bool:
         return not self.reader.at_eof() and not self.writer.transport.is_closing() and self.reader.exception() is None
@@ -183,11 +200,12 @@ class Client:
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             try:
-                connection.writer.write(_request(method, path, parts.netloc, headers or {}, body))
-                await connection.writer.drain()
-            except OSError as error:
-                raise Disconnected(_words(error)) from error
-            await reply.head()
+                await connection.send(_request(method, path, parts.netloc, headers or {}, body))
+                await reply.head()
+            except Disconnected as error:
+                if not reply.begun and not isinstance(error.__cause__, ssl.SSLError):
+                    raise Unanswered(str(error)) from error
+                raise
             yield reply
             keeps = reply.whole and reply.keeps
         finally:

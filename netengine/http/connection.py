@@ -52,6 +52,10 @@ class Owner(Protocol):
         """The headers of every answer."""
 
     @property
+    def head_limit(self) -> int:
+        """Bytes of a request's first line and headers."""
+
+    @property
     def stopping(self) -> bool:
         """Whether this request is the last of its connection."""
 
@@ -85,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._remote = remote
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._receiver = Receiver(self)
+        self._receiver = Receiver(self, owner.head_limit)
         self._state = _State.IDLE
         self._request: Request | None = None
         self._task: asyncio.Task[None] | None = None  # of the request under way
@@ -198,10 +202,7 @@ class Connection(asyncio.Protocol):
             return
         self._request = None
         if self._transport is not None:
-            text = b'{"message":"the request is not HTTP/1.1 as it is understood here"}\n'
-            entity = b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(text)
-            line = heads.status_line("1.1", 400)
-            self._transport.write(b"".join((line, self._owner.common, heads.date(), entity, text)))
+            self._transport.write(heads.refusal(self._owner.common))
         self._linger()
 
     # What the body calls.
@@ -354,11 +355,11 @@ class Connection(asyncio.Protocol):
         self._state = _State.LINGER
         self._pending = b""
         self.deadline = self._loop.time() + LINGER_SECONDS
-        if self._lost or self._eof or self._transport is None or not self._transport.can_write_eof():
+        if self._lost or self._eof or self._transport is None or self._transport.is_closing():
             return self.close()
-        if not self._transport.is_closing():
+        if self._transport.can_write_eof():  # else the client knows by the header Connection
             self._transport.write_eof()
-            self.resume()
+        self.resume()
         return None
 
     def close(self) -> None:

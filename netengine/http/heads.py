@@ -1,4 +1,4 @@
-"""The bytes in front of an answer: status line and headers. Nothing else is known here."""
+"""The bytes in front of an answer: status line and headers. Nothing is known here of who asks."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def fields(headers: Mapping[str, str]) -> bytes:
     if text.count("\r") + text.count("\n") != 2 * len(headers) or "\0" in text:
         raise ValueError(f"a header has a line break: {text[:200]!a}")
     return text.encode("latin-1", "replace")
+
+
+def refusal(common: bytes) -> bytes:
+    """The whole answer to what is not HTTP."""
+    text = b'{"message":"the request is not HTTP/1.1 as it is understood here"}\n'
+    entity = b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(text)
+    return b"".join((status_line("1.1", 400), common, date(), entity, text))

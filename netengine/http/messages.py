@@ -45,10 +45,10 @@ class Request:
     """One request. Its body may still be on the way (body.py)."""
 
     __slots__ = (
-        "_connection",
         "_query",
         "app",
         "body",
+        "connection",
         "decoded",
         "headers",
         "keep_alive",
@@ -98,7 +98,8 @@ class Request:
         """What is known of a peer that is not local, as it was given with the connection."""
         self.decoded: dict[str, Any] | None = None
         """What the handler has made of the body, for whoever writes requests down."""
-        self._connection = connection
+        self.connection = connection
+        """That it came over."""
         self._query: Query | None = None
 
     @property
@@ -114,25 +115,25 @@ class Request:
 
     def info(self, name: str) -> Any:
         """What the transport knows of itself: `socket`, `peername`, `ssl_object` (asyncio.BaseTransport.get_extra_info)."""
-        return self._connection.info(name) if self._connection is not None else None
+        return self.connection.info(name) if self.connection is not None else None
 
     def stream(self, headers: Mapping[str, str], status: int = 200) -> Stream:
         """Begin an answer that comes in pieces: its head is sent now. The handler returns it when all is written.
 
         From here on the handler is cancelled when the client leaves. Raises ConnectionError when it has left already.
         """
-        if self._connection is None:
+        if self.connection is None:
             raise ConnectionResetError("the request has no connection")
-        return self._connection.begin_stream(self, status, headers)
+        return self.connection.begin_stream(self, status, headers)
 
     def take_over(self) -> Taken:
         """The connection's transport, for something other than HTTP; the handler ends it. Its answer is not sent.
 
         Read the body before. Raises ConnectionError when the client has left.
         """
-        if self._connection is None:
+        if self.connection is None:
             raise ConnectionResetError("the request has no connection")
-        return self._connection.take_over()
+        return self.connection.take_over()
 
 
 class Response:

@@ -11,8 +11,6 @@ from typing import NamedTuple, Protocol
 
 import httptools
 
-HEAD_LIMIT = 64 << 10
-"""Bytes of a request's first line and headers."""
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -49,6 +47,7 @@ class Receiver:
 
     __slots__ = (
         "_fields",
+        "_head_limit",
         "_missing",
         "_parser",
         "_seen",
@@ -60,8 +59,10 @@ class Receiver:
         "overrun",
     )
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, head_limit: int) -> None:
+        """`head_limit`: bytes of a request's first line and headers."""
         self._sink = sink
+        self._head_limit = head_limit
         self._parser: httptools.HttpRequestParser | None = None
         self.next()
 
@@ -117,8 +118,8 @@ class Receiver:
             at = data.find(_END_OF_HEAD)
             end = at + 4 if at >= 0 else len(data)
         self._seen += end
-        if self._seen > HEAD_LIMIT:
-            raise Malformed(f"a request line and headers of more than {HEAD_LIMIT} bytes")
+        if self._seen > self._head_limit:
+            raise Malformed(f"a request line and headers of more than {self._head_limit} bytes")
         self._tail = (self._tail + data[max(end - 3, 0) : end])[-3:]
         return end
 

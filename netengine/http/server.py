@@ -12,6 +12,8 @@ from netengine.http.messages import Answer, Request
 
 _SWEEP_SECONDS = 5.0
 _BACKLOG = 1024
+HEAD_LIMIT = 64 << 10
+"""Bytes of a request's first line and headers."""
 
 
 class Server:
@@ -23,8 +25,10 @@ class Server:
         *,
         app: object = None,
         headers: Mapping[str, str] | None = None,
+        head_limit: int = HEAD_LIMIT,
     ) -> None:
         self.app = app
+        self.head_limit = head_limit
         self.common = heads.fields(headers or {})
         """The headers of every answer, encoded."""
         self.stopping = False

@@ -150,7 +150,7 @@ def test_heavy_modules_are_not_loaded_for_validate(host: Host) -> None:
         text=True,
         timeout=DEADLINE,
     )
-    assert not {"aiohttp", "pyroute2", "nftables"} & set(done.stdout.split())
+    assert not {"httptools", "pyroute2", "nftables"} & set(done.stdout.split())
 
 
 def test_without_root_it_says_so(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ Source: etcd v3.4 API, https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/ and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
-
-import aiohttp
 
 from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unavailable
+from netengine.http import client as http
 from netengine.store.etcd.auth import Auth
 from netengine.store.etcd.records import (
     Change,
@@ -81,9 +81,9 @@ class Etcd(Auth):
         self._tls = tls
         self._name, self._password = name, password
         self._time_limit = time_limit
-        self._server_name = server_name or None
+        self._server_name = server_name
         self._token = ""
-        self._session: aiohttp.ClientSession | None = None
+        self._http = http.Client(keep_seconds=60)
 
     async def __aenter__(self) -> Etcd:
         return self
@@ -94,9 +94,7 @@ class Etcd(Auth):
         await self.close()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._http.close()
 
     def renew(self, tls: ssl.SSLContext) -> None:
         """Another certificate and other roots, for connections made from now on. What goes on over others goes on."""
@@ -185,15 +183,13 @@ class Etcd(Auth):
                         yield changes, revision
             except Compacted:
                 raise
-            except (aiohttp.ClientError, NetengineError, TimeoutError, OSError) as e:
+            except (http.CallError, NetengineError, TimeoutError, OSError) as e:
                 log.debug("watch of %s at %s: %s", prefix, self._urls[at % len(self._urls)], e)
             at += 1
             await asyncio.sleep(0.2 if at % len(self._urls) else 0.5)
 
     async def _watch_once(self, url: str, prefix: str, after: int) -> AsyncIterator[tuple[list[Change], int]]:
         wanted = {**key_range(self.namespace + prefix, True), "start_revision": str(after + 1), "progress_notify": True}
-        # etcd says nothing while nothing changes, progress apart (every ten minutes).
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=_TRY)
         if self._name and not self._token:
             await self._authenticate()
         # A member that is cut off from the others would be silent, too: so it ends the watch when it knows no leader.
@@ -201,13 +197,13 @@ class Etcd(Auth):
         if self._token:
             headers["Authorization"] = self._token
         body = json.dumps({"create_request": wanted})
-        # A kept connection to a member that is cut off takes the request and never answers it.
-        async with asyncio.timeout(self._time_limit):
-            how: Any = {"headers": headers, "timeout": limit, "ssl": self._ssl(), "server_hostname": self._server_name}
-            answer = await self._http().post(f"{url}/v3/watch", data=body, **how)
-        async with answer:
+        async with contextlib.AsyncExitStack() as stack:
+            # A kept connection to a member that is cut off takes the request and never answers it. From then on there is no
+            # limit: etcd says nothing while nothing changes, progress apart (every ten minutes).
+            async with asyncio.timeout(self._time_limit):
+                answer = await stack.enter_async_context(self._asked(f"{url}/v3/watch", body, headers, _TRY))
             _notice_death(answer)
-            async for line in _lines(answer.content):
+            async for line in _lines(answer):
                 message = json.loads(line)
                 if "error" in message:
                     self._token = ""
@@ -272,10 +268,10 @@ class Etcd(Auth):
                             problems.append(f"{url}: {e}")
                             self._token, unheard = "", False  # a member that was just started has forgotten all tokens
                             break
-                        except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as e:
+                        except (http.CallError, TimeoutError, OSError, Unavailable) as e:
                             problems.append(f"{url}: {_words(e)}")
                             # Where no member listens at all one may be starting just now, and that is waited for.
-                            unheard = unheard and isinstance(e, aiohttp.ClientConnectorError)
+                            unheard = unheard and isinstance(e, http.NotConnected)
                             self._prefer_another(url)
                     await asyncio.sleep(0.1)
         except TimeoutError:
@@ -295,7 +291,7 @@ class Etcd(Auth):
             try:
                 self._token = (await self._post(url, "/v3/auth/authenticate", wanted, _TRY))["token"]
                 return
-            except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as e:
+            except (http.CallError, TimeoutError, OSError, Unavailable) as e:
                 problem = e
                 self._prefer_another(url)
             except Invalid as e:
@@ -306,12 +302,8 @@ class Etcd(Auth):
 
     async def _post(self, url: str, path: str, body: JsonDict, seconds: float) -> JsonDict:
         headers = {"Authorization": self._token} if self._token else {}
-        limit = aiohttp.ClientTimeout(total=seconds)
-        content = json.dumps(body)
-        async with self._http().post(
-            url + path, data=content, headers=headers, timeout=limit, ssl=self._ssl(), server_hostname=self._server_name
-        ) as answer:
-            text = await answer.text()
+        async with asyncio.timeout(seconds), self._asked(url + path, json.dumps(body), headers, None) as answer:
+            text = b"".join([piece async for piece in answer]).decode("utf-8", "replace")
         try:
             decoded = json.loads(text)
         except json.JSONDecodeError:
@@ -328,19 +320,24 @@ class Etcd(Auth):
         kinds: dict[int, type[NetengineError]] = {_NOT_FOUND: NotFound, _INVALID: Invalid, _DENIED: Forbidden}
         return kinds.get(code, Unavailable)(words)
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=60))
-        return self._session
+    def _asked(
+        self, url: str, body: str, headers: dict[str, str], connect_seconds: float | None
+    ) -> AbstractAsyncContextManager[http.Reply]:
+        headers = {"Content-Type": "application/json", **headers}
+        return self._http.call(
+            "POST",
+            url,
+            body.encode(),
+            headers=headers,
+            tls=self._tls,
+            server_name=self._server_name,
+            connect_seconds=connect_seconds,
+        )
 
-    def _ssl(self) -> ssl.SSLContext | bool:
-        return self._tls if self._tls is not None else True
 
-
-def _notice_death(answer: aiohttp.ClientResponse) -> None:
+def _notice_death(answer: http.Reply) -> None:
     """Have the kernel find out within seconds that a member is gone which says nothing anyway: tcp(7)."""
-    transport = answer.connection.transport if answer.connection is not None else None
-    sock = transport.get_extra_info("socket") if transport is not None else None
+    sock = answer.info("socket")
     if sock is not None:
         for option, value in ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2)):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -349,8 +346,8 @@ def _notice_death(answer: aiohttp.ClientResponse) -> None:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error.os_error)
+    if isinstance(error, http.NotConnected):
+        return error.cause.strerror or str(error.cause)
     if any(
         alert in str(error).lower() for alert in ("alert bad certificate", "certificate required", "alert unknown ca")
     ):
@@ -362,10 +359,10 @@ class _Stale(Exception):
     """The token has expired or its member has forgotten it."""
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _lines(answer: http.Reply) -> AsyncIterator[bytes]:
     """Lines of any length: a watch answers everything that it missed in one."""
     kept = b""
-    async for piece in stream.iter_any():
+    async for piece in answer:
         *whole, kept = (kept + piece).split(b"\n")
         for line in whole:
             if line:
