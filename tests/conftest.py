@@ -7,6 +7,7 @@ itself again under sudo; otherwise those tests fail, with the reason. They never
 from __future__ import annotations
 
 import compileall
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 REPO = TESTS.parent
+if importlib.util.find_spec("httptools") is None:
+    raise pytest.UsageError("netengine has new dependencies, which this environment lacks: scripts/install --test")
 if str(REPO) not in sys.path:
     sys.path.insert(0, str(REPO))  # `tests.hosts` and `netengine` of this very tree, however pytest was started
 

@@ -32,6 +32,7 @@ ALLOWED = {
     "engine/events.py": "the time of an event; `until` is a moment, and the stream waits for that moment",
     "engine/overlay/encryption.py": "how old a key is that outlives the daemon and the machine's running",
     "engine/lifecycle.py": "when a container without a process was stopped",
+    "http/heads.py": "the header Date of an answer",
     "kernel/dhcp.py": "undoes what pyroute2's client takes from the wall clock",
     "runtime/images.py": "when an image was imported",
     "runtime/logs.py": "`until` is a moment, and following waits for that moment",

@@ -213,7 +213,16 @@ def test_few_modules_import_the_library_of_certificates() -> None:
 
 def test_an_idle_daemon_has_no_more_of_its_libraries_than_it_needs() -> None:
     """What is imported is held for ever, and every start waits for it."""
-    spared = ("pyroute2.ndb", "pyroute2.iproute", "pyroute2.dhcp", "cryptography", "scapy", "email", "xml", "http.client")
+    spared = (
+        "pyroute2.ndb",
+        "pyroute2.iproute",
+        "pyroute2.dhcp",
+        "cryptography",
+        "scapy",
+        "email",
+        "xml",
+        "http.client",
+    )
     code = f"import sys, netengine.api.server\nprint([m for m in sys.modules if m.startswith({spared!r})])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
