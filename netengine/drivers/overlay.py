@@ -37,6 +37,7 @@ from netengine.kernel.resources import (
     Resource,
     Route,
     Sysctl,
+    Table,
     Veth,
     Vxlan,
 )
@@ -96,13 +97,13 @@ class OverlayDriver:
             # A link without IPv6 has no IPv6 neighbours, and so cannot answer for them. As a port it has no address.
             Sysctl(HOST, f"net/ipv6/conf/{settings.vxlan}/disable_ipv6", "0" if network.enable_ipv6 else "1"),
         }
+        out |= {Table("inet"), Element("inet", "sealed", (settings.link,))}
         for family in {s.family for s in network.subnets}:
             # Where br_netfilter is on, what crosses the bridge is seen by the rules: its own may, and no other.
             out |= {
                 Element(family, "bridges", (settings.link,)),
                 Element(family, "pairs", (settings.link, settings.link), ("accept",)),
                 Element(family, "internal", (settings.link,)),
-                Element(family, "sealed", (settings.link,)),
             }
         return frozenset(out)
 

@@ -33,7 +33,7 @@ ROUTE_PROTOCOL = 110
 
 Protocol = Literal["tcp", "udp", "sctp"]
 Family = Literal["ip", "ip6"]
-TableFamily = Literal["ip", "ip6", "bridge"]
+TableFamily = Literal["ip", "ip6", "inet", "bridge"]
 """Where a table of rules sees packets: as they are routed, or as they cross a bridge."""
 """nftables' names for IPv4 and IPv6."""
 Key = tuple[str, ...]

@@ -1,9 +1,9 @@
 """The constant part of our nftables tables: every chain, every rule, and the empty sets and maps that they look things up in.
 
-The tables of IPv4 and IPv6 are made from one text: chains, sets and maps have the same names in both, and what differs is a
-word or two (`_WORDS`). It is loaded once. Whatever changes at run time is an element of a set or map, so that a packet and an
-update both cost the same with one published port as with ten thousand. docs/ruleset.md explains each chain and is generated
-from the live kernel by a test.
+The tables of IPv4 and IPv6 are made from one text (rules.py): chains, sets and maps have the same names in both, and what
+differs is a word or two. It is loaded once. Whatever changes at run time is an element of a set or map, so that a packet and
+an update both cost the same with one published port as with ten thousand. docs/ruleset.md explains each chain and is
+generated from the live kernel by a test.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from netengine.kernel.resources import Family, TableFamily
+from netengine.kernel import rules
+from netengine.kernel.resources import TableFamily
 
 TABLE = "netengine"
 """The name of our table in each family. No other table is ever read or written."""
@@ -24,7 +25,7 @@ USER_CHAIN = "user-forward"
 
 VERSION_PREFIX = "version-"
 
-FAMILIES: tuple[TableFamily, ...] = ("ip", "ip6", "bridge")
+FAMILIES: tuple[TableFamily, ...] = ("ip", "ip6", "inet", "bridge")
 
 Part = Literal[
     "address",
@@ -77,12 +78,6 @@ CONTAINERS: tuple[Container, ...] = (
     ),
     Container(
         "internal", ("link",), (), "bridges of internal networks: nothing crosses them to or from another interface"
-    ),
-    Container(
-        "sealed",
-        ("link",),
-        (),
-        "bridges of overlay networks: the host is not reached from them, by any of its addresses",
     ),
     Container("masquerading", ("link",), (), "bridges whose packets leave the host under the host's address"),
     Container(
@@ -159,6 +154,16 @@ CONTAINERS: tuple[Container, ...] = (
     ),
 )
 
+SEALING: tuple[Container, ...] = (
+    Container(
+        "sealed",
+        ("link",),
+        (),
+        "bridges of overlay networks: the host is not reached from them, by any of its addresses",
+    ),
+)
+"""The set of the table of family inet. It is there as long as an overlay network is: whoever has none does not pay for it."""
+
 GUARD: tuple[Container, ...] = (
     Container("guarded", ("link",), (), "ports of a bridge whose containers may only speak for themselves"),
     Container("stations", ("link", "mac"), (), "such a port with the MAC address of its container"),
@@ -168,137 +173,8 @@ GUARD: tuple[Container, ...] = (
 )
 """The sets of the table of family bridge. It is there as long as a network with the option anti_spoof is."""
 
-_BY_NAME = {c.name: c for c in CONTAINERS + GUARD}
+_BY_NAME = {c.name: c for c in CONTAINERS + SEALING + GUARD}
 NAMES = frozenset(_BY_NAME)
-
-_RULES = """
-    chain user-forward {
-        comment "yours: jumped to before any rule of netengine; never changed by it"
-    }
-
-    chain raw-prerouting {
-        type filter hook prerouting priority raw; policy accept;
-        iif "lo" accept
-        iifname @bridges goto from-a-network
-        IP daddr @subnets fib daddr type != local goto direct-access
-    }
-
-    chain from-a-network {
-        IP daddr LOOPBACK counter drop comment "a container may not reach the host's loopback"
-        IP saddr LOOPBACK counter drop comment "nor pretend to be it"
-        iifname @sealed fib daddr type local counter drop comment "the host has no part in an overlay network"
-    }
-
-    chain direct-access {
-        iifname . IP daddr @trusted accept
-        counter drop comment "direct access from outside to a container"
-    }
-
-    chain published-ports {
-        meta l4proto { tcp, udp, sctp } dnat IP to IP daddr . meta l4proto . th dport map @address-ports
-        meta l4proto { tcp, udp, sctp } dnat IP to meta l4proto . th dport map @ports
-    }
-
-    chain nat-prerouting {
-        type nat hook prerouting priority dstnat; policy accept;
-        FROM_OUTSIDE fib daddr type local goto published-ports
-    }
-
-    chain nat-output {
-        type nat hook output priority -100; policy accept;
-        FROM_HERE fib daddr type local goto published-ports
-    }
-
-    chain nat-postrouting {
-        type nat hook postrouting priority srcnat; policy accept;
-        oifname . IP saddr @hairpins ct status dnat masquerade comment "the answer must come back through the host"
-        IP saddr LOOPBACK oifname @bridges masquerade comment "a container cannot answer the host's loopback"
-        oifname != @bridges snat IP to iifname map @sources
-        iifname @masquerading oifname != @bridges masquerade
-    }
-
-    chain filter-forward {
-        type filter hook forward priority filter; policy accept;
-        jump user-forward
-        meta protocol vmap @policy-gate
-        ct state established,related accept
-        iifname . oifname vmap @pairs
-        iifname . IP saddr . IP daddr . meta l4proto . th dport @links accept comment "to a container it is linked to"
-        iifname . IP daddr . IP saddr . meta l4proto . th sport @links accept comment "and back"
-        iifname @internal counter drop comment "out of an internal network"
-        oifname @internal counter drop comment "into an internal network"
-        ct status dnat IP daddr . meta l4proto . th dport @published accept
-        oifname @bridges goto into-a-network
-        iifname @bridges accept
-        meta protocol vmap @strangers
-    }
-
-    chain policies {
-        ct state untracked return comment "IPv6 neighbours look for each other; and what you do not track"
-        ct direction reply return
-POLICIES
-    }
-
-    chain into-a-network {
-        IP daddr . meta l4proto . th dport @open accept
-        oifname @unprotected accept
-        meta l4proto ICMP oifname @routed accept
-        iifname . IP daddr @trusted IP daddr . meta l4proto . th dport @published accept
-        counter drop comment "not published"
-    }
-"""
-
-# A frame is looked at before the bridge learns from it where a MAC address is. Ethernet types other than these three, tagged
-# frames among them, do not pass. An address is probed for with the sender 0.0.0.0 (RFC 5227) or :: (RFC 4862).
-_RULES_BRIDGE = """
-    chain bridge-prerouting {
-        type filter hook prerouting priority -300; policy accept;
-        iifname @guarded goto guard
-    }
-
-    chain guard {
-        iifname . ether saddr != @stations counter drop comment "another's MAC address"
-        ether type { 8021q, 8021ad } counter drop comment "a tagged frame"
-        iifname . ether saddr . ip saddr @owners accept
-        ether type arp goto guard-arp
-        ether type ip6 goto guard-ip6
-        counter drop comment "another's IPv4 address, or no IP at all"
-    }
-
-    chain guard-arp {
-        iifname . arp saddr ether . arp saddr ip @owners accept
-        arp saddr ip 0.0.0.0 iifname . arp saddr ether @stations accept
-        counter drop comment "an ARP message for another"
-    }
-
-    chain guard-ip6 {
-        icmpv6 type { nd-router-advert, nd-redirect } counter drop comment "no container is a router"
-        ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } accept
-        iifname . ether saddr . ip6 saddr != @owners6 counter drop comment "another's IPv6 address"
-        icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets counter drop comment "an announcement for another"
-        accept
-    }
-"""
-
-_WORDS: Mapping[Family, Mapping[str, str]] = {
-    "ip": {
-        "IP": "ip",
-        "ICMP": "icmp",
-        "LOOPBACK": "127.0.0.0/8",
-        "FROM_OUTSIDE": "ip daddr != 127.0.0.0/8",
-        "FROM_HERE": "",
-    },
-    # A packet between link-local addresses is never forwarded, and one from ::1 finds no way back: the kernel has no
-    # route_localnet for IPv6. Both reach the socket that holds the port, and so the relay.
-    "ip6": {
-        "IP": "ip6",
-        "ICMP": "ipv6-icmp",
-        "LOOPBACK": "::1",
-        "FROM_OUTSIDE": "ip6 saddr != fe80::/10",
-        "FROM_HERE": "ip6 daddr != ::1 ip6 saddr != fe80::/10",
-    },
-}
-"""What the words in capitals stand for in each family."""
 
 _LOOKUPS = "\n".join(
     f"        IP saddr . IP daddr . meta l4proto . th dport vmap @policy-{source}-{target}"
@@ -316,8 +192,13 @@ _TYPES: dict[Part, str] = {
     "verdict": "verdict",
     "ethertype": "ether_type",
 }
-_ADDRESS_TYPE: Mapping[TableFamily, str] = {"ip": "ipv4_addr", "ip6": "ipv6_addr", "bridge": "ipv4_addr"}
-HOST_LENGTH: Mapping[TableFamily, int] = {"ip": 32, "ip6": 128, "bridge": 32}
+_ADDRESS_TYPE: Mapping[TableFamily, str] = {
+    "ip": "ipv4_addr",
+    "ip6": "ipv6_addr",
+    "inet": "ipv4_addr",
+    "bridge": "ipv4_addr",
+}
+HOST_LENGTH: Mapping[TableFamily, int] = {"ip": 32, "ip6": 128, "inet": 32, "bridge": 32}
 """The prefix length of one address."""
 
 
@@ -328,7 +209,7 @@ def container(name: str) -> Container:
 
 def containers(family: TableFamily) -> tuple[Container, ...]:
     """The sets and maps of the table of that family."""
-    return GUARD if family == "bridge" else CONTAINERS
+    return {"bridge": GUARD, "inet": SEALING}.get(family, CONTAINERS)
 
 
 def text(family: TableFamily) -> str:
@@ -361,10 +242,16 @@ def _type(family: TableFamily, part: Part) -> str:
 
 def _rules(family: TableFamily) -> str:
     if family == "bridge":
-        return _RULES_BRIDGE
-    words = _WORDS[family]
+        return rules.BRIDGE
+    if family == "inet":
+        return rules.INET
+    words = rules.WORDS[family]
     pattern = rf"\b({'|'.join(words)})\b( ?)"
-    return re.sub(pattern, lambda m: words[m[1]] and words[m[1]] + m[2], _RULES.replace("POLICIES", _LOOKUPS))
+    return re.sub(
+        pattern,
+        lambda m: words[m[1]] and words[m[1]] + m[2],
+        rules.ROUTED.replace("POLICIES", _LOOKUPS).replace("PORTS", rules.PORTS),
+    )
 
 
 def version(family: TableFamily) -> str:

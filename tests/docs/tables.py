@@ -8,7 +8,7 @@ from pathlib import Path
 
 from netengine.api import server, unsupported
 from netengine.cli import catalogue
-from netengine.kernel import ruleset
+from netengine.kernel import rules, ruleset
 from tests import gatewaymodes
 from tests.docs import overlay
 from tests.kernel import test_parents
@@ -101,7 +101,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "overlay-encrypted": overlay.encrypted,
     "overlay-mtu": lambda: _table(("underlay", "its MTU", "a network's", "an encrypted network's"), overlay.mtus()),
     "guard-sets": lambda: _sets(ruleset.GUARD),
-    "guard-rules": lambda: f"```nft{ruleset._RULES_BRIDGE}```\n",
+    "guard-rules": lambda: f"```nft{rules.BRIDGE}```\n",
+    "sealing-sets": lambda: _sets(ruleset.SEALING),
+    "sealing-rules": lambda: f"```nft{rules.INET}```\n",
 }
 
 

@@ -176,9 +176,9 @@ class Machine(Namespace):
         """Whatever of others is there now must be there, unchanged, at the end of the test."""
         self._empty = self.snapshot()
 
-    def dropped(self, reason: str) -> int:
-        """Packets that the rule with this comment has dropped."""
-        found = re.findall(rf'counter packets ([0-9]+) .* comment "{re.escape(reason)}"', self.rules())
+    def dropped(self, reason: str, family: str = "ip") -> int:
+        """Packets that the rules with this comment have dropped."""
+        found = re.findall(rf'counter packets ([0-9]+) .* comment "{re.escape(reason)}"', self.rules(family))
         assert found, f"no rule says {reason!r}"
         return sum(map(int, found))
 

@@ -198,8 +198,9 @@ def test_elements_of_every_set_and_map(machine: Machine) -> None:
         Element("ip", "published", ("10.0.0.2", "tcp", "8080")),
         Element("ip", "links", ("br0", "10.0.0.3", "10.0.0.2", "tcp", "8080")),
         Element("ip", "strangers", ("ip",), ("drop",)),
+        Element("inet", "sealed", ("br1",)),
     }
-    machine.build({Table("ip"), *elements})
+    machine.build({Table("ip"), Table("inet"), *elements})
     machine.take(elements)
 
 

@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from netengine.kernel.resources import LinkUp, Route
+from netengine.kernel.resources import Element, LinkUp, Route
 from tests.hosts import Namespace, wait_until
 from tests.kernel.machine import FORWARDING, STRANGERS_STAY_OUT, Lan, Machine, box, cable, port
 from tests.kernel.packets import knock, listening, ping, send_frame, tcp, udp
@@ -258,6 +258,53 @@ def test_what_was_not_forwarded_is_not_forwarded_now(machine: Machine, outside: 
     assert not is_reached(outside, "198.51.100.2", third)
     tcp(outside, "192.0.2.1", 8080, web, 80)
     tcp(web, "198.51.100.2", 80, third)
+
+
+@pytest.fixture
+def guests(machine: Machine, make_machine: Callable[[str], Machine]) -> list[Machine]:
+    """Two machines on a bridge that is not netengine's, 10.7.0.2 and .3, and one on another, 10.8.0.2, as virtual ones are."""
+    for bridge, subnet in (("their0", 7), ("their1", 8)):
+        machine.run("ip", "link", "add", bridge, "type", "bridge")
+        machine.run("sysctl", "-qw", f"net.ipv6.conf.{bridge}.disable_ipv6=0", f"net.ipv6.conf.{bridge}.accept_dad=0")
+        machine.run("ip", "address", "add", f"10.{subnet}.0.1/24", "dev", bridge)
+        machine.run("ip", "address", "add", f"fd00:{subnet}::1/64", "dev", bridge, "nodad")
+        machine.run("ip", "link", "set", bridge, "up")
+    made = []
+    for name, bridge, subnet, number in (("one", "their0", 7, 2), ("two", "their0", 7, 3), ("far", "their1", 8, 2)):
+        guest = make_machine(name)
+        machine.run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(guest.tid))
+        machine.run("ip", "link", "set", name, "master", bridge, "up")
+        guest.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0", "net.ipv6.conf.eth0.accept_dad=0")
+        guest.run("ip", "address", "add", f"10.{subnet}.0.{number}/24", "dev", "eth0")
+        guest.run("ip", "address", "add", f"fd00:{subnet}::{number}/64", "dev", "eth0", "nodad")
+        guest.run("ip", "link", "set", "eth0", "up")
+        guest.run("ip", "route", "add", "default", "via", f"10.{subnet}.0.1")
+        guest.run("ip", "route", "add", "default", "via", f"fd00:{subnet}::1")
+        guest.keep_this()
+        made.append(guest)
+    machine.keep_this()
+    return made
+
+
+def test_bridges_of_others_go_on_where_their_packets_pass_the_rules(machine: Machine, guests: list[Machine]) -> None:
+    """With br_netfilter what stays within a bridge comes by the forward hook, as what is forwarded between two does."""
+    one, two, far = guests
+    for family in ("ip", "ip6"):
+        assert machine.sysctl(f"net.bridge.bridge-nf-call-{family}tables") == "1"
+    assert (ping(one, "10.7.0.3"), ping(one, "fd00:7::3", 5)) == ("10.7.0.3", "fd00:7::3")
+    web = Lan(machine, subnet6="fd00:1::/64").build().sandbox("web", 2, port(8080, 80))
+    strangers = {STRANGERS_STAY_OUT, Element("ip6", "strangers", ("ip6",), ("drop",))}
+    machine.build(strangers)
+    assert (ping(two, "10.7.0.2"), ping(two, "fd00:7::2", 5)) == ("10.7.0.2", "fd00:7::2")
+    tcp(one, "10.7.0.3", 80, two)
+    udp(one, "fd00:7::3", 80, two, listens_at="::")
+    for address in ("10.8.0.2", "fd00:8::2"):
+        with pytest.raises(TimeoutError):
+            ping(one, address, 0.3)
+    tcp(one, "10.7.0.1", 8080, web, 80)
+    tcp(web, "10.8.0.2", 80, far)
+    machine.take(strangers)
+    assert (ping(one, "10.8.0.2"), ping(one, "fd00:8::2", 5)) == ("10.8.0.2", "fd00:8::2")
 
 
 def test_a_host_that_was_a_router_remains_one(machine: Machine, outside: Machine, third: Machine) -> None:

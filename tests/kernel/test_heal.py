@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from netengine.kernel import ruleset
+from netengine.kernel import rules
 from netengine.kernel.resources import Table
 from tests.hosts import Namespace
 from tests.kernel.machine import RUN_DIR, STRANGERS_STAY_OUT, Lan, Machine, port
@@ -166,7 +166,7 @@ def old_version(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A table that an older netengine loaded, with a chain that the rules of today do not have."""
     extra = "    chain of-old { type filter hook input priority 99; policy accept; counter; }\n"
     with monkeypatch.context() as older:
-        older.setattr(ruleset, "_RULES", ruleset._RULES + extra)
+        older.setattr(rules, "ROUTED", rules.ROUTED + extra)
         machine.apply({Table("ip")})
     machine.built = frozenset({Table("ip")})
     return machine

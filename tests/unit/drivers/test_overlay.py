@@ -10,7 +10,19 @@ from netengine.drivers import EndpointContext, OverlayDriver
 from netengine.drivers.overlay import mac_for, mtu_of, settings_of
 from netengine.drivers.underlay import Peer, Tunnel, Underlay, inner_mtu
 from netengine.errors import Invalid, Unavailable
-from netengine.kernel.resources import Address, Bridge, Element, Fdb, Neighbour, Resource, Route, Sysctl, Veth, Vxlan
+from netengine.kernel.resources import (
+    Address,
+    Bridge,
+    Element,
+    Fdb,
+    Neighbour,
+    Resource,
+    Route,
+    Sysctl,
+    Table,
+    Veth,
+    Vxlan,
+)
 from netengine.model import Endpoint, Network, Subnet
 
 DRIVER = OverlayDriver()
@@ -81,7 +93,8 @@ def test_a_network_on_a_host() -> None:
     assert Sysctl("", "net/ipv6/conf/vx-0123456789ab/disable_ipv6", "0") in rendered
     for family in ("ip", "ip6"):
         sets = {r.container for r in rendered if isinstance(r, Element) and r.family == family}
-        assert sets == {"bridges", "pairs", "internal", "sealed"}
+        assert sets == {"bridges", "pairs", "internal"}
+    assert {Table("inet"), Element("inet", "sealed", ("br-0123456789ab",))} <= rendered
 
 
 def test_an_endpoint_has_no_default_route_even_if_it_is_the_gateway() -> None:

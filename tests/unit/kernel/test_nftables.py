@@ -17,7 +17,7 @@ PORT = Element("ip", "ports", ("tcp", "8080"), ("172.18.0.2", "80"))
 EXAMPLES = {
     "bridges": (Element("ip", "bridges", ("docker0",)), '"docker0"'),
     "internal": (Element("ip", "internal", ("br-1",)), '"br-1"'),
-    "sealed": (Element("ip", "sealed", ("br-1",)), '"br-1"'),
+    "sealed": (Element("inet", "sealed", ("br-1",)), '"br-1"'),
     "sources": (Element("ip", "sources", ("br-1",), ("192.0.2.1",)), '"br-1" : 192.0.2.1'),
     "trusted": (Element("ip", "trusted", ("eth0", "172.18.0.0/16")), '"eth0" . 172.18.0.0/16'),
     "unprotected": (Element("ip", "unprotected", ("br-1",)), '"br-1"'),
@@ -207,7 +207,7 @@ def test_an_element_is_read_back_as_it_was_written(name: str) -> None:
     expected, _ = EXAMPLES[name]
     if name == "masquerading":
         expected = Element("ip", "masquerading", ("br-1",))
-    assert read_elements([{kind: {"name": name, "elem": LISTED[name]}}], "ip") == {expected}
+    assert read_elements([{kind: {"name": name, "elem": LISTED[name]}}], expected.family) == {expected}
 
 
 def test_the_prefix_of_one_address_is_read_back_as_such_in_both_families() -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from netengine.kernel import ruleset
+from netengine.kernel import rules, ruleset
 from netengine.kernel.nftables import VERDICTS
 from netengine.kernel.resources import Family, TableFamily
 
@@ -33,7 +33,7 @@ def test_every_set_and_map_is_declared_and_looked_up(family: TableFamily) -> Non
 def test_every_chain_accepts_by_default(family: TableFamily) -> None:
     """A policy of drop would drop what is not ours when the rules are incomplete."""
     hooks = [line for line in ruleset.text(family).splitlines() if " hook " in line]
-    assert len(hooks) >= (1 if family == "bridge" else 4)
+    assert len(hooks) >= (4 if family in ROUTED else 1)
     assert all(line.endswith("policy accept;") for line in hooks)
 
 
@@ -48,8 +48,8 @@ def test_every_other_chain_is_led_to(family: TableFamily) -> None:
 
 @both
 def test_the_user_s_chain_comes_before_any_verdict_of_ours(family: Family) -> None:
-    rules = [line for line in chain(family, "filter-forward") if not line.startswith("type ")]
-    assert rules[0] == f"jump {ruleset.USER_CHAIN}"
+    lines = [line for line in chain(family, "filter-forward") if not line.startswith("type ")]
+    assert lines[0] == f"jump {ruleset.USER_CHAIN}"
 
 
 @both
@@ -59,14 +59,14 @@ def test_the_user_s_chain_is_empty(family: Family) -> None:
 
 @pytest.mark.parametrize(
     ("family", "constants"),
-    [("ip", {"127.0.0.0/8"}), ("ip6", {"::1", "fe80::/10"}), ("bridge", {"0.0.0.0", "::"})],
+    [("ip", {"127.0.0.0/8"}), ("ip6", {"::1", "fe80::/10"}), ("inet", set()), ("bridge", {"0.0.0.0", "::"})],
 )
 def test_the_rules_name_no_address_or_link_of_a_network(family: TableFamily, constants: set[str]) -> None:
     """What is of one network is an element; only loopback and link-local addresses are constant."""
-    rules = re.sub(r'comment "[^"]*"', "", ruleset.text(family))
-    found = set(re.findall(r"[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?|(?<![\w-])[0-9a-f]*::[0-9a-f:]*(?:/[0-9]+)?", rules))
+    text = re.sub(r'comment "[^"]*"', "", ruleset.text(family))
+    found = set(re.findall(r"[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?|(?<![\w-])[0-9a-f]*::[0-9a-f:]*(?:/[0-9]+)?", text))
     assert found == constants
-    assert set(re.findall(r'[io]ifname "([^"]+)"', rules)) <= {"lo"}
+    assert set(re.findall(r'[io]ifname "([^"]+)"', text)) <= {"lo"}
 
 
 @every
@@ -74,10 +74,10 @@ def test_the_signature_counts_the_rules_of_each_chain(family: TableFamily) -> No
     names, counts = ruleset.signature(family)
     expected = {}
     for name in re.findall(r"^    chain (\S+) {", ruleset.text(family), re.MULTILINE):
-        rules = [line for line in chain(family, name) if not line.startswith(("type ", "comment "))]
-        expected[name] = len(rules)
+        lines = [line for line in chain(family, name) if not line.startswith(("type ", "comment "))]
+        expected[name] = len(lines)
     users = {ruleset.USER_CHAIN} & set(expected)
-    assert users or family == "bridge"
+    assert users or family not in ROUTED
     assert counts == {name: count for name, count in expected.items() if name not in users}
     assert names == {c.name for c in ruleset.containers(family)} | set(expected)
 
@@ -86,8 +86,8 @@ def test_the_signature_counts_the_rules_of_each_chain(family: TableFamily) -> No
 def test_another_text_has_another_version(family: TableFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chain that names the version changes with any rule: an old table is not taken for a new one."""
     before = ruleset.signature(family)[0]
-    rules = "_RULES_BRIDGE" if family == "bridge" else "_RULES"
-    monkeypatch.setattr(ruleset, rules, getattr(ruleset, rules).replace("counter drop", "drop", 1))
+    name = "ROUTED" if family in ROUTED else family.upper()
+    monkeypatch.setattr(rules, name, getattr(rules, name).replace("counter drop", "drop", 1))
     after = ruleset.signature(family)[0]
     assert ruleset.version(family) in after - before
     (old,), (new,) = before - after, after - before
@@ -105,8 +105,8 @@ def test_both_families_have_the_same_names_and_as_many_rules() -> None:
 
 @both
 def test_no_word_of_the_common_text_is_left(family: Family) -> None:
-    rules = re.sub(r'comment "[^"]*"', "", ruleset.text(family))
-    assert re.findall(r"\b[A-Z][A-Z_]+\b", rules) == []
+    text = re.sub(r'comment "[^"]*"', "", ruleset.text(family))
+    assert re.findall(r"\b[A-Z][A-Z_]+\b", text) == []
 
 
 def test_the_families_are_kept_apart() -> None:
