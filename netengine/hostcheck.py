@@ -213,10 +213,7 @@ def _surroundings(facts: Facts) -> list[Finding]:
     if facts.bridge_calls_iptables:
         what = "net.bridge.bridge-nf-call-iptables is 1 (module br_netfilter): bridged packets pass the host's ip rules too"
         remedy = "sysctl -w net.bridge.bridge-nf-call-iptables=0, unless another program (Kubernetes, Docker) needs it"
-        without = (
-            "everything; packets between containers of one bridge cost more, foreign rules may drop them, and netengine's drop "
-            "what crosses bridges of others where it had to turn forwarding on"
-        )
+        without = "everything; packets between containers of one bridge cost more, and foreign rules may drop them"
         found.append(Finding("warn", what, remedy, without))
     for one in firewalls.judge(facts.firewalls, facts.default_bridge):
         without = (

@@ -74,7 +74,7 @@ PORTS
         jump user-forward
         meta protocol vmap @policy-gate
         ct state established,related accept
-        ct status dnat jump translated
+        ct status dnat iifname != @internal IP daddr . meta l4proto . th dport @published accept
         iifname . oifname vmap @pairs
         iifname @internal counter drop comment "out of an internal network"
         oifname @internal counter drop comment "into an internal network"
@@ -82,11 +82,6 @@ PORTS
         iifname @bridges accept
         meta iifkind "bridge" meta oifkind "bridge" accept comment "within a bridge of others; else nat-strangers has it"
         meta protocol vmap @strangers
-    }
-
-    chain translated {
-        iifname @internal counter drop comment "out of an internal network"
-        IP daddr . meta l4proto . th dport @published accept
     }
 
     chain policies {

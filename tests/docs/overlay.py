@@ -9,7 +9,7 @@ from netengine.drivers import OverlayDriver
 from netengine.drivers.overlay import mac_for, mtu_of, settings_of
 from netengine.drivers.underlay import Peer, Underlay
 from netengine.drivers.wireguard import Key, TunnelPeer, render_wireguard, tunnel_address, tunnel_of
-from netengine.kernel.resources import Element, Resource, Sysctl
+from netengine.kernel.resources import Element, Resource, Sysctl, Table
 from netengine.model import Network, Subnet
 from netengine.observe.explain import explain
 
@@ -56,7 +56,9 @@ def encrypted() -> str:
     peer = Peer(mac_for("10.0.1.3"), ("10.0.1.3",), tunnel_address(_CLUSTER, _NODES[1]))
     out = render_wireguard(_CLUSTER, host.tunnel, key, [other])
     out |= _DRIVER.render_network(network, host) | _DRIVER.render_peer(network, peer, host)
-    return _shown(r for r in out if not isinstance(r, Element | Sysctl) and r.key[0] not in ("bridge", "neighbour"))
+    return _shown(
+        r for r in out if not isinstance(r, Element | Sysctl | Table) and r.key[0] not in ("bridge", "neighbour")
+    )
 
 
 def mtus() -> list[tuple[str, ...]]:
