@@ -194,7 +194,7 @@ def _forget_flows(kernel: Kernel, resources: Iterable[Element]) -> None:
     """Flows to UDP ports that have just been published, or are no longer, are translated anew."""
     ports: dict[Family, set[int]] = {}
     for r in resources:
-        if r.family != "bridge" and r.container in ("ports", "address-ports") and "udp" in r.parts:
+        if r.family in ("ip", "ip6") and r.container in ("ports", "address-ports") and "udp" in r.parts:
             ports.setdefault(r.family, set()).add(int(r.parts[-1]))
     for family, numbers in ports.items():
         if kernel.conntrack is not None:
