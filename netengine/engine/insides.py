@@ -22,9 +22,12 @@ def suspects(core: Core, changes: Iterable[Change]) -> list[Container]:
     out: dict[str, Container] = {}
     rendered: dict[str, frozenset[Resource]] = {}
     for change in changes:
-        container = by_sandbox.get(core.kernel.numbers.get(change.nsid, "") or "-")
+        ns = core.kernel.numbers.get(change.nsid, "")
+        container = by_sandbox.get(ns or "-")
         if container is None or container.id in out or may_change_its_own(container):
             continue
+        if change.kind == "link" and (ns, change.index) in core.kernel.buried:
+            continue  # said before we took it out of use ourselves
         if container.id not in rendered:
             rendered[container.id] = sandbox.render(core.state, container)
         if concerns(change, rendered[container.id]):

@@ -8,12 +8,13 @@ Source: include/uapi/linux/neighbour.h, net/core/neighbour.c, Documentation/netw
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from netengine.kernel import filters
 from netengine.kernel.attributes import attributes
 
 GROUPS = 1 << 2  # RTNLGRP_NEIGH
@@ -22,9 +23,6 @@ _NEWNEIGH, _DELNEIGH = 28, 29  # RTM_*
 _NTF_SELF, _NUD_PERMANENT = 0x02, 0x80
 _NDA_DST, _NDA_LLADDR = 1, 2
 _HEADER, _NDMSG = struct.Struct("=IHHII"), struct.Struct("=BxxxiHBB")
-_TYPE_AT, _FAMILY_AT, _STATE_AT, _FLAGS_AT = 4, 16, 24, 26
-_SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
-_LDB, _LDH, _JEQ, _JSET, _RET = 0x30, 0x28, 0x15, 0x45, 0x06  # linux/filter.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +35,18 @@ class EntryTouched:
     target: str
 
 
-def _in_order(value: int) -> int:
-    """What a load of the filter, which reads in network order, makes of a number in the host's."""
-    return int.from_bytes(struct.pack("=H", value), "big")
-
-
 # Of a bridge's own table, which learns, nothing; of neighbours the permanent, and whatever is deleted: the kernel does not tell
-# what it was. Each line: code, lines to skip if true, if false, value.
-_PROGRAM = (
-    (_LDB, 0, 0, _FAMILY_AT),
-    (_JEQ, 0, 2, socket.AF_BRIDGE),
-    (_LDB, 0, 0, _FLAGS_AT),
-    (_JSET, 5, 4, _NTF_SELF),
-    (_LDH, 0, 0, _TYPE_AT),
-    (_JEQ, 3, 0, _in_order(_DELNEIGH)),
-    (_LDH, 0, 0, _STATE_AT),
-    (_JSET, 1, 0, _in_order(_NUD_PERMANENT)),
-    (_RET, 0, 0, 0),
-    (_RET, 0, 0, 0xFFFF),
+# what it was.
+_FAMILY, _STATE, _FLAGS = 0, 8, 10  # of struct ndmsg, the low byte of the state
+UNHEARD = (
+    filters.drop(filters.Byte(_FAMILY, socket.AF_BRIDGE), filters.Not(filters.Byte(_FLAGS, mask=_NTF_SELF))),
+    filters.drop(
+        filters.Not(filters.Byte(_FAMILY, socket.AF_BRIDGE)),
+        filters.Type((_NEWNEIGH,)),
+        filters.Not(filters.Byte(_STATE + (sys.byteorder == "big"), mask=_NUD_PERMANENT)),
+    ),
 )
-
-
-def attach_filter(sock: socket.socket) -> None:
-    """Let the socket hear what `notices` reads, and no more."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in _PROGRAM))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_PROGRAM), ctypes.addressof(code)))
+"""What the kernel need not tell."""
 
 
 def notices(data: bytes) -> Iterator[EntryTouched]:

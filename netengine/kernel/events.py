@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from netengine.kernel import entryevents
+from netengine.kernel import entryevents, filters
 from netengine.kernel.attributes import by_type, text, u32
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.entryevents import EntryTouched as EntryTouched
 from netengine.kernel.nameservice import TABLE as NAMES_TABLE
-from netengine.kernel.resources import ROUTE_PROTOCOL
+from netengine.kernel.netlink import own_ports, receive_buffer
+from netengine.kernel.resources import GRAVE_GROUP, ROUTE_PROTOCOL
 from netengine.kernel.ruleset import TABLE
 from netengine.kernel.shaping import HANDLE
 
@@ -42,7 +43,7 @@ _NFTABLES_GROUPS = 1 << 6
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNETCONF = 16, 17, 20, 21, 24, 25, 80  # RTM_*
 _NEWQDISC, _DELQDISC, _TC_H_ROOT = 36, 37, 0xFFFFFFFF
 _RTA_DST, _RTA_OIF, _RT_TABLE_MAIN, _RTN_UNICAST = 1, 4, 254, 1
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_GROUP = 1, 3, 4, 10, 27
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL = 1, 2, 3
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_ALL = 1, 2, -1
 _IFF_UP = 1
@@ -52,6 +53,18 @@ _LISTEN_ALL_NSID = 8  # NETLINK_LISTEN_ALL_NSID
 _TABLE_NAME = 1  # NFTA_TABLE_NAME, and NFTA_{CHAIN,RULE,SET,SET_ELEM_LIST}_TABLE
 _GEN_PROC_NAME = 3
 _HEADER = struct.Struct("=IHHII")
+
+_UNHEARD = (
+    # A port's state in its bridge, which a connect changes five times.
+    filters.drop(filters.Type((_NEWLINK, _DELLINK)), filters.Byte(0, socket.AF_BRIDGE)),
+    filters.drop(filters.Type((_NEWLINK, _DELLINK)), filters.Attribute(16, _IFLA_GROUP, GRAVE_GROUP)),
+    filters.drop(filters.Type((_NEWADDR,))),
+    filters.drop(filters.Type((_NEWROUTE,)), filters.Not(filters.Byte(4, _RT_TABLE_MAIN))),
+    filters.drop(filters.Type((_NEWROUTE,)), filters.Byte(5, ROUTE_PROTOCOL)),
+    filters.drop(filters.Type((_DELROUTE,)), filters.Not(filters.Byte(5, ROUTE_PROTOCOL))),
+    filters.drop(filters.Type((_NEWNETCONF,)), filters.Not(filters.Attribute(4, _NETCONFA_IFINDEX, _NETCONFA_ALL))),
+)
+"""Of the rtnetlink groups, what `route_notices` would leave out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +180,8 @@ class Watch:
         self._route = _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
         # A socket of its own: thousands of entries may come and go at once, and must not push out word of anything else.
         self._entries = _listening(_NETLINK_ROUTE, entryevents.GROUPS)
-        entryevents.attach_filter(self._entries)
+        filters.attach(self._route, _UNHEARD)
+        filters.attach(self._entries, entryevents.UNHEARD)
         self._nftables = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
         # Hears every namespace that has a number here, as one has whose cable ends here.
         self._names = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
@@ -259,11 +273,12 @@ def _drain(sock: socket.socket, decode: Callable[[bytes], Iterable[Notice]], los
     """`lossy` has the sockets of which the kernel has thrown events away, until they have been read empty. Meanwhile it throws
     away more without a word (NETLINK_S_CONGESTED, net/netlink/af_netlink.c), so it is said once more at the end."""
     out: list[Notice] = []
+    buffer = receive_buffer()
     for number in range(_BACKLOG):
         if number >= _DATAGRAMS and sock not in lossy:
             break
         try:
-            data = sock.recv(1 << 18)
+            data = bytes(buffer[: sock.recv_into(buffer)])
         except BlockingIOError:
             if sock in lossy:
                 lossy.remove(sock)
@@ -277,26 +292,6 @@ def _drain(sock: socket.socket, decode: Callable[[bytes], Iterable[Notice]], los
             continue
         out += decode(data)
     return out
-
-
-def own_ports() -> set[int]:
-    """The port ids of this process's netfilter sockets: who made a change is known by it. Reads the caller's namespace."""
-    inodes = set()
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    ports = set()
-    with open("/proc/thread-self/net/netlink") as file:
-        next(file)
-        for line in file:
-            fields = line.split()
-            if fields[1] == str(_NETLINK_NETFILTER) and fields[-1] in inodes:
-                ports.add(int(fields[2]) & 0xFFFFFFFF)
-    return ports
 
 
 # -- decoding: pure ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The kernel of one host: makes it equal to a set of resources, and undoes what it did when it cannot.
 
-`Kernel` works on the network namespace of the thread that calls `open`, and every other method must be called from that same
-thread: netlink and nftables sockets, `setns` and `unshare` belong to it. What is built and in which order is `kernel.plan`'s
+`Kernel` works on the network namespace of the thread that calls `open`. One thread at a time may use it, and that one where a
+namespace is entered or made: `setns` and `unshare` are a thread's own. What is built and in which order is `kernel.plan`'s
 business; reading the kernel back is `kernel.observe`'s.
 """
 
@@ -31,9 +31,13 @@ from netengine.kernel.plan import Change, Plan, plan
 from netengine.kernel.relays import Relays
 from netengine.kernel.resources import (
     HOST,
+    Address,
+    Element,
     HostPort,
+    LinkUp,
     Protocol,
     Resource,
+    Route,
     Veth,
     Vxlan,
 )
@@ -41,6 +45,10 @@ from netengine.kernel.resources import (
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
+
+_BRIEF = Veth | LinkUp | Address | Route | Element | HostPort
+_BRIEF_MOST = 64
+"""What the kernel has done in less than a millisecond, or two, without entering a namespace: so many of these kinds."""
 
 _SIOCGIFINDEX = 0x8933  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("16si20x")  # struct ifreq: ifr_name, ifr_ifindex
@@ -65,6 +73,8 @@ class Kernel:
         self.held: dict[HostPort, socket.socket | None] = {}
         self.graves: list[object] = []
         """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
+        self.buried: set[tuple[str, int]] = set()
+        """Those of them inside sandboxes, by namespace and interface index: what was said of them before is of no interest."""
         self.unfinished = False
         """Something was not removed or not put back, so that the kernel is not as anybody wants it. Whoever looks at everything
         next sets it back."""
@@ -95,6 +105,7 @@ class Kernel:
         """Delete the links that were taken out of use. Takes the kernel some 20 ms, however many they are."""
         self.remove(HOST, [("delete links out of use", messages.graves_delete())])
         self.graves.clear()
+        self.buried.clear()
 
     def close(self) -> None:
         """Let go of sockets and ports. What is in the kernel stays."""
@@ -153,6 +164,22 @@ class Kernel:
             self.unfinished = True
             raise KernelRefused("not everything could be removed: " + "; ".join(errors))
         return steps
+
+    def is_brief(self, want: frozenset[Resource], have: frozenset[Resource]) -> bool:
+        """Whether `apply` takes so little time that it is not worth another thread. Nothing of it enters a namespace, which the
+        main thread must not: /proc/PID/ns is by that one."""
+        some = want ^ have
+        return len(some) <= _BRIEF_MOST and all(isinstance(r, _BRIEF) and self._is_brief(r) for r in some)
+
+    def _is_brief(self, r: Resource) -> bool:
+        match r:
+            case Veth():  # one that is deleted at once takes 16 ms
+                return bool(r.master) and r.ns in self.sockets
+            case LinkUp() | Address() | Route():
+                return r.ns in self.sockets
+            case Element():  # flows of UDP are looked for in the whole table of connections
+                return "udp" not in r.parts
+        return True
 
     def _undo(self, made: Sequence[Resource], changed: Sequence[Change], deleted: Sequence[Resource]) -> None:
         """Changes come last: what they change back to may be among what is put back, a veth's old bridge say."""

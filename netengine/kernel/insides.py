@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Literal
 from pyroute2.netlink.rtnl import RTM_GETNSID, RTM_NEWNSID
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-from netengine.kernel import namespaces
+from netengine.kernel import filters, namespaces
 from netengine.kernel.attributes import by_type, text, u32
 from netengine.kernel.descriptors import move_up
-from netengine.kernel.resources import GRAVE_GROUP, HOST, ROUTE_PROTOCOL
+from netengine.kernel.netlink import receive_buffer
+from netengine.kernel.resources import GRAVE_GROUP, HOST, MARK_GROUP, ROUTE_PROTOCOL
 from netengine.kernel.seen import Message
 
 if TYPE_CHECKING:
@@ -40,11 +41,22 @@ _BACKLOG = 1 << 16  # the same, of a socket that has overflowed
 _HEADER = struct.Struct("=IHHII")
 # RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11. Bit n-1 of the group mask.
 _ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10
-_NEWLINK, _DELLINK, _DELADDR, _DELROUTE = 16, 17, 21, 25  # RTM_*
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25  # RTM_*
 _RTA_DST, _IFA_ADDRESS, _IFA_LOCAL = 1, 1, 2
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_GROUP, _IFLA_LINK_NETNSID = 1, 3, 4, 27, 37
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_GROUP, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 27, 37
 _IFF_UP = 1
 _MAIN, _KERNEL = 254, 2  # RT_TABLE_MAIN, RTPROT_KERNEL
+
+_LINKS = filters.Type((_NEWLINK, _DELLINK))
+_UNHEARD = (
+    filters.drop(_LINKS, filters.Byte(0, socket.AF_BRIDGE)),
+    filters.drop(_LINKS, filters.Attribute(16, _IFLA_GROUP, GRAVE_GROUP)),
+    # The host's ports, of which `events` hears.
+    filters.drop(_LINKS, filters.Attribute(16, _IFLA_GROUP, MARK_GROUP), filters.Attribute(16, _IFLA_MASTER)),
+    filters.drop(filters.Type((_NEWADDR, _NEWROUTE))),
+    filters.drop(filters.Type((_DELROUTE,)), filters.Not(filters.Byte(4, _MAIN))),
+)
+"""Much of what `route_changes` would leave out. Which namespace an event is of, a filter cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Change:
     mac: str = ""
     paired: bool = False
     """Its other end is in another namespace: a veth, and not a link that a program in the sandbox made for itself."""
+    index: int = 0
+    """The interface's, of a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +98,12 @@ class Insides:
         """What has happened, oldest first. Of events that were lost it is said twice: while a socket that has overflowed is
         not read empty, the kernel throws away more without a word."""
         out: list[Change | Overrun] = []
+        buffer = receive_buffer()
         for number in range(_BACKLOG):
             if number >= _DATAGRAMS and not self._lossy:
                 break
             try:
-                data, ancillary, _, _ = self._route.recvmsg(1 << 18, socket.CMSG_SPACE(4))
+                size, ancillary, _, _ = self._route.recvmsg_into([buffer], socket.CMSG_SPACE(4))
             except BlockingIOError:
                 if self._lossy:
                     self._lossy = False
@@ -103,7 +118,7 @@ class Insides:
             nsid = next(
                 (struct.unpack("=i", value)[0] for _, kind, value in ancillary if kind == _LISTEN_ALL_NSID), HERE
             )
-            out += route_changes(data, nsid)
+            out += route_changes(bytes(buffer[:size]), nsid)
         return out
 
 
@@ -115,6 +130,7 @@ def _listening(groups: int) -> socket.socket:
     made.setblocking(False)
     made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
     made.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+    filters.attach(made, _UNHEARD)
     made.bind((0, groups))
     return made
 
@@ -141,7 +157,7 @@ def route_changes(data: bytes, nsid: int) -> Iterator[Change]:
             known = by_type(body, 16)
             if u32(known.get(_IFLA_GROUP)) == GRAVE_GROUP:
                 continue  # taken out of use by ourselves: renamed, not by anybody who meant harm
-            flags = struct.unpack_from("=I", body, 8)[0]
+            index, flags = struct.unpack_from("=iI", body, 4)
             yield Change(
                 nsid,
                 "link",
@@ -150,6 +166,7 @@ def route_changes(data: bytes, nsid: int) -> Iterator[Change]:
                 mtu=u32(known.get(_IFLA_MTU)),
                 mac=known.get(_IFLA_ADDRESS, b"").hex(":"),
                 paired=_IFLA_LINK_NETNSID in known,
+                index=index,
             )
 
 

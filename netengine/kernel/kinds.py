@@ -279,21 +279,35 @@ def _delete_tables(kernel: Kernel, resources: list[Table]) -> None:
 def _delete_veths(kernel: Kernel, resources: list[Veth]) -> None:
     """Take them out of use now, which costs a millisecond, and let `Kernel.reap` delete them later, all at once.
 
-    After this no packet passes, and the names of both ends and the address are free for the next user.
+    After this no packet passes, and the names of both ends and the address are free for the next user. The sandbox's end goes
+    first: what is said of it from then on carries the mark of what is out of use, and makes nobody look (`kernel.insides`).
     """
     for r in resources:
         if not r.master:  # what is stacked on it must go with it, and at once
             kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name))])
             continue
+        buried = f"x{r.name}"[:15]
         try:
-            kernel.execute(HOST, messages.link_bury(kernel.index(HOST, r.name), f"x{r.name}"[:15]))
+            _bury_inside(kernel, r, buried)
+            kernel.execute(HOST, messages.link_bury(kernel.index(HOST, r.name), buried))
             kernel.graves.append(r.name)
-            if kernel.has_namespace(r.ns):
-                kernel.execute(r.ns, messages.link_bury(kernel.index(r.ns, r.peer), f"x{r.name}"[:15]))
         except OSError as e:
             if not is_gone(e):
                 kernel.graves.append(r.name)  # it may be among them already, if only its answer was lost
                 kernel.remove(HOST, [(f"delete {r.name}", messages.link_delete(r.name))])
+
+
+def _bury_inside(kernel: Kernel, r: Veth, buried: str) -> None:
+    if not kernel.has_namespace(r.ns):
+        return
+    try:
+        # Asked of the socket that is there already: to enter the namespace for it costs more.
+        peer = kernel.socket_in(r.ns).ask(f"look at {r.peer}", messages.link_get(name=r.peer))
+        kernel.execute(r.ns, messages.link_bury(peer["index"], buried))
+        kernel.buried.add((r.ns, peer["index"]))
+    except OSError as e:
+        if not is_gone(e):
+            raise
 
 
 def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:

@@ -37,7 +37,7 @@ from netengine.kernel.seen import Seen
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
 _ERROR, _DONE, _OVERRUN = 2, 3, 4  # NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN
 _F_CAPPED, _F_ACK_TLVS, _F_DUMP_INTR = 0x100, 0x200, 0x10
-_SOL_NETLINK = 270
+_SOL_NETLINK, _NETFILTER = 270, 12
 _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 10, 11, 12
 _ATTR_MSG = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 1 << 20
@@ -53,8 +53,8 @@ Message = Any
 _received = threading.local()
 
 
-def _answer_buffer() -> memoryview:
-    """Where a thread reads answers to, of whichever socket. A new buffer of this size for each answer would have its memory
+def receive_buffer() -> memoryview:
+    """Where a thread reads answers and events to, of whichever socket. A new buffer of this size for each would have its memory
     mapped, cleared and unmapped by the kernel, which takes longer than to read most answers. Of this one only what was ever
     written to takes memory."""
     found: memoryview | None = getattr(_received, "buffer", None)
@@ -208,7 +208,7 @@ class NetlinkSocket:
     def _receive(self, whole: bool = False) -> list[tuple[int, int, int, bytes]] | None:
         """One datagram as (type, sequence number, flags, body or, if `whole`, the message with its header); None when there
         is no more to come."""
-        buffer = _answer_buffer()
+        buffer = receive_buffer()
         while True:
             try:
                 size, _, truncated, _ = self._socket.recvmsg_into([buffer])
@@ -245,6 +245,26 @@ def _open() -> socket.socket:
         made.setsockopt(_SOL_NETLINK, option, 1)
     made.bind((0, 0))
     return made
+
+
+def own_ports() -> set[int]:
+    """The port ids of this process's netfilter sockets: who made a change is known by it. Reads the caller's namespace."""
+    inodes = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    ports = set()
+    with open("/proc/thread-self/net/netlink") as file:
+        next(file)
+        for line in file:
+            fields = line.split()
+            if fields[1] == str(_NETFILTER) and fields[-1] in inodes:
+                ports.add(int(fields[2]) & 0xFFFFFFFF)
+    return ports
 
 
 def _kind(message: Message) -> type:

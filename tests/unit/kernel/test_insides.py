@@ -29,8 +29,8 @@ def link(kind: int, name: str, *, flags: int = 1, group: int = 0) -> bytes:
 def test_a_link_is_told_as_it_is_now() -> None:
     told = list(route_changes(link(NEWLINK, "eth0") + link(DELLINK, "eth1"), 3))
     assert told == [
-        Change(3, "link", "eth0", up=True, mtu=1500, mac="02:00:00:00:00:02", paired=True),
-        Change(3, "link", "eth1", up=False, mtu=1500, mac="02:00:00:00:00:02", paired=True),
+        Change(3, "link", "eth0", up=True, mtu=1500, mac="02:00:00:00:00:02", paired=True, index=7),
+        Change(3, "link", "eth1", up=False, mtu=1500, mac="02:00:00:00:00:02", paired=True, index=7),
     ]
 
 

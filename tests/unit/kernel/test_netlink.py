@@ -269,7 +269,7 @@ def test_a_dump_that_is_refused_raises_the_kernel_s_error() -> None:
 
 
 def test_an_answer_that_was_cut_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netlink, "_answer_buffer", lambda: memoryview(bytearray(64)))
+    monkeypatch.setattr(netlink, "receive_buffer", lambda: memoryview(bytearray(64)))
     sock = talking_to(lambda sent: [link(sent[0][2], 1) * 4])
     with pytest.raises(KernelRefused, match="larger than"):
         sock.dump(messages.links_dump())
