@@ -11,8 +11,10 @@ import itertools
 import os
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,7 +28,7 @@ __all__ = ["Counters", "Entry", "Explanation", "NameServer", "Network", "Network
 ANSWER_SECONDS = 2.0
 EXPLAIN_SECONDS = 10.0  # it asks other servers, which have 4 seconds each way
 START_SECONDS = 30.0  # under load at boot, an interpreter on a small machine takes more than 5
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _decoder = msgspec.json.Decoder(Answer)
 
 
@@ -58,9 +60,12 @@ class NameServer:
         self._sock = sock
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._outgoing: asyncio.Queue[tuple[bytes, list[int]]] = asyncio.Queue()
-        # Sending is a task of its own, so that a caller who is cancelled cannot leave half a frame behind.
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
+        self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
+        """Frames that have not been sent, or not to their end, and descriptors that go with their first bytes."""
+        self._full = False
+        """The socket has no room: `_send` goes on when it has."""
+        self._received = bytearray()
+        asyncio.get_running_loop().add_reader(sock, self._receive)
 
     @classmethod
     async def connect(cls, path: Path) -> NameServer:
@@ -81,15 +86,16 @@ class NameServer:
             raise Unavailable(f"the name server speaks version {answer.version}, not {protocol.VERSION}; restart it")
         return answer.pid, answer.sandboxes
 
-    async def add(
+    def add(
         self, sandbox: str, udp: socket.socket, tcp: socket.socket, own: Sequence[socket.socket] = ()
-    ) -> None:
-        """Hand over a sandbox's sockets (bound UDP, listening TCP, unconnected UDP to ask its own servers from).
+    ) -> Coroutine[Any, Any, Answer]:
+        """Hand over a sandbox's sockets (bound UDP, listening TCP, unconnected UDP to ask its own servers from). They are on
+        their way when this returns, and have arrived when the answer is there.
 
         They are duplicated: the caller may close its own when this returns.
         """
         descriptors = [os.dup(one.fileno()) for one in (udp, tcp, *own)]
-        await self._ask(protocol.Add(next(self._numbers), sandbox), descriptors)
+        return self._ask(protocol.Add(next(self._numbers), sandbox), descriptors)
 
     async def remove(self, sandbox: str) -> None:
         """Close a sandbox's sockets there. Nothing happens if it has none."""
@@ -110,15 +116,16 @@ class NameServer:
         request = protocol.Sync(number, dict(networks), dict(sandboxes), tuple(host_servers), tuple(host_search))
         return (await self._ask(request)).removed
 
-    async def update(
+    def update(
         self,
         networks: Mapping[str, NetworkChange | None] | None = None,
         sandboxes: Mapping[str, Settings | None] | None = None,
         host_servers: Sequence[str] | None = None,
-    ) -> None:
-        """Change the model at once; None as a value removes. When this returns, the change answers questions."""
+    ) -> Coroutine[Any, Any, Answer]:
+        """Change the model at once; None as a value removes. It is on its way when this returns; when the answer is there, the
+        change answers questions."""
         servers = None if host_servers is None else tuple(host_servers)
-        await self._ask(protocol.Update(next(self._numbers), dict(networks or {}), dict(sandboxes or {}), servers))
+        return self._ask(protocol.Update(next(self._numbers), dict(networks or {}), dict(sandboxes or {}), servers))
 
     async def stats(self) -> Statistics:
         """Counters."""
@@ -137,17 +144,21 @@ class NameServer:
     async def close(self) -> None:
         """Let go of the connection; the name server goes on."""
         self._end("the connection to the name server was closed")
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask(
+    def _ask(
         self, request: protocol.Request, descriptors: list[int] | None = None, seconds: float = ANSWER_SECONDS
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
+        """Send a request, at once if the socket has room, and else in its turn; the answer is to be awaited."""
         if self.closed.is_set():
             _close_all(descriptors or [])
-            raise Unavailable("the name server is away; connect again")
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[request.seq] = future
-        self._outgoing.put_nowait((protocol.frame(request), descriptors or []))
+            return _away()
+        future = self._waiting[request.seq] = asyncio.get_running_loop().create_future()
+        self._outgoing.append((memoryview(protocol.frame(request)), descriptors or []))
+        if len(self._outgoing) == 1:
+            self._send()
+        return self._answer(request, future, seconds)
+
+    async def _answer(self, request: protocol.Request, future: asyncio.Future[Answer], seconds: float) -> Answer:
         try:
             async with asyncio.timeout(seconds):
                 answer = await future
@@ -160,48 +171,48 @@ class NameServer:
             raise Invalid(f"the name server refused: {answer.error}")
         return answer
 
-    async def _send(self) -> None:
+    def _send(self) -> None:
+        """What is to be sent, as far as the socket has room for it. The rest follows when it has."""
         loop = asyncio.get_running_loop()
-        while True:
-            data, descriptors = await self._outgoing.get()
+        while self._outgoing:
+            data, descriptors = self._outgoing[0]
             try:
-                sent = await self._send_first(data, descriptors) if descriptors else 0
-                await loop.sock_sendall(self._sock, memoryview(data)[sent:])
+                sent = socket.send_fds(self._sock, [data], descriptors) if descriptors else self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                loop.add_writer(self._sock, self._send)
+                self._full = True
+                return
             except OSError as error:
                 self._end(f"the name server is gone: {error.strerror}")
                 return
-            finally:
-                _close_all(descriptors)
+            _close_all(descriptors)
+            if sent == len(data):
+                self._outgoing.popleft()
+            else:
+                self._outgoing[0] = (data[sent:], [])
+        if self._full:
+            self._full = False
+            loop.remove_writer(self._sock)
 
-    async def _send_first(self, data: bytes, descriptors: list[int]) -> int:
-        """Send the first bytes of a frame with its descriptors; how many bytes went."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                return socket.send_fds(self._sock, [data], descriptors)
-            except (BlockingIOError, InterruptedError):
-                writable = loop.create_future()
-                loop.add_writer(self._sock, writable.set_result, None)
-                try:
-                    await writable
-                finally:
-                    loop.remove_writer(self._sock)
-
-    async def _receive(self) -> None:
-        loop, received = asyncio.get_running_loop(), bytearray()
+    def _receive(self) -> None:
+        received = self._received
         try:
-            while data := await loop.sock_recv(self._sock, _CHUNK):
-                received += data
-                while len(received) >= protocol.LENGTH.size:
-                    (size,) = protocol.LENGTH.unpack_from(received)
-                    if len(received) < protocol.LENGTH.size + size:
-                        break
-                    answer = _decoder.decode(bytes(received[protocol.LENGTH.size : protocol.LENGTH.size + size]))
-                    del received[: protocol.LENGTH.size + size]
-                    future = self._waiting.get(answer.seq)
-                    if future is not None and not future.done():
-                        future.set_result(answer)
-            self._end("the name server ended")
+            data = self._sock.recv(_CHUNK)
+            if not data:
+                self._end("the name server ended")
+                return
+            received += data
+            while len(received) >= protocol.LENGTH.size:
+                (size,) = protocol.LENGTH.unpack_from(received)
+                if len(received) < protocol.LENGTH.size + size:
+                    break
+                answer = _decoder.decode(bytes(received[protocol.LENGTH.size : protocol.LENGTH.size + size]))
+                del received[: protocol.LENGTH.size + size]
+                future = self._waiting.pop(answer.seq, None)
+                if future is not None and not future.done():
+                    future.set_result(answer)
+        except (BlockingIOError, InterruptedError):
+            pass
         except OSError as error:
             self._end(f"the name server is gone: {error.strerror}")
         except msgspec.MsgspecError as error:
@@ -214,17 +225,16 @@ class NameServer:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Unavailable(why))
-        current = asyncio.current_task()
-        for task in self._tasks:
-            if task is not current:
-                task.cancel()
-        while not self._outgoing.empty():
-            _close_all(self._outgoing.get_nowait()[1])
-        # The cancelled tasks have not run yet: their descriptor must leave the loop before its number is used again.
+        while self._outgoing:
+            _close_all(self._outgoing.popleft()[1])
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
         loop.remove_writer(self._sock)
         self._sock.close()
+
+
+async def _away() -> Answer:
+    raise Unavailable("the name server is away; connect again")
 
 
 def _close_all(descriptors: list[int]) -> None:

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 _REAP_QUIET, _REAP_MOST, _REAP_AGAIN = 0.1, 1.0, 5.0
 """Seconds without work before detached links are deleted, and the longest wait for that."""
 
+_LONG, _THREAD_ONLY = 0.02, 1.0
+"""What took so many seconds on the event loop waited for another's RTNL lock; for so many the thread does the waiting then."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -85,8 +88,11 @@ class Core:
     """Asks for a look at everything soon, since the kernel is not as it should be. See `Healing`."""
 
     def __post_init__(self) -> None:
-        # One thread for the kernel: its sockets, setns and unshare belong to it, and changes wait for the kernel's RTNL lock.
+        # One thread for the kernel: setns and unshare belong to it, and changes wait for the kernel's RTNL lock.
         self._kernel_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._on_thread: set[object] = set()
+        """What the thread has to do, or does. Only without any is the kernel free for the event loop."""
+        self._thread_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.TimerHandle | None = None
         self._reap_by = 0.0
@@ -94,17 +100,47 @@ class Core:
 
     async def on_kernel(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function on the kernel thread. What the kernel refuses is a KernelRefused."""
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._kernel_thread, lambda: function(*args, **kwargs))
+            work = self._kernel_thread.submit(function, *args, **kwargs)
+            self._on_thread.add(work)
+            work.add_done_callback(self._on_thread.discard)
+            return await asyncio.wrap_future(work)
         except OSError as e:
             raise KernelRefused(f"the kernel refused: {e.strerror or e}") from e
         finally:
-            if self.kernel.graves:
-                self._reap_later(loop)
-            if self.kernel.unfinished:
-                self.kernel.unfinished = False
-                self.look_around()
+            self._after_kernel()
+
+    async def briefly(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `on_kernel` for what takes the kernel less than a millisecond and enters no namespace. It is done here and now: to
+        have the thread do it, and to be woken when it is done, takes half as long again, and longer on a host that was asleep.
+
+        The price is that the event loop waits where another program has the kernel's RTNL lock. It does so once: for a second
+        the thread has it all then. What the thread is at, it finishes before.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if self._on_thread or began < self._thread_until:
+            return await self.on_kernel(function, *args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except OSError as e:
+            raise KernelRefused(f"the kernel refused: {e.strerror or e}") from e
+        finally:
+            if (now := loop.time()) > began + _LONG:
+                self._thread_until = now + _THREAD_ONLY
+            self._after_kernel()
+
+    async def apply(self, want: frozenset[Resource], have: frozenset[Resource]) -> None:
+        """Make the kernel go from `have` to `want`."""
+        run = self.briefly if self.kernel.is_brief(want, have) else self.on_kernel
+        await run(self.kernel.apply, want, have)
+
+    def _after_kernel(self) -> None:
+        if self.kernel.graves:
+            self._reap_later(asyncio.get_running_loop())
+        if self.kernel.unfinished:
+            self.kernel.unfinished = False
+            self.look_around()
 
     def _reap_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Delete what was taken out of use when there is nothing else to do, or it has waited long enough: meanwhile the
@@ -204,7 +240,7 @@ class Operation:
 
     async def reserve(self, asks: list[PortAsk]) -> list[int]:
         """Ports of the host, all that are asked for or none; the number of each."""
-        taken = await self._core.on_kernel(self._core.kernel.reserve_all, asks)
+        taken = await self._core.briefly(self._core.kernel.reserve_all, asks)
         self._reserved += [port for ports in taken for port in ports]
         return [ports[0].port for ports in taken]
 
@@ -218,12 +254,12 @@ class Operation:
         wanted, had = frozenset(want), frozenset(have)
         core = self._core
         try:
-            await core.on_kernel(core.kernel.apply, wanted, had)
+            await core.apply(wanted, had)
         except KernelRefused as e:
             if core.put_back is None or not await core.put_back(wanted, had):
                 raise
             log.warning("%s is tried again: what it stands on had been taken away (%s)", self._intent.what, e)
-            await core.on_kernel(core.kernel.apply, wanted, had)
+            await core.apply(wanted, had)
         self._applied.append((wanted, had))
 
     def change(self, undo: Callable[[], object]) -> None:
@@ -284,10 +320,10 @@ class Operation:
             log.info("rolling back: %s", self._intent.what)
         for want, have in reversed(self._applied):
             try:
-                await self._core.on_kernel(self._core.kernel.apply, have, want)
+                await self._core.apply(have, want)
             except NetengineError as e:
                 log.error("while rolling back %s: %s", self._intent.what, e)
-        await self._core.on_kernel(self._core.kernel.release, self._reserved)
+        await self._core.briefly(self._core.kernel.release, self._reserved)
         for undo in reversed(self._undo):
             undo()
         if self._begun:

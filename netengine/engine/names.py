@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ from netengine.dns.client import (
 from netengine.dns.client import Network as Zone
 from netengine.engine import sandbox
 from netengine.engine.core import Core
-from netengine.engine.files import hostname_of, resolv_conf_directories, resolvers
-from netengine.engine.ports import parse_port
+from netengine.engine.files import resolv_conf_directories, resolvers
+from netengine.engine.naming import entry_elsewhere, links_of, names_of, ndots, services_of
 from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import name_ports
 from netengine.kernel.resources import NameService
@@ -49,6 +49,9 @@ _AGAIN_FIRST, _AGAIN_MOST = 0.05, 5.0
 _END_SECONDS = 5.0
 _WATCH_SECONDS = 3.0
 _NOBODY = 65534
+Asked = Sequence[Coroutine[Any, Any, object]]
+"""What the name server was asked and has yet to answer."""
+
 _REWRITTEN = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE  # the last for a link that is made
 
 
@@ -180,8 +183,8 @@ class Names:
                     now = self._host_servers()
                     if now != told:
                         log.info("the host's name servers are now %s", ", ".join(now) or "none")
-                        await self._update(host_servers=now)
                         told = now
+                        await self._resolvers_changed(now)
                     if directories == resolv_conf_directories():
                         await _any_changed(watches)
             except OSError as e:
@@ -190,74 +193,69 @@ class Names:
 
     # -- changes ------------------------------------------------------------------------------------------------------
 
-    async def opened(self, container: Container) -> None:
-        """The container's sandbox exists, or one more network is in it."""
-        if not self._has_entries(container):
-            return
-        async with self._lock:
-            server = self._server
-            try:
-                if server is None:
-                    return
-                fresh: list[socket.socket] = []
-                if sandbox.needs_names(self._core.state, container):
-                    fresh = self._core.kernel.take_name_sockets(container.sandbox_id)
-                update = server.update(
-                    {
-                        n.id: NetworkChange(name=n.name, put=self._entries([container], n))
-                        for n in self._named_networks(container)
-                    },
-                    {container.sandbox_id: self._settings(container)},
-                )
-                # One after the other on the way, and both before the first answer is waited for.
-                await asyncio.gather(*([_add(server, container.sandbox_id, fresh)] if fresh else []), update)
-            except NetengineError as e:
-                log.warning("the name server was not told of %s: %s", container.name, e)
+    # When one of these returns, what there is to say is on its way, if the name server can be told now. To await what it
+    # returns is to wait until the name server has it.
 
-    async def left(self, container: Container, network: Network, endpoint_id: str) -> None:
+    def opened(self, container: Container) -> Coroutine[Any, Any, None]:
+        """The container's sandbox exists, or one more network is in it."""
+
+        def tell(server: NameServer) -> Asked:
+            if not self._has_entries(container):
+                return ()
+            core, ns = self._core, container.sandbox_id
+            fresh = core.kernel.take_name_sockets(ns) if sandbox.needs_names(core.state, container) else []
+            handed = [_add(server, ns, fresh)] if fresh else []
+            put = {
+                n.id: NetworkChange(name=n.name, put=self._entries([container], n))
+                for n in self._named_networks(container)
+            }
+            return *handed, server.update(put, {ns: self._settings(container)})
+
+        return self._tell(tell)
+
+    def left(self, container: Container, network: Network, endpoint_id: str) -> Coroutine[Any, Any, None]:
         """An endpoint of a sandbox that lives on is gone."""
+        ns = container.sandbox_id
         gone = {} if network.predefined else {network.id: NetworkChange(delete=(endpoint_id,))}
         if sandbox.needs_names(self._core.state, container):
             # Also when the default bridge was left: it may have been the way out, without which nothing is forwarded.
-            await self._update(networks=gone, sandboxes={container.sandbox_id: self._settings(container)})
-        elif gone:
-            await self._update(networks=gone, sandboxes={container.sandbox_id: None})
-            await self._quietly("remove", container.sandbox_id)  # its sockets would keep the namespace alive
+            settings = self._settings(container)
+            return self._tell(lambda server: (server.update(gone, {ns: settings}),))
+        # Its sockets would keep the namespace alive.
+        return self._tell(lambda server: (server.update(gone, {ns: None}), server.remove(ns)) if gone else ())
 
-    async def closing(self, container: Container) -> None:
+    def closing(self, container: Container) -> Coroutine[Any, Any, None]:
         """The sandbox is about to go: its names end, and the name server lets go of its namespace."""
-        if not self._has_entries(container):
-            return
-        named = self._named_networks(container)
-        await self._update(
-            networks={n.id: NetworkChange(delete=(container.endpoints[n.id].id,)) for n in named},
-            sandboxes={container.sandbox_id: None},
-        )
-        await self._quietly("remove", container.sandbox_id)
+        ns, named = container.sandbox_id, self._named_networks(container)
+        gone = {n.id: NetworkChange(delete=(container.endpoints[n.id].id,)) for n in named}
+        return self._tell(lambda server: (server.update(gone, {ns: None}), server.remove(ns)) if named else ())
 
-    async def removed(self, network: Network) -> None:
-        if not network.predefined:
-            await self._update(networks={network.id: None})
+    def removed(self, network: Network) -> Coroutine[Any, Any, None]:
+        gone = {} if network.predefined else {network.id: None}
+        return self._tell(lambda server: (server.update(gone),) if gone else ())
 
-    async def elsewhere(self, network: Network, entries: Mapping[str, EndpointRecord | None] | None = None) -> None:
+    def elsewhere(
+        self, network: Network, entries: Mapping[str, EndpointRecord | None] | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Endpoints on other hosts have come or gone (None); without `entries` all that there are have come."""
         told = self._core.state.fabric.named.get(network.id, {}) if entries is None else entries
-        put = {identity: _entry_elsewhere(record) for identity, record in told.items() if record is not None}
+        put = {identity: entry_elsewhere(record) for identity, record in told.items() if record is not None}
         gone = tuple(identity for identity, record in told.items() if record is None)
-        if put or gone:
-            await self._update(networks={network.id: NetworkChange(name=network.name, put=put, delete=gone)})
+        change = {network.id: NetworkChange(name=network.name, put=put, delete=gone)}
+        return self._tell(lambda server: (server.update(change),) if put or gone else ())
 
-    async def _update(self, **changes: Any) -> None:
-        await self._quietly("update", **changes)
+    def _resolvers_changed(self, servers: list[str]) -> Coroutine[Any, Any, None]:
+        return self._tell(lambda server: (server.update(host_servers=servers),))
 
-    async def _quietly(self, operation: str, *args: Any, **kwargs: Any) -> None:
+    def _tell(self, tell: Callable[[NameServer], Asked]) -> Coroutine[Any, Any, None]:
+        if self._lock.locked():  # it is being told everything: that first
+            return self._tell_later(tell)
+        return _answered(tell(self._server) if self._server is not None else ())
+
+    async def _tell_later(self, tell: Callable[[NameServer], Asked]) -> None:
         async with self._lock:
-            if self._server is None:
-                return
-            try:
-                await getattr(self._server, operation)(*args, **kwargs)
-            except NetengineError as e:
-                log.warning("the name server was not told of a change (it will be, with everything else): %s", e)
+            asked = tell(self._server) if self._server is not None else ()
+        await _answered(asked)
 
     async def stats(self) -> Statistics:
         """Counters by sandbox. Raises Unavailable."""
@@ -294,7 +292,7 @@ class Names:
     def _network(self, network: Network) -> Zone:
         users = [c for c in self._core.state.attached_to(network.id) if network.id in c.attachments]
         elsewhere = self._core.state.fabric.named.get(network.id, {})
-        entries = {identity: _entry_elsewhere(record) for identity, record in elsewhere.items()}
+        entries = {identity: entry_elsewhere(record) for identity, record in elsewhere.items()}
         return Zone(network.name, entries | self._entries(users, network))
 
     def _entries(self, containers: Iterable[Container], network: Network) -> dict[str, Entry]:
@@ -313,7 +311,7 @@ class Names:
             links=links_of(container, self._named_networks(container)),
             servers=sandbox.servers_of(self._core.state, container),
             internal=not sandbox.has_way_out(self._core.state, container),
-            ndots=_ndots(container.host_config.dns_options or config.dns_opts),
+            ndots=ndots(container.host_config.dns_options or config.dns_opts),
         )
 
 
@@ -353,48 +351,26 @@ async def _any_changed(watches: Iterable[Watch]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> None:
+async def _answered(asked: Asked) -> None:
+    """Wait for the answers. One that does not come is no failure of who waits for it."""
+    for answer in asked:
+        try:
+            await answer
+        except NetengineError as e:
+            log.warning("the name server was not told of a change (it will be, with everything else): %s", e)
+
+
+def _add(server: NameServer, ns: str, sockets: list[socket.socket]) -> Coroutine[Any, Any, None]:
     """Hand sockets over; the name server's duplicates are the ones that stay."""
     failpoints.reach("names: before the hand-over")
     try:
-        await server.add(ns, sockets[0], sockets[1], sockets[2:])
+        answer = server.add(ns, sockets[0], sockets[1], sockets[2:])
     finally:
         for opened in sockets:
             opened.close()
-    failpoints.reach("names: handed over")
 
+    async def handed_over() -> None:
+        await answer
+        failpoints.reach("names: handed over")
 
-def _entry_elsewhere(record: EndpointRecord) -> Entry:
-    names = tuple(dict.fromkeys([record.name, *record.names]))
-    ipv4, ipv6 = (tuple(filter(None, [a.partition("/")[0]])) for a in (record.address, record.address6))
-    return Entry(names, ipv4, ipv6, {})
-
-
-def links_of(container: Container, networks: Iterable[Network]) -> dict[str, str]:
-    """The aliases that this container alone sees on these networks, with what they stand for."""
-    links = (link.partition(":") for n in networks for link in container.attachments[n.id].links)
-    return {alias or target: target for target, _, alias in links}
-
-
-def names_of(container: Container, network: Network) -> list[str]:
-    """What a container is called on a network; the first is what a reverse look-up answers."""
-    aliases = container.attachments[network.id].aliases if network.id in container.attachments else []
-    return list(dict.fromkeys([container.name, *aliases, container.id[:12], hostname_of(container)]))
-
-
-def services_of(container: Container) -> dict[str, int]:
-    """Exposed ports that have a name in the host's list of services (services(5)): `_http._tcp` is port 80."""
-    out = {}
-    for port, protocol in sorted(map(parse_port, container.config.exposed_ports or {})):
-        with suppress(OSError):
-            out[f"_{socket.getservbyport(port, protocol)}._{protocol}"] = port
-    return out
-
-
-def _ndots(options: Iterable[str]) -> int | None:
-    """The value of an explicit `ndots:N`."""
-    for option in options:
-        name, _, value = option.partition(":")
-        if name == "ndots" and value.isascii() and value.isdigit():
-            return int(value)
-    return None
+    return handed_over()

@@ -231,35 +231,43 @@ class Networks:
         claims: Mapping[str, Claim],
     ) -> None:
         core = self._core
-        async with core.operation(f"connect {container.name} to {network.name}") as operation:
-            if network.id not in core.state.networks:
-                raise NotFound(f"network {reference} not found")
-            if container.id not in core.state.containers:
-                raise NotFound(f"No such container: {request.container}")
-            if network.id in container.endpoints:
-                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
-            before = container.attachments.get(network.id)
-            container.attachments[network.id] = wish
-            operation.change(lambda: _restore(container.attachments, network.id, before))
-            operation.put(container)
-            checks.link_names(container.attachments.values(), container)
-            endpoint = None
-            if container.running and container.sandbox_id:
-                surroundings.room_on(core.state, network)
-                if warning := await surroundings.room_for_neighbours(core, 1):
-                    log.warning("connecting %s to %s: %s", container.name, network.name, warning)
-                rendered = sandbox.render(core.state, container)
-                endpoint = sandbox.build_endpoint(core, operation, container, network, wish, claims.get(network.id))
-                gateway.settle(core, operation, container)
-                await sandbox.settle_ports(core, operation, container)
-                await operation.apply(sandbox.render(core.state, container), rendered)
-        if endpoint is not None:
+        endpoint = told = None
+        try:
+            async with core.operation(f"connect {container.name} to {network.name}") as operation:
+                if network.id not in core.state.networks:
+                    raise NotFound(f"network {reference} not found")
+                if container.id not in core.state.containers:
+                    raise NotFound(f"No such container: {request.container}")
+                if network.id in container.endpoints:
+                    raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+                before = container.attachments.get(network.id)
+                container.attachments[network.id] = wish
+                operation.change(lambda: _restore(container.attachments, network.id, before))
+                operation.put(container)
+                checks.link_names(container.attachments.values(), container)
+                if container.running and container.sandbox_id:
+                    surroundings.room_on(core.state, network)
+                    if warning := await surroundings.room_for_neighbours(core, 1):
+                        log.warning("connecting %s to %s: %s", container.name, network.name, warning)
+                    rendered = sandbox.render(core.state, container)
+                    endpoint = sandbox.build_endpoint(core, operation, container, network, wish, claims.get(network.id))
+                    gateway.settle(core, operation, container)
+                    await sandbox.settle_ports(core, operation, container)
+                    await operation.apply(sandbox.render(core.state, container), rendered)
+                    # The name leads somewhere now; the name server hears of it while the outcome is written.
+                    told = self._names.opened(container)
+        except BaseException:
+            if endpoint is not None and told is not None:
+                for word in (told, self._names.left(container, network, endpoint.id)):
+                    core.background(asyncio.create_task(word, name="names of one who did not come"))
+            raise
+        if endpoint is not None and told is not None:
+            await told
             try:
                 await self._dhcp.bind(container)
             except BaseException:
                 await asyncio.shield(self.disconnect(network.id, container.id, force=True))
                 raise
-            await self._names.opened(container)
             self._changed(container)
             core.announce(network, container, endpoint)
             core.publish_network("connect", network, container)
@@ -286,9 +294,8 @@ class Networks:
                 await sandbox.settle_ports(core, operation, container)
                 operation.finish()
                 # The model is without it already: name server and kernel follow at the same time.
-                told = asyncio.create_task(
-                    self._names.left(container, network, endpoint.id), name="names of one who left"
-                )
+                left = self._names.left(container, network, endpoint.id)
+                told = asyncio.create_task(left, name="names of one who left")
                 core.background(told)
                 await operation.apply(sandbox.render(core.state, container), rendered)
         if endpoint is not None:

@@ -294,7 +294,7 @@ async def _ways(core: Core, container: Container) -> Ways:
         ip=mode(bridge, "ip") if bridge else "",
         ip6=mode(bridge6, "ip6") if bridge6 else "",
         default=next((b.host_binding for b in (bridge, bridge6) if b and b.host_binding), str(core.config.ip)),
-        listens6=await core.on_kernel(has_ipv6),
+        listens6=await core.briefly(has_ipv6),
     )
 
 

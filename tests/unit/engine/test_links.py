@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netengine.engine import links
-from netengine.engine.names import links_of
+from netengine.engine.naming import links_of
 from netengine.engine.sandbox import render
 from netengine.engine.state import State
 from netengine.errors import Conflict, Invalid
