@@ -18,10 +18,12 @@ from typing import Any
 from nftables import Nftables
 
 from netengine.errors import KernelRefused
+from netengine.kernel import namerules
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.namerules import ADDRESS as ADDRESS
+from netengine.kernel.namerules import CHAIN
+from netengine.kernel.namerules import TABLE as TABLE
 
-ADDRESS = "127.0.0.11"
-TABLE = "netengine-dns"
 _BACKLOG = 128
 _UPSTREAM_DATAGRAMS, _UPSTREAM_STREAMS = 3, 2
 """Sockets to ask a sandbox's own servers from: in all, and of each family."""
@@ -36,7 +38,7 @@ def rules(udp: int, tcp: int) -> str:
     body = "\n        ".join(lines)
     return f"""create table ip {TABLE}
 table ip {TABLE} {{
-    chain output {{
+    chain {CHAIN} {{
         type filter hook output priority raw; policy accept;
         {body}
     }}
@@ -58,18 +60,22 @@ def open_sockets(own_servers: Sequence[int]) -> list[socket.socket]:
             out.append(_socket(socket.SOCK_DGRAM, family))
         for family in families:
             out += [_socket(socket.SOCK_STREAM, family) for _ in range(_UPSTREAM_STREAMS)]
-        loaded = rules(out[0].getsockname()[1], out[1].getsockname()[1])
-        code, _, error = Nftables().cmd(loaded)
-        if code != 0:
-            # Rules of an earlier life. Removing them costs the kernel some 12 ms, so it is not done on every start.
-            code, _, error = Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}\n{loaded}")
-        if code != 0:
-            raise KernelRefused(f"nftables refused the rules for {ADDRESS}: {' '.join(error.split())}")
+        _load(out[0].getsockname()[1], out[1].getsockname()[1])
     except BaseException:
         for opened in out:
             opened.close()
         raise
     return out
+
+
+def _load(udp: int, tcp: int) -> None:
+    try:
+        namerules.load(udp, tcp)
+    except OSError:
+        # Rules of an earlier life, as a rule. Removing them costs the kernel some 12 ms, so it is not done on every start.
+        code, _, error = Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}\n{rules(udp, tcp)}")
+        if code != 0:
+            raise KernelRefused(f"nftables refused the rules for {ADDRESS}: {' '.join(error.split())}") from None
 
 
 def _socket(kind: int, family: int = socket.AF_INET) -> socket.socket:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from netengine.kernel import namerules, nameservice, namespaces
+from netengine.kernel.insides import Change, Insides
 from netengine.kernel.resources import (
     HOST,
     Address,
@@ -59,6 +61,45 @@ def test_the_thread_is_back_home_after_a_namespace_was_made(machine: Machine) ->
     home = machine.on_kernel(os.readlink, "/proc/thread-self/ns/net")
     machine.build(box("s0"))
     assert machine.on_kernel(os.readlink, "/proc/thread-self/ns/net") == home
+
+
+def test_what_is_brief_enters_no_namespace(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def enter(*_: object) -> None:
+        raise AssertionError("a namespace is entered")
+
+    before = frozenset({*GROUND, Table("ip")})
+    after = before | {
+        VETH, UP, ADDRESS, Route("s0", "default", "eth0", "10.0.0.1"), HostPort("127.0.0.1", "tcp", 8080),
+        Element("ip", "masquerading", ("br0",)),
+    }  # fmt: skip
+    machine.build(before)
+    monkeypatch.setattr(namespaces, "entered", enter)
+    for have, want in ((before, after), (after, before)):
+        assert machine.kernel.is_brief(want, have)
+        machine.on_kernel(machine.kernel.apply, want, have)
+    monkeypatch.undo()
+    for more in (
+        Namespace("s1"),
+        NameService("s0"),
+        Sysctl("s0", "net/ipv4/ip_forward", "1"),
+        Veth("v", "", "s0", "e", "", 1500),
+    ):
+        assert not machine.kernel.is_brief(before | {more}, before)
+    assert not machine.kernel.is_brief(before | {LinkUp("s1", "lo")}, before), "its socket is opened in it first"
+
+
+def test_what_is_said_of_a_link_that_was_taken_out_of_use_can_be_told(machine: Machine) -> None:
+    heard = machine.on_kernel(Insides)
+    machine.build(GROUND)
+    connected = frozenset({VETH, UP, ADDRESS})
+    machine.on_kernel(machine.kernel.apply, connected, ())
+    machine.on_kernel(machine.kernel.apply, frozenset(), connected)
+    (descriptor,) = heard.descriptors()
+    changes = [c for c in heard.read(descriptor) if isinstance(c, Change) and c.subject == "eth0"]
+    assert changes and {("s0", c.index) for c in changes} == machine.kernel.buried
+    machine.on_kernel(machine.kernel.reap)
+    assert not machine.kernel.buried
+    heard.close()
 
 
 def test_a_file_left_by_an_unmounted_namespace_is_in_nobody_s_way(machine: Machine) -> None:
@@ -280,3 +321,23 @@ def test_a_name_service_that_is_taken_away_leaves_the_sandbox_s_rules_alone(mach
     machine.run("nsenter", f"--net={RUN_DIR}/s0", "nft", "add table ip theirs")
     machine.take({NameService("s0")})
     assert machine.run("nsenter", f"--net={RUN_DIR}/s0", "nft", "list tables").split("\n") == ["table ip theirs", ""]
+
+
+def test_packed_rules_of_a_name_service_are_those_that_nft_reads(machine: Machine) -> None:
+    machine.on_kernel(namerules.load, 4660, 22136)
+    listing = [
+        "nft",
+        "--debug=netlink",
+        "list",
+        "table",
+        "ip",
+        namerules.TABLE,
+    ]  # with what the kernel has of each rule
+    packed = machine.run(*listing)
+    with pytest.raises(FileExistsError):
+        machine.on_kernel(namerules.load, 1, 2)
+    assert machine.run(*listing) == packed
+    machine.run("nft", "delete", "table", "ip", namerules.TABLE)
+    machine.run("nft", "-f", "-", stdin=nameservice.rules(4660, 22136))
+    assert machine.run(*listing) == packed
+    machine.run("nft", "delete", "table", "ip", namerules.TABLE)
