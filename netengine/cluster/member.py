@@ -260,9 +260,8 @@ class EtcdMember:
         deadline = loop.time() + CATCH_UP_SECONDS
         while True:
             try:
-                await etcd.promote_member(new.id)
+                await members.promote(etcd, new.id)
                 return
-            # NotFound is what the new member itself answers, asked before it has heard of itself.
             except (Unavailable, NotFound) as error:
                 if self._process.find() is None:
                     raise self._ended() from error

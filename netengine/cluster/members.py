@@ -30,6 +30,17 @@ async def _added(etcd: Etcd, peer_url: str) -> tuple[Member, list[Member]]:
         raise Unavailable(f"a member was removed in this very second: {_SAME_SECOND} ({error.message})") from error
 
 
+async def promote(etcd: Etcd, member_id: int) -> None:
+    """Give a learner its vote. One that has it has it: the answer to an earlier call may have been lost. Raises Unavailable
+    while it has not read what the others have, and NotFound when it has not heard of itself and is the one that is asked."""
+    try:
+        await etcd.promote_member(member_id)
+    except Unavailable:
+        # By its words alone etcd does not tell one that has its vote from one that is not ready.
+        if not any(one.id == member_id and not one.is_learner for one in await etcd.members()):
+            raise
+
+
 async def remove(etcd: Etcd, member: Member) -> None:
     """Take a member out, unless the others could not go on without it. Raises Unavailable then. One that is gone is gone."""
     try:

@@ -353,11 +353,12 @@ class Healing:
     def _concerned(self, found: Difference) -> list[Network]:
         """The networks of what was mended; all of them when the rules were."""
         state = self._core.state
-        keys = {r.key for r in touched_by(found.steps)}
+        touched = touched_by(found.steps)
+        keys, on = {r.key for r in touched}, {getattr(r, "link", "") for r in touched}
         if any(r.key in keys for r in self._core.base):
             return [n for n in state.networks.values() if not n.predefined or n.bridge]
         of = {n.id: fabric.render(state.fabric, state.containers, n) for n in state.networks.values()}
-        out = {n: state.networks[n] for n, rendered in of.items() if _meets(rendered, keys)}
+        out = {n.id: n for n in state.networks.values() if _meets(of[n.id], keys) or on & set(_links(n))}
         for container in state.containers.values():
             if _meets(sandbox.render(state, container), keys):
                 out |= {n: state.networks[n] for n in container.endpoints if n in state.networks}

@@ -112,6 +112,7 @@ async def three(directory: Path) -> None:
     async with one.client(two, three) as etcd:
         found = await etcd.members()
         assert {m.name for m in found} == {"m1", "m2", "m3"} and not any(m.is_learner for m in found)
+        await members.promote(etcd, found[2].id)  # whose first answer was lost, say
         await etcd.put("/kept", b"1")
         for victim in (one, two, three):
             before = victim.member.pid

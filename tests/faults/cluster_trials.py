@@ -130,9 +130,10 @@ _FREEZE = """
 import fcntl, os, sys, time
 path, frozen, free, times = sys.argv[1], *map(float, sys.argv[2:])
 at = os.open(path, os.O_RDONLY)
-for _ in range(int(times)):
+for number in range(int(times)):
     fcntl.ioctl(at, 0xC0045877, 0)  # FIFREEZE
     try:
+        print("frozen" if not number else "", flush=True)
         time.sleep(frozen)
     finally:
         fcntl.ioctl(at, 0xC0045878, 0)  # FITHAW
@@ -156,17 +157,14 @@ class Disks:
     @contextmanager
     def hang(self, *hosts: str, frozen: float, free: float = 0.2, times: int = 1) -> Iterator[None]:
         """`times` for `frozen` seconds while the block lasts, and until that is over."""
-        words = [_FREEZE, "", str(frozen), str(free), str(times)]
-
-        def freeze(host: str) -> None:
-            words[1] = self._path(host)
-            self._trial.swarm.lab("exec", host, "python3", "-c", *words)
-
-        with ThreadPoolExecutor() as pool:
-            frost = [pool.submit(freeze, host) for host in hosts]
-            yield
-            for one in frost:
-                one.result()
+        swarm, words = self._trial.swarm, (str(frozen), str(free), str(times))
+        argv = [swarm.argv(host, "python3", "-c", _FREEZE, self._path(host), *words) for host in hosts]
+        frost = [swarm.machine.popen(one) for one in argv]
+        for one in frost:
+            assert one.popen.stdout is not None and one.popen.stdout.readline() == b"frozen\n"
+        yield
+        for one in frost:
+            assert one.wait(frozen * times + 60) == 0
 
 
 def disks(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
@@ -199,7 +197,6 @@ def _hang_all_in_turns(trial: Trial, slow: Disks) -> None:
 def _hang_all_past_a_lease(trial: Trial, slow: Disks) -> None:
     """A change is refused in time, or waits for no longer than a lease and succeeds."""
     with slow.hang("h1", "h2", "h3", frozen=25):
-        time.sleep(1)  # the freeze is a process away
         began = time.monotonic()
         said = trial.swarm._docker("h1", "network", "create", "-d", "overlay", "never").stderr
         took = time.monotonic() - began
@@ -247,7 +244,92 @@ DISKS: dict[str, Callable[[Trial, Disks], None]] = {
     "a worker is promoted and demoted while every disk hangs": _promote_and_demote_meanwhile,
 }
 
-TRIALS: dict[str, Callable[[Path, int, int], dict[str, Deed]]] = {"managers": managers, "disks": disks}
+# -- what is done to cables and whole hosts ---------------------------------------------------------------------------
+
+
+def cables(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
+    """Three managers and two workers, cut off from each other, and one of them gone for good."""
+    trial = Trial(directory, 5, 3, seed)
+    try:
+        trial.load.start()
+        for _ in range(rounds):
+            for what in trial.random.sample(list(CABLES), len(CABLES)):
+                with trial.deed(what):
+                    CABLES[what](trial)
+        trial.finish()
+        return trial.table
+    finally:
+        trial.load.stop()
+        trial.swarm.close()
+
+
+def _cut_off_for_a_moment(trial: Trial) -> None:
+    """For less than a lease: nobody withdraws it, and packets go on with the cable."""
+    trial.unheard = {"h5"}
+    with trial.cut("h5", trial.swarm.hosts[:4]):
+        trial.changes_go_on()
+    trial.await_reach("h5", seconds=5)
+
+
+def _cut_off_past_its_lease(trial: Trial) -> None:
+    trial.withdrawn = {"h5"}
+    with trial.cut("h5", trial.swarm.hosts[:4]):
+        wait_until(lambda: trial.down() == {"h5"}, lambda: str(trial.shown()), 60)
+        trial.changes_go_on()
+    trial.await_reach("h5", seconds=30)
+
+
+def _cut_off_the_leader(trial: Trial) -> None:
+    """From everybody, for longer than its lease: the others elect another."""
+    leader = trial.leader()
+    trial.withdrawn = {leader}
+    with trial.cut(leader, [h for h in trial.swarm.hosts if h != leader]):
+        wait_until(lambda: trial.leader_beside(leader), "another leader", 30)
+        wait_until(lambda: trial.changes_at(leader) == 503, f"{leader} refuses changes", 30)
+    trial.await_reach(leader, seconds=30)
+
+
+def _cut_two_managers_from_each_other(trial: Trial) -> None:
+    """Both reach the third, so that all three stay."""
+    trial.unheard = {"h1", "h2"}
+    with trial.cut("h1", ["h2"]):
+        trial.changes_go_on()
+        wait_until(lambda: not trial.down(), lambda: str(trial.shown()), 30)
+    trial.await_reach("h1", seconds=10)
+
+
+def _gone_for_good(trial: Trial) -> None:
+    """A host dies and is forgotten: its addresses are others' to have. One of its name comes new."""
+    swarm, old = trial.swarm, trial.addresses["h5"]
+    trial.withdrawn = trial.load.excused = {"h5"}
+    with trial.away("h5"):
+        wait_until(lambda: trial.down() == {"h5"}, lambda: str(trial.shown()), 60)
+        swarm.docker("h1", "node", "rm", "h5")
+        wait_until(lambda: all(old not in trial.entries(h) for h in swarm.hosts[:4]), "its entries are gone", 30)
+        wait_until(lambda: swarm._docker("h4", "run", "--rm", "--network", NET, "--ip", old, "host", "true").returncode == 0,
+                   f"{old} is had by another", 60)  # fmt: skip
+    wait_until(lambda: "was removed" in swarm.info("h5")["Error"], lambda: str(swarm.info("h5")), 60)
+    swarm.docker("h5", "swarm", "leave", "--force")
+    swarm.docker("h5", "swarm", "join", "--token", swarm.token("h1"), ADDRESS.format(1))
+    swarm.docker("h5", "network", "connect", NET, "stays-h5")
+    trial.addresses["h5"] = trial.address("h5")
+    trial.load.excused = set()
+    trial.await_reach("h5", seconds=30)
+
+
+CABLES: dict[str, Callable[[Trial], None]] = {
+    "a worker cut off for less than its lease": _cut_off_for_a_moment,
+    "a worker cut off past its lease": _cut_off_past_its_lease,
+    "the leader cut off past its lease": _cut_off_the_leader,
+    "two managers cut off from each other": _cut_two_managers_from_each_other,
+    "a host gone for good, and one of its name anew": _gone_for_good,
+}
+
+TRIALS: dict[str, Callable[[Path, int, int], dict[str, Deed]]] = {
+    "managers": managers,
+    "disks": disks,
+    "cables": cables,
+}
 
 
 def main() -> int:

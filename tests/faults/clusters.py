@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +143,8 @@ class Trial:
         self.table: dict[str, Deed] = {}
         self.withdrawn: set[str] = set()
         """Hosts that are Down for a while, so that nobody reaches them."""
+        self.unheard: set[str] = set()
+        """Hosts that are cut off for a while, and must not be Down."""
         hosts = self.swarm.hosts
         self.docker = self.swarm.docker
         self.docker("h1", "network", "create", "-d", "overlay", "--attachable", "--subnet", SUBNET, NET)
@@ -171,11 +173,12 @@ class Trial:
     def lost(self) -> list[str]:
         """End the pings, and say which lost something: but for those of hosts that were withdrawn meanwhile."""
         out = []
+        lost_for_a_while = self.withdrawn | self.unheard
         for host in self.swarm.hosts:
             self.docker(host, "exec", f"stays-{host}", "pkill", "-INT", "-x", "ping")
             flows = wait_until(lambda h=host: self._flows(h), f"the pings of {host} end", 30)  # type: ignore[misc]
             # One that was on its way when the end came is nobody's loss.
-            lost = [(to, sent, got) for to, sent, got in flows if sent - got > 1 and not {host, to} & self.withdrawn]
+            lost = [(to, sent, got) for to, sent, got in flows if sent - got > 1 and not {host, to} & lost_for_a_while]
             out += [f"{host} to {to}: {sent} pings, {got} answers" for to, sent, got in lost]
         return out
 
@@ -219,7 +222,7 @@ class Trial:
         said = [json.loads(line) for line in self.swarm._docker(self.a_manager(), *told).stdout.splitlines()]
         down = {event["name"] for event in said if event.get("state.new") == "down"} - self.withdrawn
         wrong += [f"{host} was Down for a while" for host in sorted(down)]
-        self.withdrawn = set()
+        self.withdrawn, self.unheard = set(), set()
         deed.wrong += wrong
         for line in wrong:
             print(f"{what}: {line}", file=sys.stderr, flush=True)
@@ -267,6 +270,39 @@ class Trial:
 
         wait_until(ready, lambda: f"all are Ready: {self.shown()}", 60)
 
+    def leader_beside(self, host: str) -> str:
+        """The leader as the managers other than one see it, if that is another; "" while there is none."""
+        form = ("node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
+        rows = (self.swarm._docker(h, *form).stdout for h in ("h1", "h2", "h3") if h != host)
+        found = [line.split()[0] for row in rows for line in row.splitlines() if line.endswith(" Leader")]
+        return next((name for name in found if name != host), "")
+
+    def changes_at(self, host: str) -> int:
+        """What a change is answered on a host."""
+        answer = self.load.ask(host, "POST", "/networks/create", {"Name": "never", "Driver": "overlay"})
+        return answer.status if answer else 0
+
+    @contextmanager
+    def cut(self, host: str, others: Sequence[str]) -> Iterator[None]:
+        try:
+            for other in others:
+                self.swarm.lab("partition", host, other)
+            yield
+        finally:
+            self.swarm.lab("heal")
+
+    def await_reach(self, host: str, seconds: float) -> None:
+        """Between a host's container and all others, in both directions, within so many seconds."""
+        for other in self.swarm.hosts:
+            if other != host:
+                wait_until(lambda o=other: self.reaches(host, o), f"{host} reaches {other}", seconds)  # type: ignore[misc]
+                wait_until(lambda o=other: self.reaches(o, host), f"{other} reaches {host}", seconds)  # type: ignore[misc]
+
+    def entries(self, host: str) -> set[str]:
+        """The addresses elsewhere that a host's kernel knows."""
+        said = self.swarm.run(host, "ip", "neigh", "show", "nud", "permanent").stdout
+        return {line.split()[0] for line in said.splitlines() if " dev vx-" in line}
+
     def kill_daemon(self, host: str) -> None:
         pid = self.swarm.lab("exec", host, "cat", "/run/netengined.pid")
         self.swarm.run(host, "kill", "-9", pid)
@@ -294,14 +330,10 @@ class Trial:
         last = self.table.setdefault("the end", Deed("the end"))
         stay = set(self.addresses.values())
 
-        def entries(host: str) -> set[str]:
-            said = swarm.run(host, "ip", "neigh", "show", "nud", "permanent").stdout
-            return {line.split()[0] for line in said.splitlines() if " dev vx-" in line}
-
         for host in swarm.hosts:
             wanted = stay - {self.addresses[host]}
             try:
-                wait_until(lambda h=host, w=wanted: entries(h) == w, lambda h=host: f"{h} has {entries(h)}", 30)  # type: ignore[misc]
+                wait_until(lambda h=host, w=wanted: self.entries(h) == w, lambda h=host: f"{h}: {self.entries(h)}", 30)  # type: ignore[misc]
                 done = swarm.run(host, sys.executable, "-m", "netengine.cli.main", "doctor")
                 assert done.returncode == 0, f"doctor on {host}: {done.stdout}"
                 for other in swarm.hosts:

@@ -53,6 +53,8 @@ class Claims:
         self._writing = asyncio.Lock()
         """An endpoint is not published while the one that had its address before is withdrawn."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._told = 0
+        """How many addresses the log says are given back later."""
 
     def close(self) -> None:
         for timer in self._timers.values():
@@ -201,9 +203,14 @@ class Claims:
                     failpoints.reach("overlay: withdrawn")
                     leaving.difference_update(part)
             except NetengineError as e:
-                log.info("%d addresses are given back when the cluster's store answers: %s", len(leaving), e.message)
+                if len(leaving) != self._told:
+                    log.info(
+                        "%d addresses are given back when the cluster's store answers: %s", len(leaving), e.message
+                    )
+                self._told = len(leaving)
                 self._later()
                 return
+        self._told = 0
         for network_id in {n for n, _ in todo}:
             lent = any(
                 self._node in held.record.lent.values() for held in self._session.mirror.blocks(network_id).values()
