@@ -10,8 +10,8 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,13 +20,17 @@ from netengine.api.http import engine_of
 from netengine.engine import Audit
 from netengine.http import Answer, Request, Response
 
-_UCRED = struct.Struct("3i")
+_UCRED = struct.Struct("iII")  # struct ucred, socket(7)
+_NOBODY = 0xFFFFFFFF  # the uid where the kernel knows none: the socket is not a local one
 _ASKED_LIMIT = 1024
 """Characters of a body in a record."""
 _QUERY_LIMIT = 256
 
 _SECRETS = ("JoinToken", "SigningCAKey", "UnlockKey")
 """Fields whose values let somebody into a cluster."""
+
+_users: dict[int, tuple[float, str]] = {}
+_USER_SECONDS = 30.0
 
 # POST that changes nothing: a size, a wait.
 _READS = ("/resize", "/wait")
@@ -53,9 +57,11 @@ def peer(request: Request) -> Mapping[str, str]:
     if request.remote is not None:
         return request.remote
     sock = request.info("socket")
-    if sock is None or sock.family != socket.AF_UNIX:
+    if sock is None:
         return {"peer": "unknown"}
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid == _NOBODY:
+        return {"peer": "unknown"}
     found = {"uid": str(uid), "gid": str(gid), "pid": str(pid)}
     if name := _user(uid):
         found["user"] = name
@@ -78,16 +84,25 @@ def remote(certificate: dict[str, Any], address: Any) -> dict[str, str]:
 
 
 def _user(uid: int) -> str:
+    """The name of a user, looked up once in a while: the C library reads the whole of /etc/passwd, or asks a directory."""
+    known = _users.get(uid)
+    if known is not None and time.monotonic() - known[0] < _USER_SECONDS:
+        return known[1]
     try:
-        return pwd.getpwuid(uid).pw_name
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
-        return ""
+        name = ""
+    if len(_users) > 100:
+        _users.clear()
+    _users[uid] = time.monotonic(), name
+    return name
 
 
 def _command(pid: int) -> str:
     """The name of the process, as far as it can still be told: one that ended may have left its number to another."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() if pid > 0 else ""
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            return file.read(64).decode(errors="replace").strip()
     except OSError:
         return ""
 
