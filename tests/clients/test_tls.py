@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -61,14 +62,18 @@ class Secured:
             (directory / f"{name}.pem").write_bytes(Path(path).read_bytes())
         return directory
 
+    def context(self, who: Signed | None) -> ssl.SSLContext:
+        made = ssl.create_default_context(cafile=str(self.authority.certificate))
+        if who is not None:
+            made.load_cert_chain(who.certificate, who.key)
+        return made
+
     def handshake(self, who: Signed | None, *, only: ssl.TLSVersion | None = None) -> bytes:
         """Connect from outside, ask for /_ping, and answer what comes back. Raises ssl.SSLError."""
-        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context = self.context(who)
         if only is not None:
             context.minimum_version = context.maximum_version = only
             context.set_ciphers("ALL:@SECLEVEL=0")
-        if who is not None:
-            context.load_cert_chain(who.certificate, who.key)
         raw = self.outside.connect(HERE, PORT, timeout=10)
         with context.wrap_socket(raw, server_hostname=HERE) as connection:
             connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
@@ -180,6 +185,22 @@ def test_others_are_not(secured: Secured) -> None:
     assert refused.returncode != 0 and "certificate" in refused.stderr
     tail = secured.daemon.tail()
     assert "192.0.2.2 port" in tail and "was refused: certificate: certificate has expired" in tail
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_a_stream_ends_when_its_client_is_gone(secured: Secured, how: str) -> None:
+    def descriptors() -> int:
+        return int(secured.daemon.request("GET", "/info").json["NFd"])
+
+    before = descriptors()
+    context = secured.context(secured.alice)
+    with context.wrap_socket(secured.outside.connect(HERE, PORT, timeout=10), server_hostname=HERE) as connection:
+        connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        assert descriptors() > before
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: descriptors() <= before, "the daemon has let go of it", 20)
 
 
 def test_plain_http_is_not_answered(secured: Secured) -> None:
