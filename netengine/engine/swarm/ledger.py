@@ -20,7 +20,7 @@ from netengine.cluster.records import MANAGER, WORKER, ClusterRecord, NodeRecord
 from netengine.engine.core import now
 from netengine.engine.swarm import specs
 from netengine.errors import Conflict, NetengineError, NotFound, Unavailable
-from netengine.store.etcd import Compare, Delete, Etcd, Put, Step
+from netengine.store.etcd import Compare, Delete, Entry, Etcd, Put, Step
 
 if TYPE_CHECKING:
     from netengine.cluster.certificates import Authority
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 AUTHORITY = keys.SECRET + "authority"
 TOKENS = keys.SECRET + "tokens"
-_TRIES = 5
+TRIES = 5
 _ELECTION_SECONDS = 15.0
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -83,7 +83,7 @@ async def node(etcd: Etcd, node_id: str) -> NodeRecord:
 async def amend(etcd: Etcd, node_id: str, change: Callable[[NodeRecord], None]) -> NodeRecord:
     """Change a node's record, whoever else does so at the same time. Raises NotFound, Conflict."""
     key = keys.node(node_id)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         entry = await etcd.get(key)
         if entry is None:
             raise NotFound(f"node {node_id} not found")
@@ -94,6 +94,25 @@ async def amend(etcd: Etcd, node_id: str, change: Callable[[NodeRecord], None]) 
         if (await etcd.transact([Compare(key, "MOD", entry.modified)], [Put(key, value)])).succeeded:
             return record
     raise Conflict(f"the record of node {node_id} is changed by others all the time: try again")
+
+
+OUT_OF_SEQUENCE = "update out of sequence"
+
+
+async def seen(etcd: Etcd, key: str, version: int, what: Callable[[bytes], object]) -> Entry:
+    """The record as it is, of which a user saw that version. What the cluster itself has changed since (a certificate, the
+    number of a member) does not make it another; `what` is the part that users change. Raises Conflict."""
+    entry = await etcd.get(key)
+    if entry is None:
+        raise Conflict(OUT_OF_SEQUENCE)
+    if entry.modified != version:
+        try:
+            then = await etcd.get(key, version) if version > 0 else None
+        except NotFound:
+            then = None
+        if then is None or then.modified != version or what(then.value) != what(entry.value):
+            raise Conflict(OUT_OF_SEQUENCE)
+    return entry
 
 
 def traces(node_id: str) -> list[Step]:

@@ -22,7 +22,6 @@ from netengine.engine.swarm.requests import NodeSpec
 from netengine.errors import Conflict, Invalid, NetengineError, NotFound
 from netengine.store.etcd import Compare, Put
 
-OUT_OF_SEQUENCE = "update out of sequence"
 READY, DOWN, UNKNOWN = "ready", "down", "unknown"
 
 
@@ -79,28 +78,29 @@ class Nodes:
     async def update(self, reference: str, version: int, asked: NodeSpec) -> None:
         """Replace a node's specification. Raises Conflict when it is no longer the one that the caller saw."""
         session = self._membership.managing()
-        held = find(session, reference)
+        key = keys.node(find(session, reference).record.id)
         wanted = specs.node_spec(asked)
         session.check()
-        if held.revision != version:
-            raise Conflict(OUT_OF_SEQUENCE)
-        record = held.record
-        if record.role == MANAGER and wanted.role == WORKER:
-            self._check_demotion(session, record)
-        demoted = record.role == MANAGER and wanted.role == WORKER
-        if demoted:
-            # Out of etcd before the node hears of it: it ends its member then, and the others must not count on that any more.
-            await self._membership.dismiss(record)
-        changed = msgspec.structs.replace(
-            record, role=wanted.role, availability=wanted.availability, labels=wanted.labels or {}, updated=now()
-        )
-        if demoted:
-            changed.member = ""
-        key = keys.node(record.id)
-        outcome = await session.etcd.transact([Compare(key, "MOD", version)], [Put(key, msgspec.json.encode(changed))])
-        if not outcome.succeeded:
-            raise Conflict(OUT_OF_SEQUENCE)
-        await session.mirror.reached(outcome.revision)
+        for _ in range(ledger.TRIES):
+            entry = await ledger.seen(session.etcd, key, version, _spec)
+            record = msgspec.json.decode(entry.value, type=NodeRecord)
+            demoted = record.role == MANAGER and wanted.role == WORKER
+            if demoted:
+                self._check_demotion(session, record)
+                # Out of etcd before the node hears of it: it ends its member then, and the others must not count on that any
+                # more.
+                await self._membership.dismiss(record)
+            changed = msgspec.structs.replace(
+                record, role=wanted.role, availability=wanted.availability, labels=wanted.labels or {}, updated=now()
+            )
+            if demoted:
+                changed.member = ""
+            put = Put(key, msgspec.json.encode(changed))
+            outcome = await session.etcd.transact([Compare(key, "MOD", entry.modified)], [put])
+            if outcome.succeeded:
+                await session.mirror.reached(outcome.revision)
+                return
+        raise Conflict(ledger.OUT_OF_SEQUENCE)
 
     def _check_demotion(self, session: Session, record: NodeRecord) -> None:
         managers = [h.record for h in session.mirror.nodes() if h.record.role == MANAGER]
@@ -130,11 +130,18 @@ class Nodes:
             raise Invalid(f"node {record.id} is not down and can't be removed")
         session.check()
         key = keys.node(record.id)
-        outcome = await session.etcd.transact([Compare(key, "MOD", held.revision)], ledger.traces(record.id))
+        entry = await ledger.seen(session.etcd, key, held.revision, _spec)
+        outcome = await session.etcd.transact([Compare(key, "MOD", entry.modified)], ledger.traces(record.id))
         if not outcome.succeeded:
-            raise Conflict(OUT_OF_SEQUENCE)
+            raise Conflict(ledger.OUT_OF_SEQUENCE)
         await self._membership.forget_node(record)
         await session.mirror.reached(outcome.revision)
+
+
+def _spec(value: bytes) -> object:
+    """What of a node's record its users change."""
+    record = msgspec.json.decode(value, type=NodeRecord)
+    return record.role, record.availability, record.labels
 
 
 def settled(session: Session) -> list[Held[NodeRecord]]:

@@ -16,7 +16,7 @@ from netengine.cluster.records import ClusterRecord
 from netengine.cluster.session import Session
 from netengine.engine.core import now
 from netengine.engine.swarm import ledger, specs
-from netengine.engine.swarm.nodes import OUT_OF_SEQUENCE, settled
+from netengine.engine.swarm.nodes import settled
 from netengine.engine.swarm.requests import CAConfig, SwarmSpec
 from netengine.errors import Conflict, Invalid, Unavailable
 from netengine.store.etcd import Compare, Put, Step
@@ -34,9 +34,9 @@ async def update(
     held = session.mirror.cluster
     if held is None:
         raise Unavailable("this manager has not read the cluster's state yet: try again")
-    record, spec = held.record, specs.settled(asked)
-    if held.revision != version:
-        raise Conflict(OUT_OF_SEQUENCE)
+    spec = specs.settled(asked)
+    entry = await ledger.seen(session.etcd, keys.CLUSTER, version, _spec)
+    record = msgspec.json.decode(entry.value, type=ClusterRecord)
     changed = msgspec.structs.replace(record, spec=spec, updated=now())
     steps: list[Step] = []
     if rotate_worker or rotate_manager:
@@ -52,10 +52,15 @@ async def update(
         changed = msgspec.structs.replace(changed, trust=authority.trust, rotating=True)
         steps.append(Put(ledger.AUTHORITY, msgspec.json.encode(authority)))
     steps.append(Put(keys.CLUSTER, msgspec.json.encode(changed)))
-    outcome = await session.etcd.transact([Compare(keys.CLUSTER, "MOD", version)], steps)
+    outcome = await session.etcd.transact([Compare(keys.CLUSTER, "MOD", entry.modified)], steps)
     if not outcome.succeeded:
-        raise Conflict(OUT_OF_SEQUENCE)
+        raise Conflict(ledger.OUT_OF_SEQUENCE)
     await session.mirror.reached(outcome.revision)
+
+
+def _spec(value: bytes) -> object:
+    """What of the cluster's record its users change."""
+    return msgspec.json.decode(value, type=ClusterRecord).spec
 
 
 def wants_other_root(record: ClusterRecord, asked: CAConfig) -> bool:

@@ -48,7 +48,7 @@ TIME_LIMIT = 3.0
 _OURS = "a majority of the managers must be up and reachable"
 _ROUNDS = 3  # times that all members are asked, where one at least is there
 _TRY = 1.0  # seconds for one member, as long as there is another to try
-_INVALID, _NOT_FOUND, _DENIED, _UNAUTHENTICATED = 3, 5, 7, 16  # gRPC status codes
+_INVALID, _NOT_FOUND, _DENIED, _OUT_OF_RANGE, _UNAUTHENTICATED = 3, 5, 7, 11, 16  # gRPC status codes
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
 
 
@@ -107,8 +107,10 @@ class Etcd(Auth):
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
-    async def get(self, key: str) -> Entry | None:
-        found = (await self._call("/v3/kv/range", key_range(self.namespace + key, False))).get("kvs", ())
+    async def get(self, key: str, revision: int = 0) -> Entry | None:
+        """As it is, or as it was at a revision; raises NotFound when that is no longer kept, or not yet there."""
+        wanted = {**key_range(self.namespace + key, False), "revision": str(revision)}
+        found = (await self._call("/v3/kv/range", wanted)).get("kvs", ())
         return self._entries(found)[0] if found else None
 
     async def read(self, prefix: str) -> tuple[list[Entry], int]:
@@ -317,7 +319,12 @@ class Etcd(Auth):
         words = str(decoded.get("message") or decoded.get("error"))
         if self._name and (code == _UNAUTHENTICATED or any(w in words for w in _STALE_TOKEN)):
             return _Stale(words)
-        kinds: dict[int, type[NetengineError]] = {_NOT_FOUND: NotFound, _INVALID: Invalid, _DENIED: Forbidden}
+        kinds: dict[int, type[NetengineError]] = {
+            _NOT_FOUND: NotFound,
+            _OUT_OF_RANGE: NotFound,
+            _INVALID: Invalid,
+            _DENIED: Forbidden,
+        }
         return kinds.get(code, Unavailable)(words)
 
     def _asked(
