@@ -13,6 +13,7 @@ a node that publishes and a manager that lends the same address meanwhile, one f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -20,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from netengine.cluster import keys, ranges
+from netengine.cluster import keys, ranges, shares
 from netengine.cluster.mirror import Held
 from netengine.cluster.networks import said_by
 from netengine.cluster.records import BlockRecord, EndpointRecord, NetworkRecord
@@ -32,6 +33,8 @@ CALL = "blocks"
 """The name of `handler` among the calls of the control service."""
 
 _TRIES = 20
+IDLE_PATIENCE = 2.0
+"""Seconds in which a node is expected to use a block that it has got."""
 
 Blocks = Mapping[str, Held[BlockRecord]]
 """By CIDR."""
@@ -101,12 +104,18 @@ async def _certain(etcd: Etcd, view: View, node: str, address: str) -> bool:
     cidr = view.block_of(address)
     held = view.blocks.get(cidr)
     if held is None or (not held.record.node and address not in held.record.lent):
+        await _check_share(etcd, view, node, 6 if ":" in address else 4, kept=True)
         return await _own(etcd, view, node, cidr)
     holder = held.record.lent.get(address, held.record.node)
     if holder == node:
         return True
     if address in held.record.lent:
         raise Forbidden(f"Address already in use ({address} of network {view.network.name} is node {holder}'s)")
+    if not shares.may_lend(cidr, held.record):
+        raise Unavailable(
+            f"{address} of network {view.network.name} lies in a block of node {held.record.node}, of which half is lent "
+            "already: choose another address, or start the container there"
+        )
     return await _lend(etcd, view, node, cidr, address)
 
 
@@ -116,11 +125,15 @@ async def _any(etcd: Etcd, view: View, node: str, version: Literal[4, 6]) -> boo
         for cidr in map(str, ranges.blocks(subnet)):
             there = view.blocks.get(cidr)
             if there is None or not there.record.node:
+                if not await _check_share(etcd, view, node, version):
+                    break
                 return await _own(etcd, view, node, cidr)
     for subnet in subnets:
         for cidr, held in view.blocks.items():
             block = ip_network(cidr)
             if held.record.node == node or block.network_address not in ip_network(subnet.subnet):
+                continue
+            if not shares.may_lend(cidr, held.record):
                 continue
             used = {e.key.rpartition("/")[2] for e in await _endpoints(etcd, held.record.node, view.network.id)}
             for address in map(str, ranges.addresses(subnet, block)):
@@ -128,8 +141,37 @@ async def _any(etcd: Etcd, view: View, node: str, version: Literal[4, 6]) -> boo
                     return await _lend(etcd, view, node, cidr, address)
     raise Unavailable(
         f"no available IPv{version} addresses on this network's address pools: {view.network.name} ({view.network.id}): "
-        "all are in use in the cluster; remove a container, or make a network with a larger subnet"
+        "all are in use in the cluster or kept for other nodes; remove a container, or make a network with a larger subnet"
     )
+
+
+async def _check_share(etcd: Etcd, view: View, node: str, version: Literal[4, 6], *, kept: bool = False) -> bool:
+    """Whether a node may have another block; False when those that are left are for others, or with `kept` Unavailable.
+
+    Raises Unavailable when it has blocks that it does not use: after a while, since it may be about to.
+    """
+    subnets = [s for s in view.network.subnets if s.version == version]
+    own = {cidr: held for cidr, held in view.blocks.items() if (":" in cidr) is (version == 6)}
+    nodes = [e.key.rpartition("/")[2] for e in (await etcd.read(keys.node("")))[0]]
+    if shares.is_kept(subnets, own, node, nodes):
+        if kept:
+            raise Unavailable(
+                f"the blocks of network {view.network.name} that are left are for nodes that have none: choose another "
+                "address, or make a network with a larger subnet"
+            )
+        return False
+    limit, deadline = shares.idle_limit(subnets), asyncio.get_running_loop().time() + IDLE_PATIENCE
+    while True:
+        used = [e.key.rpartition("/")[2] for e in await _endpoints(etcd, node, view.network.id)]
+        idle = shares.idle(own, node, used)
+        if idle < limit:
+            return True
+        if asyncio.get_running_loop().time() >= deadline:
+            raise Unavailable(
+                f"node {node} has {idle} blocks of addresses of network {view.network.name} and no container in any of them: "
+                f"it gets no more until it uses them ({limit} at most)"
+            )
+        await asyncio.sleep(0.1)
 
 
 async def _own(etcd: Etcd, view: View, node: str, cidr: str) -> bool:

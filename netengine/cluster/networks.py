@@ -32,7 +32,7 @@ class User:
     record: EndpointRecord
 
 
-async def create(etcd: Etcd, fill: Fill) -> tuple[Network, int]:
+async def create(etcd: Etcd, fill: Fill, vnis: tuple[int, int] = (FIRST_VNI, LAST_VNI)) -> tuple[Network, int]:
     """The network as it was made, and the revision in which. Raises Conflict when the name or the VNI is taken, Unavailable."""
     for _ in range(_TRIES):
         read = await etcd.transact((), [Get(_NETWORKS, prefix=True), Get(_VNIS, prefix=True)])
@@ -47,7 +47,7 @@ async def create(etcd: Etcd, fill: Fill) -> tuple[Network, int]:
         if wished in used:
             holder = next((n.name for n in others if n.overlay and n.overlay.vni == wished), "another network")
             raise Conflict(f"VXLAN network identifier {wished} is in use by network {holder}: choose another")
-        vni = network.overlay.vni = wished or next_vni(used)
+        vni = network.overlay.vni = wished or next_vni(used, *vnis)
         record = NetworkRecord(network=network, vni=vni)
         outcome = await etcd.transact(
             [
@@ -65,18 +65,19 @@ async def create(etcd: Etcd, fill: Fill) -> tuple[Network, int]:
     raise Unavailable("too many networks are made in the cluster at this moment: try again")
 
 
-def next_vni(used: Iterable[int]) -> int:
+def next_vni(used: Iterable[int], first: int = FIRST_VNI, last: int = LAST_VNI) -> int:
     """The one after the highest, so that a host that has missed a removal is not taken for one of the new network; the lowest
     free one when that was the last. Raises Unavailable when there is none."""
-    taken = {n for n in used if FIRST_VNI <= n <= LAST_VNI}
-    following = max(taken, default=FIRST_VNI - 1) + 1
-    if following <= LAST_VNI:
+    taken = {n for n in used if first <= n <= last}
+    following = max(taken, default=first - 1) + 1
+    if following <= last:
         return following
-    if len(taken) > LAST_VNI - FIRST_VNI:
+    if len(taken) > last - first:
         raise Unavailable(
-            f"all VXLAN network identifiers from {FIRST_VNI} to {LAST_VNI} are in use: remove an overlay network"
+            f"all VXLAN network identifiers from {first} to {last} are in use: remove an overlay network, or name a free "
+            "one with -o com.docker.network.driver.overlay.vxlanid_list=NUMBER"
         )
-    return next(n for n in range(FIRST_VNI, LAST_VNI + 1) if n not in taken)
+    return next(n for n in range(first, last + 1) if n not in taken)
 
 
 async def remove(etcd: Etcd, network_id: str) -> tuple[list[User], int]:

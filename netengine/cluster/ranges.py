@@ -69,6 +69,16 @@ def blocks(subnet: Subnet) -> Iterator[Prefix]:
             yield type(prefix)((start, length))
 
 
+def count(subnet: Subnet) -> int:
+    """How many blocks a subnet has, those without an address to give away included."""
+    prefix, wanted = ip_network(subnet.subnet), dynamic_range(subnet)
+    first, last = int(wanted.network_address), int(wanted.broadcast_address)
+    if prefix.version == 6:
+        last = min(last, first + (1 << _BITS6) - 1)
+    size = 1 << (prefix.max_prefixlen - length_of(prefix))
+    return last // size - first // size + 1
+
+
 def addresses(subnet: Subnet, block: Prefix, after: Address | None = None) -> Iterator[Address]:
     """What may be given away of a block, each once: first those after an address, then those before."""
     wanted, taken = dynamic_range(subnet), reserved(subnet)

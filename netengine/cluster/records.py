@@ -49,6 +49,8 @@ class ClusterRecord(msgspec.Struct, kw_only=True):
     """Where subnets of overlay networks are taken from, in CIDR."""
     subnet_size: int = 24
     """The prefix length of such a subnet."""
+    vnis: tuple[int, int] = (FIRST_VNI, LAST_VNI)
+    """The first and the last identifier that a network gets when its user names none."""
     store: list[str] = field(default_factory=list)
     """The URLs of an etcd that the cluster does not run itself; none when its managers do."""
     store_roots: str = ""

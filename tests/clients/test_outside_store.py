@@ -50,20 +50,23 @@ class Cluster(Swarm):
     def ask(self, body: str, *arguments: str) -> str:
         """Run the body of a coroutine on h4, with `Etcd` and `context(ca, cert, key)` at hand; what it prints."""
         script = (
-            "import asyncio, ssl, sys\nfrom netengine.store.etcd import Etcd\n"
+            "import asyncio, json, ssl, sys\nfrom netengine.store.etcd import Etcd\n"
             "def context(ca, cert, key):\n"
             "    made = ssl.create_default_context(cafile=ca)\n    made.load_cert_chain(cert, key)\n    return made\n"
             f"async def main(*words):\n{textwrap.indent(textwrap.dedent(body), '    ')}\nasyncio.run(main(*sys.argv[1:]))\n"
         )
         return self.lab("exec", "h4", sys.executable, "-c", script, *arguments)
 
-    def stored(self) -> list[str]:
-        """The keys that the plain store holds."""
+    def stored(self, settings: str = "") -> list[str]:
+        """The keys that the plain store holds; before that, other settings are written into the record of cluster "one"."""
         body = """
             async with Etcd([words[0]]) as etcd:
+                key = "/one/netengine/v1/shared/cluster"
+                if words[1]:
+                    await etcd.put(key, json.dumps(json.loads((await etcd.get(key)).value) | json.loads(words[1])).encode())
                 print(*(e.key for e in (await etcd.read("/"))[0]), sep="\\n")
         """
-        return self.ask(body, PLAIN.removeprefix("etcd+")).split()
+        return self.ask(body, PLAIN.removeprefix("etcd+"), settings).split()
 
     def run_on(self, host: str, name: str, network: str) -> None:
         wait_until(lambda: network in self.docker(host, "network", "ls"), f"{network} is known on {host}")
@@ -112,20 +115,23 @@ def test_a_cluster_in_an_etcd_of_ones_own(lab: Cluster) -> None:
     warnings = json.loads(lab.docker("h2", "info", "--format", "{{json .Warnings}}"))
     assert "asks for no users" in warnings[0] and "in the clear" in warnings[1]
 
-    # Another cluster beside it; a host of another store does not come in.
-    lab.configure("h4", store=f"{PLAIN}/two")
-    refused = lab.refused("h4", "swarm", "join", "--token", lab.token("h1"), H1)
-    assert f"configured with --store {PLAIN}/two, and the cluster's store is {PLAIN}/one" in refused
-    lab.docker("h4", "swarm", "init", "--advertise-addr", H4)
-    assert set(lab.nodes("h4")) == {"h4"} and set(lab.nodes("h1")) == {"h1", "h2", "h3"}
-    lab.docker("h4", "swarm", "leave", "--force")
-    assert lab.is_alone("h4") and {key.rpartition("/netengine/v1/")[0] for key in lab.stored()} == {"/one"}
-
     lab.docker("h1", "network", "create", "-d", "overlay", "--attachable", "net")
     for host in ("h1", "h2", "h3"):
         lab.run_on(host, f"on-{host}", "net")
     lab.await_reach("h2", "on-h2", "on-h1")
     lab.await_reach("h3", "on-h3", "on-h2")
+
+    # No identifier is left for a second network: nothing of it is made.
+    known = lab.stored('{"vnis": [4096, 4096], "subnet_size": 25}')
+    assert {key.rpartition("/netengine/v1/")[0] for key in known} == {"/one"}
+    wait_until(lambda: lab.info("h1")["Cluster"]["SubnetSize"] == 25, "h1 has heard of it")
+    assert "all VXLAN network identifiers from 4096 to 4096 are in use: remove an overlay" in lab.refused(
+        "h1", "network", "create", "-d", "overlay", "late"
+    )
+    assert lab.stored() == known and "late" not in lab.docker("h1", "network", "ls", "--format", "{{.Name}}").split()
+    vni = ("-o", "com.docker.network.driver.overlay.vxlanid_list=4097")
+    lab.docker("h1", "network", "create", "-d", "overlay", *vni, "late")
+    lab.docker("h1", "network", "rm", "late")
 
     lab.docker("h1", "node", "promote", "h2")
     lab.await_nodes("h2", h2=MANAGES)

@@ -26,6 +26,12 @@ from tests.hosts import Host
 NET = "net1"
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the model there is no time in which a node could use what it has got."""
+    monkeypatch.setattr(blocks, "IDLE_PATIENCE", 0.0)
+
+
 def network(*subnets: str, ip_range: str = "") -> Network:
     made = [Subnet(subnet=s, gateway=str(ip_network(s)[1]), ip_range=ip_range) for s in subnets]
     return Network(id=NET, name="app", driver="overlay", created="", subnets=made)
@@ -292,6 +298,61 @@ def test_a_worker_asks_and_what_it_asks_is_checked() -> None:
         assert not [k for k in model.held if k.startswith(keys.blocks(NET))]
 
     asyncio.run(story())
+
+
+def test_one_node_does_not_get_all_that_there_is() -> None:
+    """A worker that asks again and again, first without using what it gets, then announcing a container at every address."""
+    model = Model()
+    made = network("10.0.0.0/24", "fd00::/64")
+    model.transact((), [Put(keys.network(NET), msgspec.json.encode(NetworkRecord(network=made, vni=4096)))])
+    model.transact((), [Put(keys.node(name), b"{}") for name in ("thief", "w1", "w2", "w3")])
+    etcd = cast(Etcd, Client(model, cast(random.Random, Steady())))
+
+    async def take(node: str, address: str = "", version: Literal[4, 6] = 4) -> str:
+        """Ask for more; what was said against it."""
+        try:
+            await blocks.acquire(etcd, NET, node, version, address)
+        except Unavailable as e:
+            return e.message
+        return ""
+
+    async def use_all(node: str) -> None:
+        view = await blocks.read(etcd, NET)
+        for block in ranges.blocks(made.subnets[0]):
+            for address in map(str, ranges.addresses(made.subnets[0], block)):
+                if view.may_give(node, address) and keys.endpoint(node, NET, address) not in model.held:
+                    assert await blocks.publish(etcd, view, node, record(node, address))
+
+    async def story() -> None:
+        assert [await take("thief") for _ in range(4)] == [""] * 4
+        words = "node thief has 4 blocks of addresses of network app and no container in any of them: it gets no more"
+        assert words in await take("thief") and words in await take("thief", "10.0.0.200")
+        assert [bool(await take("thief", version=6)) for _ in range(5)] == [False] * 4 + [True]
+        assert await take("w1") == ""
+        await use_all("thief")
+        while not (said := await take("thief")):
+            await use_all("thief")
+        assert "all are in use in the cluster or kept for other nodes" in said
+        assert "are for nodes that have none" in await take("thief", "10.0.0.250")
+        held = [k for k in model.held if k.startswith(keys.endpoints("thief"))]
+        # Of 16 blocks one is w1's, of which half can be lent, and one each is kept for w2 and w3.
+        assert len(held) == 13 * 16 - 2 + 8
+        assert await take("w2") == await take("w3") == "", "the others get theirs"
+        view = await blocks.read(etcd, NET)
+        free = next(a for a in map(str, ip_network("10.0.0.64/28")) if view.may_give("w1", a))
+        assert "of which half is lent already" in await take("w2", free)
+
+    asyncio.run(story())
+
+
+class Steady:
+    """Neither waits nor loses anything."""
+
+    def randrange(self, most: int) -> int:
+        return 0
+
+    def random(self) -> float:
+        return 1.0
 
 
 def test_nodes_beside_a_real_etcd(tmp_path: Any) -> None:

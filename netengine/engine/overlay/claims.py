@@ -52,6 +52,7 @@ class Claims:
         """The address given away last, by network and family: the next one follows it."""
         self._writing = asyncio.Lock()
         """An endpoint is not published while the one that had its address before is withdrawn."""
+        self._asking = asyncio.Lock()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._told = 0
         """How many addresses the log says are given back later."""
@@ -121,7 +122,7 @@ class Claims:
                 raise Forbidden(f"Address already in use ({wanted} is held or reserved on this host)")
             address = self._of_ours(container, network, view, version, wanted)
             if not address:
-                await self._acquire(network, version, wanted)
+                await self._acquire(container, network, version, wanted)
                 return None
             picked.append(address)
             self._pending.add((network.id, address))
@@ -163,12 +164,17 @@ class Claims:
         """Among this host's own."""
         return (network.id, address) not in self._pending and self._core.addresses.owner(network.id, address) is None
 
-    async def _acquire(self, network: Network, version: Literal[4, 6], wanted: str) -> None:
-        if self._session.place.is_manager:
-            await blocks.acquire(self._etcd, network.id, self._node, version, wanted)
-        else:
-            asked = {"do": "acquire", "network": network.id, "version": version, "address": wanted}
-            await self._session.ask(blocks.CALL, asked)
+    async def _acquire(self, container: Container, network: Network, version: Literal[4, 6], wanted: str) -> None:
+        """One asks at a time: what it is given may do for those that wait."""
+        async with self._asking:
+            view = await blocks.read(self._etcd, network.id)
+            if self._of_ours(container, network, view, version, wanted):
+                return
+            if self._session.place.is_manager:
+                await blocks.acquire(self._etcd, network.id, self._node, version, wanted)
+            else:
+                asked = {"do": "acquire", "network": network.id, "version": version, "address": wanted}
+                await self._session.ask(blocks.CALL, asked)
 
     # -- after the operation ------------------------------------------------------------------------------------------
 

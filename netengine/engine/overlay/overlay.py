@@ -264,7 +264,7 @@ class Overlay:
         routes = await core.on_kernel(theirs.host_routes, core.kernel)
         own = [ip_network(s.subnet) for n in core.state.networks.values() if n.overlay is None for s in n.subnets]
         draft, warnings = drafter(request, cluster.record, [*routes, *own])
-        network, revision = await shared.create(session.etcd, draft)
+        network, revision = await shared.create(session.etcd, draft, cluster.record.vnis)
         await self._caught_up(revision)
         return network, "; ".join(warnings)
 

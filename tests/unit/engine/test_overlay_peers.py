@@ -166,7 +166,6 @@ def test_vnis_go_on_from_the_highest_and_are_used_up_at_last() -> None:
     assert shared.next_vni([FIRST_VNI, LAST_VNI]) == FIRST_VNI + 1
 
 
-def test_when_all_vnis_are_used_up_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "LAST_VNI", FIRST_VNI + 2)
-    with pytest.raises(Unavailable, match="all VXLAN network identifiers from 4096"):
-        shared.next_vni(range(FIRST_VNI, FIRST_VNI + 3))
+def test_when_all_vnis_are_used_up_it_says_so() -> None:
+    with pytest.raises(Unavailable, match="all VXLAN network identifiers from 4096 to 4098 are in use"):
+        shared.next_vni(range(FIRST_VNI, FIRST_VNI + 3), FIRST_VNI, FIRST_VNI + 2)
