@@ -413,8 +413,8 @@ def test_an_encrypted_network(cluster: Cluster) -> None:
 
 
 def test_a_start_without_the_store_keeps_what_leads_to_others(cluster: Cluster) -> None:
-    """The majority of managers is lost and a daemon starts: it goes by its copy. Changes are refused, and what ends meanwhile
-    is told when the store is back."""
+    """The majority of managers is lost and daemons start, the manager's too: they go by their copies. Changes are refused, and
+    what ends meanwhile is told when the store is back."""
     cluster.network(NET, f"--subnet={SUBNET}")
     cluster.run_on("h1", "one")
     cluster.run_on("h2", "two")
@@ -423,9 +423,10 @@ def test_a_start_without_the_store_keeps_what_leads_to_others(cluster: Cluster) 
     cluster.await_reach("h2", "two", "three")
     cluster.kill_etcd("h1", "STOP")
     try:
-        cluster.restart_daemon("h2")
-        assert target in cluster.entries("h2")
-        assert cluster.reaches("h2", "two", "three")
+        for host in ("h1", "h2"):
+            cluster.restart_daemon(host)
+            assert target in cluster.entries(host) and cluster.state(host) == "active"
+        assert cluster.reaches("h2", "two", "three") and cluster.reaches("h1", "one", "three")
         assert "majority of the managers" in cluster.refused("h2", "run", "--network", NET, "host", "true")
         assert "majority of the managers" in cluster.refused("h1", "network", "create", "-d", "overlay", "x")
         cluster.docker("h2", "rm", "-f", "ends")
