@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare import NEAR, Bare
 from benchmarks.bench_host import Worker
 from benchmarks.contenders import Floor, Netengine
 from benchmarks.contenders.base import FIRST_PORT, call
@@ -182,27 +183,16 @@ def _publish(scene: Scene, ports: dict[int, int], verb: str = "publish") -> None
 
 
 def _plain_connects(count: int) -> list[float]:
-    """The same way without NAT and without any rule: a machine that forwards to a namespace behind its bridge."""
+    """The same way without NAT and without any rule."""
     with tempfile.TemporaryDirectory() as directory:
-        host, beyond = Host("plain", Path(directory)), Host("beyondplain", Path(directory))
+        bare = Bare(Path(directory))
         try:
-            wire(host, beyond)
-            host.sysctl("net.ipv4.ip_forward", "1")
-            host.run(["ip", "netns", "add", "web"], check=True)
-            for words in (
-                "link add br0 type bridge", "addr add 10.7.0.1/16 dev br0", "link set br0 up",
-                "link add v0 type veth peer name eth0 netns web", "link set v0 master br0 up", "-n web link set lo up",
-                "-n web addr add 10.7.0.2/16 dev eth0", "-n web link set eth0 up", "-n web route add default via 10.7.0.1",
-            ):  # fmt: skip
-                host.ip(*words.split())
-            beyond.ip("route", "add", "10.7.0.0/16", "via", INSIDE)
-            server = host.popen(["ip", "netns", "exec", "web", *probe("serve", 80)])
+            server = bare.host.popen(["ip", "netns", "exec", "near", *probe("serve", 80)])
             assert server.popen.stdout is not None
             server.popen.stdout.readline()
-            return connects(beyond, [], "10.7.0.2", 80, count)
+            return connects(bare.neighbour, [], NEAR, 80, count)
         finally:
-            beyond.close()
-            host.close()
+            bare.close()
 
 
 def restart(sandboxes: int, published: int, times: int) -> Growth:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dns, growth, listening, operations, overlay, plots, stages, startup, tables, traffic
+from benchmarks import dns, growth, listening, operations, overlay, plots, rules, stages, startup, tables, traffic
 from benchmarks.dns import first
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "growth.png"
@@ -66,11 +66,25 @@ def _restart(quick: bool) -> Section:
 
 
 def _traffic(quick: bool) -> Section:
-    latency = traffic.latency(1, 20) if quick else traffic.latency(7, 400)
+    latency = traffic.latency(2 if quick else 150)
     speed, missing = traffic.throughput(1, 0) if quick else traffic.throughput(3, 2)
-    lines = ["A TCP connect, from the SYN to the answer:", "", *tables.ratios(latency, "µs"), ""]
+    lines = [
+        "A TCP connect, from the SYN to the answer, in turns of 20 connections:",
+        "",
+        *tables.ratios(latency, "µs"),
+        "",
+    ]
     lines += ["One TCP stream (iperf3):", "", *(tables.ratios(speed, "Gbit/s") if speed else missing)]
     return Section(lines, {"connect": latency, "throughput": speed}, missing)
+
+
+def _rules(quick: bool) -> Section:
+    found = rules.measure(1, 2, kinds=False) if quick else rules.measure(12, 100)
+    words = [
+        "On a machine made by hand, with the rules exchanged between turns. A packet is one of an established flow.",
+        "",
+    ]
+    return Section(words + rules.table(found), dataclasses.asdict(found))
 
 
 def _names(quick: bool) -> Section:
@@ -115,6 +129,7 @@ PARTS: dict[str, Part] = {
     "growth": Part("Does it stay flat?", _growth),
     "restart": Part("After kill -9", _restart),
     "traffic": Part("What packets feel", _traffic),
+    "rules": Part("What the rules cost a packet", _rules),
     "overlay": Part("Across hosts", _overlay),
     "names": Part("Names", _names),
     "startup": Part("A command, cold", _startup),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
+from benchmarks import turns
+from benchmarks.bare import NAME, NEAR, Bare
 from benchmarks.contenders import ByHand, Docker, Netengine
 from benchmarks.contenders.base import Contender
-from benchmarks.paths import INSIDE, Place, connects, places, probe, published
+from benchmarks.paths import INSIDE, Place, places, published
 from tests.hosts import Host
 
 WAYS = ("container to container", "another machine to a published port", "127.0.0.1 to a published port")
@@ -61,17 +65,27 @@ def _way(place: Place, way: str) -> tuple[Host, list[str], str, int]:
     return place.worker.host, [], "127.0.0.1", published(1)
 
 
-def latency(rounds: int, count: int) -> Samples:
-    """Microseconds of a TCP connect on each way, the median of `count` in each round."""
-    samples: Samples = {way: {} for way in WAYS}
-    with places(contenders()) as hosts:
-        for place in hosts:
-            place.worker.host.sysctl("net.ipv4.conf.all.route_localnet", "1")
-            place.serve(1, probe("serve", 80), "ready")
-        for _ in range(rounds):
-            for way in WAYS:
-                for place in hosts:
-                    host, prefix, to, port = _way(place, way)
-                    taken = sorted(connects(host, prefix, to, port, count))
-                    samples[way].setdefault(place.worker.name, []).append(taken[len(taken) // 2])
-    return samples
+def latency(count: int) -> Samples:
+    """Microseconds of a TCP connect on each way, of `count` turns."""
+    with places(contenders()) as hosts, tempfile.TemporaryDirectory() as directory:
+        bare = Bare(Path(directory))
+        spaces = []
+        try:
+            ways: dict[str, dict[str, turns.Way]] = {way: {} for way in WAYS}
+            for place in hosts:
+                host, name = place.worker.host, place.worker.name
+                host.sysctl("net.ipv4.conf.all.route_localnet", "1")
+                near, far = (turns.inside(host, place.inside(n)) for n in (1, 3))
+                spaces += [near, far]
+                server = turns.serve(near)
+                ways[WAYS[0]][name] = turns.Way(far, (place.address(1), 80), server)
+                ways[WAYS[1]][name] = turns.Way(place.neighbour, (INSIDE, published(1)), server)
+                ways[WAYS[2]][name] = turns.Way(host, ("127.0.0.1", published(1)), server)
+            server = turns.serve(bare.near)
+            ways[WAYS[0]][NAME] = turns.Way(bare.far, (NEAR, 80), server)
+            ways[WAYS[1]][NAME] = turns.Way(bare.neighbour, (NEAR, 80), server)
+            return {way: turns.connects(by_name, count) for way, by_name in ways.items()}
+        finally:
+            for space in spaces:
+                space.close()
+            bare.close()

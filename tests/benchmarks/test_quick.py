@@ -19,6 +19,8 @@ def test_a_quick_run_of_the_benchmarks_prints_its_tables():
         "connect, 1 to 20 endpoints",
         "endpoints, 30 ports in the kernel the daemon was killed",
         "| container to container | netengine |",
+        "| another machine to a published port | no NAT, no rule |",
+        "| without `filter-forward` |",
         "| host to host | VXLAN by hand |",
         "| 1 sandbox, 20 names | netengine |",
         "| forwarded, 20 names known | bare responder, in C |",
