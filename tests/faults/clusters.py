@@ -317,7 +317,8 @@ class Trial:
         try:
             for host in hosts:
                 self.kill_daemon(host)
-                self.swarm.kill_etcd(host)
+                if self.swarm.etcd_pid(host):
+                    self.swarm.kill_etcd(host)
             yield
         finally:
             for host in hosts:
