@@ -58,7 +58,6 @@ _UNHEARD = (
     # A port's state in its bridge, which a connect changes five times.
     filters.drop(filters.Type((_NEWLINK, _DELLINK)), filters.Byte(0, socket.AF_BRIDGE)),
     filters.drop(filters.Type((_NEWLINK, _DELLINK)), filters.Attribute(16, _IFLA_GROUP, GRAVE_GROUP)),
-    filters.drop(filters.Type((_NEWADDR,))),
     filters.drop(filters.Type((_NEWROUTE,)), filters.Not(filters.Byte(4, _RT_TABLE_MAIN))),
     filters.drop(filters.Type((_NEWROUTE,)), filters.Byte(5, ROUTE_PROTOCOL)),
     filters.drop(filters.Type((_DELROUTE,)), filters.Not(filters.Byte(5, ROUTE_PROTOCOL))),

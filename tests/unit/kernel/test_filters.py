@@ -84,11 +84,11 @@ def test_what_the_watch_of_the_host_does_not_hear() -> None:
     kept = [
         link(), link(17), link(group=MARK_GROUP, master=3), route(24), route(24, family=IPV6),
         route(25, protocol=ROUTE_PROTOCOL), netconf(-1), message(21, struct.pack("=BBBBI", IPV4, 24, 0, 0, 7)),
-        message(36, bytes(20)),
+        message(36, bytes(20)), message(20, struct.pack("=BBBBI", IPV4, 24, 0, 0, 7)),
     ]  # fmt: skip
     dropped = [
         link(family=BRIDGE), link(17, BRIDGE), link(group=GRAVE_GROUP), route(24, table=255),
-        route(24, protocol=ROUTE_PROTOCOL), route(25), netconf(3), message(20, struct.pack("=BBBBI", IPV4, 24, 0, 0, 7)),
+        route(24, protocol=ROUTE_PROTOCOL), route(25), netconf(3),
     ]  # fmt: skip
     assert heard(events._UNHEARD, *kept, *dropped) == kept
     assert [n for data in dropped for n in events.route_notices(data) if not isinstance(n, events.LinkSeen)] == []
