@@ -9,6 +9,7 @@ from __future__ import annotations
 import compileall
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,11 @@ def _may_sudo() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if re.search(r"\{'[^:{}]*\}", item.nodeid):
+            raise pytest.UsageError(
+                f"{item.nodeid} has a set in its name: its order, and the name, is another in each worker"
+            )
     rank = {TESTS / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
     needs_root = {
