@@ -98,4 +98,6 @@ def info(host: HostView) -> Json:
     }
     if host.cluster is not None and host.control_available:
         out |= {"Nodes": host.nodes, "Managers": len(host.managers), "Cluster": cluster(host.cluster)}
+    if host.store:
+        out["Store"] = host.store  # which Docker has not
     return out

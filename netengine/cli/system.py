@@ -74,6 +74,7 @@ def _facts(found: Json) -> list[tuple[str, str | list[str]]]:
         role = "manager" if swarm.get("ControlAvailable") else "worker"
         details = [f"State: {swarm['LocalNodeState']}", f"Role: {role}", f"Node: {swarm.get('NodeID', '')}"]
         details += [f"Address: {swarm.get('NodeAddr', '')}"]
+        details += [f"Store: {swarm['Store']}"] if swarm.get("Store") else []
         details += [f"Error: {swarm['Error']}"] if swarm.get("Error") else []
         facts.append(("Cluster", details))
     if labels := found.get("Labels"):

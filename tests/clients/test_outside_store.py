@@ -144,17 +144,23 @@ def test_a_cluster_in_an_etcd_of_ones_own(lab: Cluster) -> None:
 
     # The store is away, and two daemons start meanwhile.
     paused(etcd, True)
-    for host in ("h1", "h2"):
-        lab.kill_daemon(host)
-        lab.start_daemon(host)
+    wider = f"{PLAIN},{H4}:2378"
+    lab.configure("h1", store=f"{wider}/one")  # all others are to hear of another member
+    lab.kill_daemon("h2")
+    lab.start_daemon("h2")
     assert lab.reaches("h2", "on-h2", "on-h1") and lab.state("h1") == "active"
     for words in (("network", "create", "-d", "overlay", "x"), ("swarm", "join-token", "worker")):
-        assert f"the cluster's store is {PLAIN}/one, which its managers do not run" in lab.refused("h1", *words)
+        assert f"the cluster's store is {wider}/one, which its managers do not run" in lab.refused("h1", *words)
     assert PLAIN in lab.refused("h2", "run", "--network", "net", "host", "true")
     wait_until(lambda: PLAIN in lab.info("h1")["Error"], lambda: str(lab.info("h1")), 30)
     paused(etcd, False)
     wait_until(lambda: not lab.info("h1")["Error"], lambda: str(lab.info("h1")), 30)
     lab.await_nodes("h1", h1=MANAGES, h2=MANAGES, h3=WORKS)
+    known_by_h3 = lab.cluster_directory("h3") / "node.json"
+    wait_until(
+        lambda: len(json.loads(known_by_h3.read_text())["endpoints"]) == 2, "h3 has heard of the other member", 30
+    )
+    assert f"Store: {wider}/one" in lab.netengine("h3", "info")
     wait_until(
         lambda: not lab._docker("h2", "run", "--rm", "--network", "net", "host", "true").returncode, "it goes on"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from netengine import failpoints
 from netengine.cluster import keys, users
 from netengine.cluster.access import Outside
 from netengine.cluster.identity import Identity
@@ -95,6 +96,13 @@ def test_a_place_is_taken_by_one_cluster_and_given_back(
             assert [e.key for e in found] == [f"/one{step.key}" for step in steps]
             assert not any(e.lease for e in found), "they stay"
         other, more = cluster(member, "c2", has_users=False)
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(failpoints, "reach", _killed)
+            await outside.claim(replace(nobody, prefix="/killed"), other, "c2-n1", more, "")
+        async with Etcd([member.url], namespace="/killed") as etcd:
+            entries, _ = await etcd.read("/")
+            assert len(entries) == len(more) and all(e.lease for e in entries), "the place is free again in a minute"
+            await etcd.revoke(entries[0].lease)
         refusals = (outside.look(nobody), outside.claim(nobody, other, "c2-n1", more, ""))
         for refusal in refusals:
             with pytest.raises(Conflict) as caught:
@@ -154,6 +162,14 @@ def test_a_place_is_taken_by_one_cluster_and_given_back(
 
     inside(member, without_users)
     inside(member, with_users)
+
+
+class _Killed(BaseException):
+    """Of a process that is: nothing is done any more."""
+
+
+def _killed(point: str) -> None:
+    raise _Killed(point)
 
 
 async def _fails(*_: object, **__: object) -> None:

@@ -67,6 +67,10 @@ class Membership:
         # What was said of another place than the cluster's is not for this one.
         is_meant = identity.external_store and configured.prefix == identity.store_prefix
         self._outside = configured if is_meant else Outside()
+        if configured.urls and not is_meant:
+            log.warning(
+                "this host's cluster does not have its store at %s: that is for one that begins here later", configured
+            )
         self._told = False  # to the others, what this daemon was told of an etcd outside of the cluster
         self._stamps = access.stamps(self._outside)
         urls = self._urls(identity.endpoints)

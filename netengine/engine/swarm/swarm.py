@@ -135,6 +135,9 @@ class Swarm:
             managers=tuple((r.id, with_port(r.address, CONTROL_PORT)) for r in known),
             nodes=len(session.mirror.nodes()),
             cluster=cluster_view(cluster) if cluster and self.is_manager else None,
+            store=access.shown(cluster.record.store, session.etcd.namespace)
+            if cluster and cluster.record.store
+            else "",
             warnings=outside.warnings(cluster.record, session.etcd.namespace) if cluster else (),
         )
 

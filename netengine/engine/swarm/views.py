@@ -52,6 +52,8 @@ class HostView:
     managers: tuple[tuple[str, str], ...] = ()
     nodes: int = 0
     cluster: ClusterView | None = None
+    store: str = ""
+    """Where the cluster's etcd is, when its managers run none."""
     warnings: tuple[str, ...] = ()
 
 
