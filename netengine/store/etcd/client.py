@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -354,7 +355,12 @@ def _notice_death(answer: http.Reply) -> None:
 
 def _words(error: Exception) -> str:
     if isinstance(error, http.NotConnected):
-        return error.cause.strerror or str(error.cause)
+        cause = error.cause
+        if isinstance(cause, ConnectionResetError | ssl.SSLEOFError) or "WRONG_VERSION_NUMBER" in str(cause):
+            return "it ends the connection: does it speak TLS?"
+        # asyncio puts words of its own where the kernel's were.
+        number = cause.errno if isinstance(cause.errno, int) and not isinstance(cause, ssl.SSLError) else 0
+        return os.strerror(number) if number > 0 else cause.strerror or str(cause) or type(cause).__name__
     if any(
         alert in str(error).lower() for alert in ("alert bad certificate", "certificate required", "alert unknown ca")
     ):
