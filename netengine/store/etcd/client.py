@@ -47,7 +47,7 @@ TIME_LIMIT = 3.0
 """Seconds that a call may take, over all members that are tried."""
 
 _OURS = "a majority of the managers must be up and reachable"
-_ROUNDS = 3  # times that all members are asked, where one at least is there
+_ROUNDS = 3  # times that all members are asked, those not counted in which none listens
 _TRY = 1.0  # seconds for one member, as long as there is another to try
 _INVALID, _NOT_FOUND, _DENIED, _OUT_OF_RANGE, _UNAUTHENTICATED = 3, 5, 7, 11, 16  # gRPC status codes
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
@@ -258,9 +258,9 @@ class Etcd(Auth):
         problems: list[str] = []
         try:
             async with asyncio.timeout(self._time_limit):
-                rounds, unheard = 0, True
-                while rounds < _ROUNDS or unheard:
-                    rounds, unheard = rounds + 1, True
+                rounds = 0  # in which somebody was there
+                while rounds < _ROUNDS:
+                    unheard = True
                     for url in list(self._urls):
                         last = len(self._urls) == 1
                         try:
@@ -276,6 +276,7 @@ class Etcd(Auth):
                             # Where no member listens at all one may be starting just now, and that is waited for.
                             unheard = unheard and isinstance(e, http.NotConnected)
                             self._prefer_another(url)
+                    rounds += not unheard
                     await asyncio.sleep(0.1)
         except TimeoutError:
             problems.append(f"no answer within {self._time_limit:g} s")
