@@ -266,6 +266,12 @@ def test_a_node_that_was_removed_by_force_can_come_back(cluster: Swarm) -> None:
     wait_until(
         lambda: "was removed from its cluster" in cluster.info("h3")["Error"], lambda: str(cluster.info("h3")), 60
     )
+    # And by a daemon that starts afterwards, whom the store does not let in.
+    cluster.kill_daemon("h3")
+    cluster.start_daemon("h3")
+    wait_until(
+        lambda: "was removed from its cluster" in cluster.info("h3")["Error"], lambda: str(cluster.info("h3")), 60
+    )
     cluster.docker("h3", "swarm", "leave", "--force")
     assert cluster.is_alone("h3")
     cluster.docker("h3", "swarm", "join", "--token", cluster.token("h1"), H1)

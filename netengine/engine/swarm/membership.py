@@ -38,6 +38,7 @@ from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
 
 log = logging.getLogger(__name__)
 
+REMOVED = "this node was removed from its cluster: docker swarm leave --force, then join again to come back"
 _AGAIN = 2.0  # seconds after which what could not be done is tried again
 _LOOK = 30.0  # seconds after which is looked at what no record tells: the age of the certificate
 
@@ -116,8 +117,21 @@ class Membership:
         await self._revive()
         if self._has_member and self.member.has_data():
             await self.member.resume()
-        await self.session.start()
+        try:
+            await self.session.start()
+        except Forbidden as refused:
+            raise await self._why(refused) from refused
         self._connected = True
+
+    async def _why(self, refused: Forbidden) -> Forbidden:
+        """The store does not know this node: a manager says whether that is because the cluster does not, either."""
+        try:
+            await self.managers.call("where", {})
+        except Forbidden:
+            return Forbidden(REMOVED)
+        except NetengineError:
+            pass
+        return refused
 
     def tend(self) -> None:
         """From now on keep this node as the records say that it should be."""
@@ -204,9 +218,7 @@ class Membership:
                 return
             record = self.record
             if record is None:
-                raise Forbidden(
-                    "this node was removed from its cluster: docker swarm leave --force, then join again to come back"
-                )
+                raise Forbidden(REMOVED)
             await self._follow_trust()
             if record.role == MANAGER:
                 await self._be_manager(record)
