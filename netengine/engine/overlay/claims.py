@@ -17,6 +17,7 @@ from typing import Literal
 from netengine import failpoints
 from netengine.cluster import blocks, ranges
 from netengine.cluster.blocks import View, addresses_of
+from netengine.cluster.mirror import Change
 from netengine.cluster.records import EndpointRecord
 from netengine.cluster.session import Session
 from netengine.drivers.overlay import mac_for
@@ -57,7 +58,11 @@ class Claims:
         self._told = 0
         """How many addresses the log says are given back later."""
 
+        session.mirror.listeners.append(self._heard)
+
     def close(self) -> None:
+        if self._heard in self._session.mirror.listeners:
+            self._session.mirror.listeners.remove(self._heard)
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -255,6 +260,16 @@ class Claims:
             await self._give_back(network_id)
 
     # -- the model and the store made equal ---------------------------------------------------------------------------
+
+    def _heard(self, changes: list[Change]) -> None:
+        """An endpoint of this host that it has not, or not so, is in the store. A publication whose answer was given up may be
+        carried out late, after it was withdrawn: by a member of etcd that had no leader to hand it to."""
+        for change in changes:
+            if change.kind != "endpoints" or change.after is None or change.parts[0] != self._node:
+                continue
+            place = (change.parts[1], change.parts[2])
+            if place not in self._pending and self._core.addresses.owner(*place) != change.after.id:
+                self._after("compare", _AGAIN, self.compare)
 
     async def compare(self) -> None:
         """After a start, or when the store answers again: what it says of this host's endpoints is made what the model says.
