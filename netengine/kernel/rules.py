@@ -101,7 +101,8 @@ POLICIES
     }
 """
 
-# Before connection tracking, as raw-prerouting.
+# Before connection tracking, as raw-prerouting. Tables are made in the order of their names: this one is there before an older
+# version of `ip`, which did the same, is replaced.
 INET = """
     chain inet-prerouting {
         type filter hook prerouting priority raw; policy accept;

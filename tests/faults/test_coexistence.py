@@ -4,6 +4,7 @@ works, and goes on working when the other reloads; and the other keeps all that 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from tests.clients import rootfs
 from tests.daemons import Daemon
 from tests.faults.peers import DockerEngine, Firewalld, Libvirt, Site, Ufw, findings, mount_peers
-from tests.hosts import Host, wait_until
+from tests.hosts import Host, Namespace, wait_until
+from tests.kernel.packets import ping
 
 
 @pytest.fixture
@@ -150,6 +152,43 @@ def test_docker_s_engine_afterwards(crowded: Host, neighbour: Host, daemon: Daem
     site.close()
     daemon.cleanup()
     assert docker.broken(neighbour, "theirs") == []
+
+
+def test_bridges_of_others_where_netengine_turned_forwarding_on(host: Host) -> None:
+    """Guests on a bridge talk as before, though br_netfilter shows netengine's rules what they say, and on a bridge that is
+    made later, with no daemon to see it; what was not routed from one bridge to another is not routed now."""
+    assert host.sysctl("net.bridge.bridge-nf-call-iptables") == "1"
+    assert host.sysctl("net.ipv4.ip_forward") == "0"
+
+    def bridge(number: int) -> tuple[Namespace, Namespace]:
+        """Two guests, 10.7.NUMBER.2 and .3."""
+        host.ip("link", "add", f"virbr{number}", "type", "bridge")
+        host.ip("address", "add", f"10.7.{number}.1/24", "dev", f"virbr{number}")
+        host.ip("link", "set", f"virbr{number}", "up")
+        made = []
+        for n in (2, 3):
+            name = f"guest{number}{n}"
+            host.ip("netns", "add", name)
+            host.ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+            host.ip("link", "set", name, "master", f"virbr{number}", "up")
+            host.ip("-n", name, "address", "add", f"10.7.{number}.{n}/24", "dev", "eth0")
+            host.ip("-n", name, "link", "set", "eth0", "up")
+            host.ip("-n", name, "route", "add", "default", "via", f"10.7.{number}.1")
+            made.append(Namespace(host.path(f"/run/netns/{name}"), name))
+        return made[0], made[1]
+
+    one, two = bridge(0)
+    assert ping(one, "10.7.0.3") == "10.7.0.3"
+    daemon = Daemon(host).start()
+    assert host.sysctl("net.ipv4.ip_forward") == "1"
+    assert ping(one, "10.7.0.3") == "10.7.0.3"
+    daemon.stop(signal.SIGKILL)
+    far, further = bridge(1)
+    assert ping(far, "10.7.1.3") == "10.7.1.3"
+    with further.listen(80), two.listen(80):
+        assert not one.reaches("10.7.1.3", 80) and not far.reaches("10.7.0.3", 80)
+    for guest in (one, two, far, further):
+        guest.close()
 
 
 def test_bridges_as_libvirt_s(crowded: Host, neighbour: Host, daemon: Daemon) -> None:

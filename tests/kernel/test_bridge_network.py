@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from netengine.kernel.resources import Element, LinkUp, Route
+from netengine.kernel.resources import MARK_GROUP, Element, LinkUp, Route
 from tests.hosts import Namespace, wait_until
 from tests.kernel.machine import FORWARDING, STRANGERS_STAY_OUT, Lan, Machine, box, cable, port
 from tests.kernel.packets import knock, listening, ping, send_frame, tcp, udp
@@ -206,6 +206,34 @@ def test_direct_access_from_outside_is_dropped(machine: Machine, outside: Machin
     outside.keep_this()
     assert not is_reached(outside, "10.1.0.2", web), "published is the host's port, not the container's address"
     assert machine.dropped(NO_DIRECT_ACCESS) == 1
+
+
+@pytest.mark.parametrize(("link", "group"), [("br0", "default"), ("up0", str(MARK_GROUP))], ids=["not ours", "ours"])
+def test_no_isolation_hangs_on_a_group(machine: Machine, outside: Machine, link: str, group: str) -> None:
+    """By the group of its interface a packet is only spared look-ups: with a wrong one all is as it should be."""
+    lan = Lan(machine).build()
+    web, client = lan.sandbox("web", 2, port(8080, 80)), lan.sandbox("client", 3, mac=MAC)
+    outside.run("ip", "route", "add", "10.1.0.0/24", "via", "192.0.2.1")
+    outside.keep_this()
+    before = machine.json("ip", "-j", "link", "show", link)[0]["group"]
+    machine.run("ip", "link", "set", link, "group", group)
+    tcp(client, "10.1.0.2", 80, web)
+    for who, address in ((client, "10.1.0.1"), (web, "10.1.0.1"), (outside, "192.0.2.1")):
+        tcp(who, address, 8080, web, 80)
+    assert tcp(client, "192.0.2.2", 80, outside) == "192.0.2.1"
+    assert not is_reached(outside, "10.1.0.2", web)
+    with machine.socket(socket.SOCK_DGRAM, timeout=0.2) as service:
+        service.bind(("0.0.0.0", 7))
+        bridge = machine.json("ip", "-j", "link", "show", "br0")[0]["address"]
+        for source, target in (("127.0.0.1", "10.1.0.1"), ("10.1.0.3", "127.0.0.1")):
+            send_frame(
+                client, "eth0", Ether(src=MAC, dst=bridge) / IP(src=source, dst=target) / UDP(dport=7) / b"hello"
+            )
+        wait_until(lambda: machine.dropped("nor pretend to be it"), "a drop to be counted")
+        wait_until(lambda: machine.dropped("a container may not reach the host's loopback"), "a drop to be counted")
+        with pytest.raises(TimeoutError):
+            service.recv(16)
+    machine.run("ip", "link", "set", link, "group", before)
 
 
 def test_a_sandbox_cannot_pretend_to_be_the_host_s_loopback(machine: Machine) -> None:
