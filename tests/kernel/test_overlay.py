@@ -257,6 +257,8 @@ TAKEN_AWAY = {
     "an IPv6 neighbour": ("ip", "neigh", "del", "fd00:9::b", "dev", "VX"),
     "a neighbour is another": ("ip", "neigh", "replace", "10.0.9.11", "lladdr", "02:00:00:00:00:99", "dev", "VX"),
     "a neighbour too many": ("ip", "neigh", "add", "10.0.9.66", "lladdr", "02:00:00:00:00:99", "dev", "VX"),
+    "what keeps the host out": ("nft", "delete table inet netengine"),
+    "who is kept out": ("nft", "delete element inet netengine sealed { BR }"),
     "all neighbours of IPv6": ("sysctl", "-qw", "net.ipv6.conf.VX.disable_ipv6=1"),
 }
 

@@ -57,7 +57,7 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
             out.add(Element("ip", "pairs", (bridge, bridge), (draw(st.sampled_from(["accept", "drop"])),)))
         if draw(st.booleans()):
             remotes = draw(_remotes(bridge, bridges))
-            out |= remotes
+            out |= remotes | {Table("inet"), Element("inet", "sealed", (bridge,))}
             if any(isinstance(r, Vxlan) and r.parent for r in remotes):
                 out |= tunnel
     parents = ["up0"]

@@ -23,6 +23,7 @@ from netengine.kernel.resources import (
     Route,
     Sysctl,
     Table,
+    TableFamily,
     Veth,
     Vlan,
     creation_rank,
@@ -148,6 +149,11 @@ def test_what_restricts_is_there_before_the_link_and_after_it() -> None:
     for element in (guard, policy):
         assert created.index(element) < created.index(VETH) < created.index(UP) < created.index(PORT)
         assert deleted.index(PORT) < deleted.index(VETH) < deleted.index(element)
+
+
+def test_what_keeps_the_host_out_of_overlay_networks_is_there_before_older_rules_that_do_are_replaced() -> None:
+    tables: list[TableFamily] = ["bridge", "inet", "ip", "ip6"]
+    assert plan({Table(family) for family in tables}, ()).create == tuple(map(Table, tables))
 
 
 def test_what_goes_with_a_link_is_not_removed_by_itself() -> None:
