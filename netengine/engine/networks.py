@@ -29,7 +29,7 @@ from netengine.errors import Conflict, Forbidden, NotFound
 from netengine.ipam import check_ipam_config
 from netengine.ipam.rules import IpamConfig, IpamEntry
 from netengine.kernel import sysctl, theirs
-from netengine.kernel.resources import Resource
+from netengine.kernel.resources import NameService, Resource
 from netengine.model import Attachment, Container, Endpoint, EndpointSettings, Network
 
 log = logging.getLogger(__name__)
@@ -253,9 +253,11 @@ class Networks:
                     endpoint = sandbox.build_endpoint(core, operation, container, network, wish, claims.get(network.id))
                     gateway.settle(core, operation, container)
                     await sandbox.settle_ports(core, operation, container)
+                    # The name server hears of it while the kernel is at work, where it does not need a socket for it first.
+                    if any(isinstance(r, NameService) for r in rendered):
+                        told = self._names.opened(container)
                     await operation.apply(sandbox.render(core.state, container), rendered)
-                    # The name leads somewhere now; the name server hears of it while the outcome is written.
-                    told = self._names.opened(container)
+                    told = told or self._names.opened(container)
         except BaseException:
             if endpoint is not None and told is not None:
                 for word in (told, self._names.left(container, network, endpoint.id)):
