@@ -93,8 +93,9 @@ class Core:
         self._on_thread: set[object] = set()
         """What the thread has to do, or does. Only without any is the kernel free for the event loop."""
         self._thread_until = 0.0
+        self._reaper_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reaper")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reaper: asyncio.TimerHandle | None = None
+        self._reap_at: asyncio.TimerHandle | None = None
         self._reap_by = 0.0
         self._announcements = Announcements(self._announce_again)
 
@@ -143,26 +144,26 @@ class Core:
             self.look_around()
 
     def _reap_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Delete what was taken out of use when there is nothing else to do, or it has waited long enough: meanwhile the
-        kernel holds its RTNL lock, and whatever else is asked of it waits."""
-        if self._reaper is None:
+        """Delete what was taken out of use when there is nothing else to do, or it has waited long enough: the kernel holds its
+        RTNL lock for a part of that, and whatever else is asked of it waits."""
+        if self._reap_at is None:
             self._reap_by = loop.time() + _REAP_MOST
         else:
-            self._reaper.cancel()
-        self._reaper = loop.call_at(min(loop.time() + _REAP_QUIET, self._reap_by), self._reap)
+            self._reap_at.cancel()
+        self._reap_at = loop.call_at(min(loop.time() + _REAP_QUIET, self._reap_by), self._reap)
 
     def _reap(self) -> None:
-        self._reaper = None
+        self._reap_at = None
         self.background(asyncio.create_task(self._reap_now(), name="reap"))
 
     async def _reap_now(self) -> None:
         try:
-            await self.on_kernel(self.kernel.reap)
-        except KernelRefused as e:
+            await asyncio.wrap_future(self._reaper_thread.submit(self.kernel.reap))
+        except (OSError, KernelRefused) as e:
             log.warning("links that are out of use cannot be deleted now, and will be later: %s", e)
-            if self._reaper is not None:
-                self._reaper.cancel()
-            self._reaper = asyncio.get_running_loop().call_later(_REAP_AGAIN, self._reap)
+            if self._reap_at is not None:
+                self._reap_at.cancel()
+            self._reap_at = asyncio.get_running_loop().call_later(_REAP_AGAIN, self._reap)
 
     def background(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done; what it raises is logged."""
@@ -193,11 +194,12 @@ class Core:
     async def close(self) -> None:
         """Stop background work and let go of the kernel's sockets; networks and containers stay as they are."""
         self._announcements.close()
-        if self._reaper is not None:
-            self._reaper.cancel()
+        if self._reap_at is not None:
+            self._reap_at.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._reaper_thread.shutdown()
         await self.on_kernel(self.kernel.close)
         self._kernel_thread.shutdown()
         self.store.close()

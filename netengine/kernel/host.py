@@ -71,6 +71,7 @@ class Kernel:
         self.numbers: dict[int, str] = {}
         """The names of namespaces by what the host's calls them in events (nsid). See `insides`."""
         self.held: dict[HostPort, socket.socket | None] = {}
+        self._reaper: NetlinkSocket | None = None
         self.graves: list[object] = []
         """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
         self.buried: set[tuple[str, int]] = set()
@@ -95,6 +96,7 @@ class Kernel:
         self.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.home = move_up(namespaces.open_current())
         self.sockets[HOST] = NetlinkSocket()
+        self._reaper = NetlinkSocket()
         self._nft = Nft()
         self.conntrack = Conntrack()
         self.inherited = self.relays.inherit()
@@ -102,15 +104,24 @@ class Kernel:
         insides.number_all(self)
 
     def reap(self) -> None:
-        """Delete the links that were taken out of use. Takes the kernel some 20 ms, however many they are."""
-        self.remove(HOST, [("delete links out of use", messages.graves_delete())])
-        self.graves.clear()
-        self.buried.clear()
+        """Delete the links that were taken out of use. Takes some 20 ms, however many they are, most of it without the kernel's
+        RTNL lock: so this has a socket of its own, and may be called from another thread whatever this one does."""
+        if self._reaper is None:
+            raise RuntimeError("Kernel.open was not called")
+        doomed, buried = len(self.graves), frozenset(self.buried)  # more may be added meanwhile
+        for error in self._reaper.execute([("delete links out of use", messages.graves_delete())]):
+            if error is not None and not is_gone(error):
+                raise error
+        del self.graves[:doomed]
+        self.buried.difference_update(buried)
 
     def close(self) -> None:
         """Let go of sockets and ports. What is in the kernel stays."""
         if self.graves:
             self.reap()
+        if self._reaper is not None:
+            self._reaper.close()
+            self._reaper = None
         for held in self.held.values():
             if held is not None:
                 held.close()
