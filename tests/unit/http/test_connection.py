@@ -40,7 +40,13 @@ class Served:
         return Response(409, b"no")
 
     async def slow(self, request: Request) -> Answer:
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.events.append("cancelled")
+            await asyncio.sleep(0.01)
+            self.events.append("undone")
+            raise
         self.events.append("done")
         self.over.set()
         return Response(200, b"done")
@@ -414,5 +420,17 @@ def test_the_end_waits_for_changes_and_ends_streams(tmp_path: Path) -> None:
         await ending
         for one in (writer, idle[1]):
             one.close()
+
+    story(tmp_path, test)
+
+
+def test_the_end_does_not_wait_for_ever_and_sees_what_is_cut_off_undone(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        changing = asyncio.ensure_future(say(served, b"POST /slow HTTP/1.1\r\n\r\n"))
+        while not served.events:
+            await asyncio.sleep(0.01)
+        await served.server.close(0.05)
+        assert served.events == ["POST /slow", "cancelled", "undone"]
+        assert await changing == b""
 
     story(tmp_path, test)
