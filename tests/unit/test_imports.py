@@ -154,10 +154,10 @@ def test_imports_point_downwards(path: Path) -> None:
         assert inside or is_allowed(target, ALLOWED[part]), f"{name_of(path)}:{line} imports netengine.{target}"
 
 
-@pytest.mark.parametrize("library", ["pyroute2", "nftables"])
-def test_only_the_kernel_layer_imports_the_kernel_libraries(library: str) -> None:
+@pytest.mark.parametrize(("library", "part"), [("pyroute2", "kernel"), ("nftables", "kernel"), ("httptools", "http")])
+def test_one_part_alone_imports_the_libraries_of_its_trade(library: str, part: str) -> None:
     users = {house_part(path) for path in MODULES for _, name in imported(path) if name.split(".")[0] == library}
-    assert users == {"kernel"}
+    assert users == {part}
 
 
 def test_pure_modules_have_no_way_to_touch_anything() -> None:
