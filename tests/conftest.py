@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -163,6 +164,48 @@ def pytest_runtest_makereport(
                 tail = daemon.tail(_log_marks.get(daemon, 0))
                 report.sections.append((f"netengined on {daemon.host.name}", tail or "(nothing logged)"))
     return report
+
+
+# ---------------------------------------------------------------------- what is left on the machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(monkeypatch_session: pytest.MonkeyPatch) -> Iterator[None]:
+    """When all labs are closed: no process of these tests, nothing of theirs mounted or named, none of their directories."""
+    made: list[Path] = []
+    make = tempfile.mkdtemp
+
+    def make_and_note(*words: Any, **named: Any) -> str:
+        made.append(Path(make(*words, **named)))
+        return str(made[-1])
+
+    monkeypatch_session.setattr(tempfile, "mkdtemp", make_and_note)
+    processes, machine = _children(), _of_the_machine()
+    yield
+    assert [str(directory) for directory in made if directory.exists()] == [], "directories are left"
+    assert _of_the_machine() - machine == set(), "something is left in the machine's own namespaces"
+    left = _children() - processes
+    shown = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in left]
+    assert shown == [], "processes are left"
+
+
+@pytest.fixture(scope="session")
+def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def _children() -> set[int]:
+    """The PIDs of this process's children, whichever thread started them."""
+    lists = [task / "children" for task in Path("/proc/self/task").iterdir()]
+    return {int(pid) for file in lists if file.exists() for pid in file.read_text().split()}
+
+
+def _of_the_machine() -> set[str]:
+    """Network namespaces with a name, and mounts of ours, where the tests themselves run: never any."""
+    named = Path("/run/netns")
+    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if "netengine" in line}
+    return mounts | ({str(entry) for entry in named.iterdir()} if named.exists() else set())
 
 
 # ---------------------------------------------------------------------- hosts

@@ -35,7 +35,7 @@ class Typed:
         return done.stderr.strip()
 
     def reaches(self, source: str, address: str) -> bool:
-        return self.run("exec", source, "ping", "-c", "1", "-W", "1", address).returncode == 0
+        return self.run("exec", source, "ping", "-c", "1", "-i", "0.3", "-w", "2", address).returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 
 def reaches(swarm: Swarm, name: str) -> bool:
     """Whether the container on h1 reaches that on h2."""
-    argv = ("ping", "-c1", "-W1", ADDRESSES[name][1])
+    argv = ("ping", "-c1", "-i0.3", "-w2", ADDRESSES[name][1])
     return swarm._docker("h1", "exec", f"{name}-h1", *argv).returncode == 0
 
 

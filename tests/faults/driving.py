@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
@@ -11,9 +12,11 @@ from tests.clients.lab import Lab
 from tests.faults.state_machine import Machine
 
 
-def drive(lab: Lab, seconds: float, *, first_seed: int = 0, steps: int = 25) -> tuple[int, int]:
-    """Run machines with the seeds first_seed, first_seed + 1 and so on until the time is up; how many requests were made and
-    faults done. Raises AssertionError with the seed and what was done."""
+def drive(
+    lab: Lab, seconds: float, *, rounds: int = sys.maxsize, first_seed: int = 0, steps: int = 25
+) -> tuple[int, int]:
+    """Run machines with the seeds first_seed, first_seed + 1 and so on, so many or until the time is up; how many requests were
+    made and faults done. Raises AssertionError with the seed and what was done."""
     once = settings(
         max_examples=8,  # the first of a round is the simplest there is, always the same
         stateful_step_count=steps,
@@ -26,7 +29,7 @@ def drive(lab: Lab, seconds: float, *, first_seed: int = 0, steps: int = 25) -> 
     )
     bound = type("Machine", (Machine,), {"lab": lab, "flushes": []})
     end, number = time.monotonic() + seconds, first_seed
-    while time.monotonic() < end:
+    while time.monotonic() < end and number < first_seed + rounds:
         try:
             run_state_machine_as_test(seed(number)(bound), settings=once)
         except Exception as e:

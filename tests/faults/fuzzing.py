@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import sys
 import time
 from collections import Counter
 from typing import Any
@@ -96,8 +97,9 @@ def clear(lab: Lab) -> None:
                 raise Faults(f"network {network['Name']} cannot be removed: {answer.body!r}")
 
 
-def fuzz(lab: Lab, seconds: float, *, first_seed: int = 0) -> Counter[tuple[str, str, int]]:
-    """Send sequences of requests for about so many seconds; how often each route gave each status. Raises Faults.
+def fuzz(lab: Lab, seconds: float, *, rounds: int = sys.maxsize, first_seed: int = 0) -> Counter[tuple[str, str, int]]:
+    """Send sequences of requests for about so many seconds, or so many rounds of them; how often each route gave each status.
+    Raises Faults.
 
     Rounds have the seeds first_seed, first_seed + 1 and so on: a fault names the one that shows it again.
     """
@@ -122,7 +124,7 @@ def fuzz(lab: Lab, seconds: float, *, first_seed: int = 0) -> Counter[tuple[str,
         clear(lab)
 
     number = first_seed
-    while time.monotonic() < end:
+    while time.monotonic() < end and number < first_seed + rounds:
         # Small rounds: hypothesis grows and mutates examples within one, and cannot be told to stop in it.
         once = settings(
             max_examples=20,
