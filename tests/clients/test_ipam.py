@@ -179,13 +179,14 @@ def test_a_route_that_appears_later_is_reported(lab: Lab, docker: Client, neteng
     """A VPN comes up and leads into a network's subnet."""
     docker("network", "create", "--subnet", "10.9.0.0/24", "blue")
     identity = docker.inspect("blue")["Id"]
-    since = len(lab.daemon.tail(limit=1 << 20))
+    since, then = len(lab.daemon.tail(limit=1 << 20)), docker("info", "--format", "{{.SystemTime}}")
     lab.here.ip("route", "add", "10.9.0.128/25", "dev", "up0")
     try:
         words = "the host's route to 10.9.0.128/25 by up0 overlaps subnet 10.9.0.0/24 of network blue"
         wait_until(lambda: words in lab.daemon.tail(limit=1 << 20)[since:], "the line in the log")
-        events = netengine("events", "--since", "1m", "--until", "0s", "--filter", "event=overlap", "--format", "json")
-        (event,) = [json.loads(line) for line in events.splitlines()]
+        told = ["events", "--since", then, "--until", "0s", "--filter", "event=overlap", "--format", "json"]
+        wait_until(lambda: netengine(*told), "an event")
+        (event,) = [json.loads(line) for line in netengine(*told).splitlines()]
         assert (event["Actor"]["ID"], event["Actor"]["Attributes"]["route"]) == (identity, "10.9.0.128/25")
         found = netengine.run("doctor").stdout
         assert "overlaps subnet 10.9.0.0/24 of network blue: packets to 10.9.0.128/25 go there" in found

@@ -8,6 +8,7 @@ import pytest
 
 from tests.clients.lab import HERE, OUTSIDE, Lab, eventually
 from tests.daemons import Client
+from tests.hosts import wait_until
 from tests.kernels import has, require
 
 # The wire is 192.0.2.0/24; the host is .1 on it, `outside` .2.
@@ -171,7 +172,7 @@ def test_a_parent_that_goes_is_told_and_what_was_on_it_comes_back_with_it(
     lab: Lab, docker: Client, spare: Callable[[], None]
 ):
     on_spare(lab, docker)
-    since = lab.daemon.log.stat().st_size
+    since, then = lab.daemon.log.stat().st_size, docker("info", "--format", "{{.SystemTime}}")
     lab.here.ip("link", "delete", "spare0")
     eventually(lambda: "parent interface spare0 is gone: the containers of mv" in lab.daemon.tail(since))
     told = lab.netengine.refused("doctor").out
@@ -182,8 +183,13 @@ def test_a_parent_that_goes_is_told_and_what_was_on_it_comes_back_with_it(
     eventually(lambda: lab.sandbox("web").fetch("10.7.0.2", 80) == "db sees 10.7.0.1")
     assert "parent interface spare0 is back" in lab.daemon.tail(since)
     assert "healthy" in lab.netengine("doctor")
-    stream = ["events", "--since", "1m", "--until", "0s", "--filter", "event=degrade", "--filter", "event=heal"]
-    told = lab.netengine(*stream, "--format", "{{.Action}}: {{.Actor.Attributes.what}}").splitlines()
+    stream = ["events", "--since", then, "--until", "0s", "--filter", "event=degrade", "--filter", "event=heal"]
+
+    def happened() -> list[str]:
+        return lab.netengine(*stream, "--format", "{{.Action}}: {{.Actor.Attributes.what}}").splitlines()
+
+    wait_until(lambda: len(happened()) > 1, "both are told")  # what is mended is told a moment later
+    told = happened()
     assert told[0] == "degrade: parent interface spare0 is gone"
     assert told[1].startswith("heal: macvlan ")
 

@@ -55,9 +55,13 @@ def test_of_the_host(daemon: Daemon, name: str) -> None:
     wait_until(lambda: daemon.host.sysctl(dotted) == was, "it is as it was")
     line = f"put right: sysctl net/{name.format(bridge(daemon))}"
     wait_until(lambda: re.search(line, daemon.tail()), lambda: f"a line in the log:\n{daemon.tail()}")
-    events = daemon.request("GET", f'/events?since=0&until={time.time():.6f}&filters={{"event":["heal"]}}')
-    told = [json.loads(one)["Actor"]["Attributes"] for one in events.body.splitlines()]
-    assert any(one["name"] == "net" and name.format(bridge(daemon)) in one["what"] for one in told), told
+
+    def is_told() -> bool:
+        events = daemon.request("GET", f'/events?since=0&until={time.time():.6f}&filters={{"event":["heal"]}}')
+        told = [json.loads(one)["Actor"]["Attributes"] for one in events.body.splitlines()]
+        return any(one["name"] == "net" and name.format(bridge(daemon)) in one["what"] for one in told)
+
+    wait_until(is_told, "an event")
 
 
 def inside(daemon: Daemon, container: str, *words: str) -> str:
