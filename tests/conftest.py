@@ -30,7 +30,7 @@ if str(REPO) not in sys.path:
     sys.path.insert(0, str(REPO))  # `tests.hosts` and `netengine` of this very tree, however pytest was started
 
 from tests.daemons import Daemon  # noqa: E402
-from tests.hosts import Host, wire  # noqa: E402
+from tests.hosts import Host, wait_until, wire  # noqa: E402
 from tests.patience import SKIPS_FAIL  # noqa: E402
 
 ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults", "cluster"))
@@ -184,9 +184,7 @@ def _nothing_is_left(monkeypatch_session: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     assert [str(directory) for directory in made if directory.exists()] == [], "directories are left"
     assert _of_the_machine() - machine == set(), "something is left in the machine's own namespaces"
-    left = _children() - processes
-    shown = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in left]
-    assert shown == [], "processes are left"
+    wait_until(lambda: _children() <= processes, lambda: f"processes are left: {_children() - processes}")
 
 
 @pytest.fixture(scope="session")
@@ -195,10 +193,17 @@ def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def _children() -> set[int]:
-    """The PIDs of this process's children, whichever thread started them."""
-    lists = [task / "children" for task in Path("/proc/self/task").iterdir()]
-    return {int(pid) for file in lists if file.exists() for pid in file.read_text().split()}
+def _children() -> set[str]:
+    """This process's children, whichever thread started them: PIDs and command lines. One that has ended has none."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            for pid in (task / "children").read_text().split():
+                if command := Path(f"/proc/{pid}/cmdline").read_text():
+                    found.add(f"{pid} {command.replace(chr(0), ' ')}")
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
 
 
 def _of_the_machine() -> set[str]:

@@ -149,7 +149,7 @@ class Swarm:
         wait_until(lambda: pid not in self._processes(host), f"the daemon of {host} is gone")
 
     def _processes(self, host: str) -> dict[str, str]:
-        """The programs that run on a host, by their PIDs there."""
+        """The programs that run on a host, by their PIDs there. A zombie is one: its other threads may hold its files still."""
         processes = self.machine.path("/proc")
         first = json.loads(self.machine.path(f"{RUN}/lab.json").read_text())["hosts"][host]["pid"]
         own, found = os.readlink(processes / str(first) / "ns/pid"), {}
@@ -157,8 +157,7 @@ class Swarm:
             try:
                 if entry.name.isdigit() and os.readlink(entry / "ns/pid") == own:
                     status = dict(line.split(":\t", 1) for line in (entry / "status").read_text().splitlines())
-                    if not status["State"].startswith("Z"):
-                        found[status["NSpid"].split()[-1]] = status["Name"]
+                    found[status["NSpid"].split()[-1]] = status["Name"]
             except OSError:
                 continue  # it has ended meanwhile
         return found

@@ -54,17 +54,23 @@ def udp(
 
 
 def ping(client: Namespace, address: str, timeout: float = ANSWER) -> str:
-    """An ICMP echo request is answered; the address that the answer comes from. Raises TimeoutError."""
+    """An ICMP echo request, one of several, is answered; the address that the answer comes from. Raises TimeoutError."""
     number = int.from_bytes(os.urandom(2), "big")
     if ":" in address:
         return _ping6(client, address, number, timeout)
+    deadline = time.monotonic() + patient(timeout)
     with client.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as raw:
-        raw.settimeout(patient(timeout))
-        raw.sendto(bytes(ICMP(id=number) / b"payload"), (address, 0))
-        while True:
-            answer = IP(raw.recv(2048))
-            if answer[ICMP].type == 0 and answer[ICMP].id == number:
-                return str(answer.src)
+        raw.settimeout(min(1.0, patient(timeout)))
+        while time.monotonic() < deadline:
+            raw.sendto(bytes(ICMP(id=number) / b"payload"), (address, 0))
+            try:
+                while True:
+                    answer = IP(raw.recv(2048))
+                    if answer[ICMP].type == 0 and answer[ICMP].id == number:
+                        return str(answer.src)
+            except TimeoutError:
+                continue
+    raise TimeoutError(f"no answer from {address}")
 
 
 def _ping6(client: Namespace, address: str, number: int, timeout: float) -> str:
