@@ -20,7 +20,7 @@ _ORDER = (
     ("the engine: rules, leases, the model", None),
     ("rendering the model to kernel resources", "render the model"),
     ("store: intent and leases, before the kernel", "store: the intent"),
-    ("to the kernel thread and back", None),
+    ("to the kernel thread and back, where it is needed", None),
     ("plan: what differs, in which order", "kernel thread: plan"),
     ("building the kernel's messages", None),
     ("encoding them", "netlink: encode"),
@@ -28,7 +28,7 @@ _ORDER = (
     ("questions to the kernel", "netlink: questions"),
     ("nftables transaction", "nftables transaction"),
     ("store: the outcome", "store: the outcome"),
-    ("the name server has it", "name server"),
+    ("waiting until the name server has it", "name server"),
     ("HTTP and the client", None),
 )
 
@@ -86,7 +86,7 @@ def _rows(records: list[tuple[float, dict[str, float]]], client: list[float]) ->
     hops = max(median("on_kernel") - thread, 0.0)
     special = {
         "building the kernel's messages": building,
-        "to the kernel thread and back": hops,
+        "to the kernel thread and back, where it is needed": hops,
         "HTTP and the client": statistics.median(client) - whole,
         "the engine: rules, leases, the model": max(whole - building - hops - sum(map(median, named)), 0.0),
     }

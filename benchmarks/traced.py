@@ -92,7 +92,7 @@ def main() -> None:
     Core.on_kernel = _awaited("on_kernel", Core.on_kernel)  # type: ignore[method-assign]
     Operation._begin = _watched("store: the intent", Operation._begin)  # type: ignore[method-assign]
     Operation.finish = _watched("store: the outcome", Operation.finish)  # type: ignore[method-assign]
-    NameServer._ask = _awaited("name server", NameServer._ask)  # type: ignore[method-assign]
+    NameServer._answer = _awaited("name server", NameServer._answer)  # type: ignore[method-assign]
     sandbox.render = _watched("render the model", sandbox.render)
     sys.argv = ["netengined", *sys.argv[2:]]
     daemon.main()
