@@ -10,6 +10,7 @@ import pytest
 from tests.clients.lab import OUTSIDE, Lab, python
 from tests.clients.nameserver import EMBEDDED, Upstream, addresses, ask, ask_over, look_up
 from tests.daemons import Client
+from tests.hosts import wait_until
 
 
 @pytest.fixture
@@ -205,6 +206,19 @@ def test_a_change_is_there_when_the_call_returns(lab: Lab, docker: Client, blue:
             assert look_up(guest, "box") == ["10.20.0.2"]
             assert lab.api("POST", "/networks/blue/disconnect", {"Container": "guest"}).status == 200
             assert look_up(box, f"n{number}") == look_up(box, "guest") == look_up(guest, "box") == []
+
+
+def test_the_name_of_who_could_not_be_connected_is_withdrawn(lab: Lab, docker: Client, blue: str, green: str):
+    _bare(docker, "box", blue)
+    _bare(docker, "web", green)
+    box = lab.sandbox("box")
+    with Upstream(lab.outside, OUTSIDE):
+        lab.here.ip("-n", "web", "link", "add", "eth1", "type", "bridge")  # in the way of what is to come
+        assert "File exists" in docker.refused("network", "connect", blue, "web").text
+        wait_until(lambda: look_up(box, "web") == [], "the name is withdrawn")
+        lab.here.ip("-n", "web", "link", "del", "eth1")
+        docker("network", "connect", blue, "web")
+        assert look_up(box, "web") == ["10.20.0.3"]
 
 
 def test_the_first_network_of_a_running_container_brings_names(lab: Lab, docker: Client, blue: str):
