@@ -34,8 +34,10 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 @pytest.fixture
 def alone(swarm: Swarm) -> Iterator[Swarm]:
     """Three hosts of which none is in a cluster."""
-    for host in reversed(swarm.hosts):
-        if swarm.state(host) != "inactive":
+    states = {host: swarm.info(host) for host in reversed(swarm.hosts)}
+    # Workers first: they tell a manager, and wait for one when there is none any more.
+    for host in sorted(states, key=lambda host: bool(states[host]["ControlAvailable"])):
+        if states[host]["LocalNodeState"] != "inactive":
             swarm.docker(host, "swarm", "leave", "--force")
     yield swarm
 
@@ -51,6 +53,7 @@ def cluster(alone: Swarm) -> Swarm:
 
 
 def test_a_lab_comes_up_as_a_cluster(swarm: Swarm) -> None:
+    swarm.await_nodes("h1", h1=MANAGES, h2=MANAGES, h3=UP)
     assert swarm.nodes("h1") == {
         "h1": ("Ready", "Active", "Leader"),
         "h2": ("Ready", "Active", "Reachable"),
@@ -66,6 +69,8 @@ def test_the_usual_tutorial(alone: Swarm) -> None:
     assert alone.docker("h2", *join.split()) == "This node joined a swarm as a worker."
     (as_manager,) = re.findall(r"docker (swarm join .*)", alone.docker("h1", "swarm", "join-token", "manager"))
     assert alone.docker("h3", *as_manager.split()) == "This node joined a swarm as a manager."
+    for manager in ("h1", "h3"):
+        alone.await_nodes(manager, h1=MANAGES, h2=UP, h3=MANAGES)  # on a busy machine one may look silent for a moment
     assert alone.nodes("h1") == {
         "h1": ("Ready", "Active", "Leader"),
         "h2": ("Ready", "Active", ""),
@@ -102,6 +107,7 @@ def test_the_same_with_the_netengine_command(alone: Swarm) -> None:
     assert alone.netengine("h2", *join.split()) == "This host has joined the cluster as a worker."
     token = alone.netengine("h1", "swarm", "join-token", "-q", "manager")
     assert "as a manager" in alone.netengine("h3", "swarm", "join", "--token", token, H1)
+    alone.await_nodes("h1", h1=MANAGES, h2=UP, h3=MANAGES)
     form = "{{.Hostname}} {{.Address}} {{.Status}} {{.ManagerStatus}}"
     assert alone.netengine("h1", "node", "ls", "--format", form).splitlines() == [
         f"h1 {H1} ready leader",
