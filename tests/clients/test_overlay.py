@@ -222,6 +222,13 @@ def test_both_families_several_subnets_and_the_mtu(cluster: Cluster) -> None:
     cluster.await_reach("h1", "one", "two", "-6")
     # 50 bytes less than the cable's 1,500; 28 are of IP and ICMP.
     assert cluster.reaches("h1", "one", "192.168.11.7", "-M", "do", "-s", "1422")
+    cluster.lab("exec", "h3", "ip", "link", "set", "eth0", "mtu", "1300")
+    try:
+        wait_until(lambda: "MTU 1300 in place of 1500" in cluster.log("h3"), lambda: cluster.log("h3"))
+        refused = cluster.refused("h3", "run", "--rm", "--network", NET, "host", "true")
+        assert "has IPv6, which needs 1280 bytes" in refused and "leaves 1250 of its 1300" in refused
+    finally:
+        cluster.lab("exec", "h3", "ip", "link", "set", "eth0", "mtu", "1500")
     assert not cluster.reaches("h1", "one", "192.168.11.7", "-M", "do", "-s", "1423")
 
 
