@@ -224,8 +224,7 @@ def _join_meanwhile(trial: Trial, slow: Disks) -> None:
     for line in swarm.docker("h1", "node", "ls", "--format", "{{.ID}} {{.Status}}").splitlines():
         if line.endswith(" Down"):  # what h4 was before
             swarm.docker("h1", "node", "rm", "--force", line.split()[0])
-    swarm.docker("h4", "network", "connect", NET, "stays-h4")
-    trial.addresses["h4"] = trial.address("h4")
+    trial.connect_again("h4")
     trial.load.excused = set()
 
 
@@ -313,8 +312,7 @@ def _gone_for_good(trial: Trial) -> None:
     wait_until(lambda: "was removed" in swarm.info("h5")["Error"], lambda: str(swarm.info("h5")), 60)
     swarm.docker("h5", "swarm", "leave", "--force")
     swarm.docker("h5", "swarm", "join", "--token", swarm.token("h1"), ADDRESS.format(1))
-    swarm.docker("h5", "network", "connect", NET, "stays-h5")
-    trial.addresses["h5"] = trial.address("h5")
+    trial.connect_again("h5")
     trial.load.excused = set()
     trial.await_reach("h5", seconds=30)
 

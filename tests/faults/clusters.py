@@ -162,6 +162,15 @@ class Trial:
         form = f"{{{{.NetworkSettings.Networks.{NET}.IPAddress}}}}"
         return self.docker(host, "inspect", "-f", form, f"stays-{host}")
 
+    def connect_again(self, host: str) -> None:
+        """The container that stays, on a host that was out of the cluster: as soon as the store answers there."""
+
+        def connected() -> bool:
+            return self.swarm._docker(host, "network", "connect", NET, f"stays-{host}").returncode == 0
+
+        wait_until(connected, lambda: f"stays-{host} is connected again{self.swarm.log(host)}", 60)
+        self.addresses[host] = self.address(host)
+
     def ping(self) -> None:
         """From each host's container to that of the next and the one after it, five times a second."""
         for number, host in enumerate(self.swarm.hosts):
