@@ -69,20 +69,29 @@ def _private(r: WireGuard) -> bytes:
 
 def _check_port(r: WireGuard) -> None:
     """wireguard-go says nothing when it cannot have the port. In the host's namespace."""
+    if _is_free(r.port):
+        return
+    _wait_for_the_last(r.name)
+    if not _is_free(r.port):
+        raise Conflict(
+            f"cannot create {r.name}: UDP port {r.port}, which encrypted networks need, is in use on this host by "
+            f"another program; `ss -lunp sport = :{r.port}` shows which: end it, or let it have another port"
+        )
+
+
+def _is_free(port: int) -> bool:
     for family, everywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
                 if family == socket.AF_INET6:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind((everywhere, r.port))
+                probe.bind((everywhere, port))
         except OSError as e:
             if e.errno == errno.EADDRINUSE:
-                raise Conflict(
-                    f"cannot create {r.name}: UDP port {r.port}, which encrypted networks need, is in use on this host by "
-                    f"another program; `ss -lunp sport = :{r.port}` shows which: end it, or let it have another port"
-                ) from e
+                return False
             if e.errno != errno.EAFNOSUPPORT:
                 raise
+    return True
 
 
 def _make(kernel: Kernel, r: WireGuard) -> Device:
@@ -145,7 +154,7 @@ def _start(r: WireGuard) -> Device:
 
 
 def _wait_for_the_last(name: str) -> None:
-    """A process whose link was deleted a moment ago holds its socket to its end."""
+    """A process whose link was deleted a moment ago holds its socket and its port to its end."""
     deadline = time.monotonic() + _PATIENCE
     while socket_of(name).exists() and time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:

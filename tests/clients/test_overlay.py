@@ -428,7 +428,8 @@ def test_a_start_without_the_store_keeps_what_leads_to_others(cluster: Cluster) 
     cluster.run_on("h2", "two")
     ends = cluster.run_on("h2", "ends")
     target = cluster.run_on("h3", "three")
-    cluster.await_reach("h2", "two", "three")
+    for host, name in (("h1", "one"), ("h2", "two")):
+        cluster.await_reach(host, name, "three")
     cluster.kill_etcd("h1", "STOP")
     try:
         for host in ("h1", "h2"):
