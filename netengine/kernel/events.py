@@ -9,7 +9,6 @@ Source: include/uapi/linux/{rtnetlink,netconf}.h, include/uapi/linux/netfilter/n
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -22,18 +21,15 @@ from netengine.kernel import entryevents, filters
 from netengine.kernel.attributes import by_type, text, u32
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.entryevents import EntryTouched as EntryTouched
+from netengine.kernel.listening import Listener
+from netengine.kernel.listening import Overrun as Overrun
 from netengine.kernel.nameservice import TABLE as NAMES_TABLE
-from netengine.kernel.netlink import own_ports, receive_buffer
+from netengine.kernel.netlink import own_ports
 from netengine.kernel.resources import GRAVE_GROUP, ROUTE_PROTOCOL
 from netengine.kernel.ruleset import TABLE
 from netengine.kernel.shaping import HANDLE
 
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
-_SOL_NETLINK, _SO_RCVBUFFORCE = 270, 33
-_BUFFER = 4 << 20
-_DATAGRAMS = 256
-"""Datagrams read in one go: a storm of events must not starve what else the loop has to do."""
-_BACKLOG = 1 << 16  # the same, of a socket that has overflowed
 
 # RTNLGRP_LINK 1, _TC 4, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11, _IPV4_NETCONF 24, _IPV6_NETCONF 25;
 # NFNLGRP_NFTABLES 7. Bit n-1 of the group mask.
@@ -49,7 +45,6 @@ _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_ALL = 1, 2, -1
 _IFF_UP = 1
 _SUBSYSTEM_NFTABLES, _NEWGEN = 10, 15
 _DELETIONS = {_SUBSYSTEM_NFTABLES << 8 | kind for kind in (2, 5, 8)}  # NFT_MSG_DEL{TABLE,CHAIN,RULE}
-_LISTEN_ALL_NSID = 8  # NETLINK_LISTEN_ALL_NSID
 _TABLE_NAME = 1  # NFTA_TABLE_NAME, and NFTA_{CHAIN,RULE,SET,SET_ELEM_LIST}_TABLE
 _GEN_PROC_NAME = 3
 _HEADER = struct.Struct("=IHHII")
@@ -145,11 +140,6 @@ class MountsChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Overrun:
-    """Events were lost: anything may have changed."""
-
-
-@dataclass(frozen=True, slots=True)
 class RelayGone:
     """The process that carries IPv6 ports has ended: it has no door any more, or somebody killed it."""
 
@@ -176,19 +166,16 @@ class Watch:
     """The event sockets. Read a descriptor of `descriptors` when it is readable; never blocks."""
 
     def __init__(self) -> None:
-        self._route = _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
+        self._route = Listener(_NETLINK_ROUTE, _ROUTE_GROUPS, _UNHEARD)
         # A socket of its own: thousands of entries may come and go at once, and must not push out word of anything else.
-        self._entries = _listening(_NETLINK_ROUTE, entryevents.GROUPS)
-        filters.attach(self._route, _UNHEARD)
-        filters.attach(self._entries, entryevents.UNHEARD)
-        self._nftables = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
+        self._entries = Listener(_NETLINK_ROUTE, entryevents.GROUPS, entryevents.UNHEARD)
+        self._nftables = Listener(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
         # Hears every namespace that has a number here, as one has whose cable ends here.
-        self._names = _listening(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
+        self._names = Listener(_NETLINK_NETFILTER, _NFTABLES_GROUPS)
         with suppress(PermissionError):  # without CAP_NET_BROADCAST it hears this namespace alone, and so nothing
-            self._names.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+            self._names.hear_all_namespaces()
         self._deleting = False
         self._deleted = 0
-        self._lossy: set[socket.socket] = set()
         self._mountinfo = move_up(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
         # mountinfo is always readable; a change is an exceptional condition, for which event loops do not wait.
         self._mounts = select.epoll()
@@ -221,12 +208,12 @@ class Watch:
             # That it was readable is the message: asking mountinfo again would find nothing new.
             return [MountsChanged()]
         if descriptor == self._route.fileno():
-            return _drain(self._route, route_notices, self._lossy)
+            return _drain(self._route, route_notices)
         if descriptor == self._entries.fileno():
-            return _drain(self._entries, entryevents.notices, self._lossy)
+            return _drain(self._entries, entryevents.notices)
         if descriptor == self._names.fileno():
-            return _drain(self._names, self._name_notices, self._lossy)
-        return _drain(self._nftables, self._rule_notices, self._lossy)
+            return _drain(self._names, self._name_notices)
+        return _drain(self._nftables, self._rule_notices)
 
     def _name_notices(self, data: bytes) -> list[Notice]:
         out: list[Notice] = []
@@ -259,37 +246,10 @@ class Watch:
         return out
 
 
-def _listening(family: int, groups: int) -> socket.socket:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family) as low:
-        made = socket.socket(fileno=move_up(low.detach()))
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-    made.bind((0, groups))
-    return made
-
-
-def _drain(sock: socket.socket, decode: Callable[[bytes], Iterable[Notice]], lossy: set[socket.socket]) -> list[Notice]:
-    """`lossy` has the sockets of which the kernel has thrown events away, until they have been read empty. Meanwhile it throws
-    away more without a word (NETLINK_S_CONGESTED, net/netlink/af_netlink.c), so it is said once more at the end."""
+def _drain(listener: Listener, decode: Callable[[bytes], Iterable[Notice]]) -> list[Notice]:
     out: list[Notice] = []
-    buffer = receive_buffer()
-    for number in range(_BACKLOG):
-        if number >= _DATAGRAMS and sock not in lossy:
-            break
-        try:
-            data = bytes(buffer[: sock.recv_into(buffer)])
-        except BlockingIOError:
-            if sock in lossy:
-                lossy.remove(sock)
-                out.append(Overrun())
-            break
-        except OSError as e:
-            if e.errno != errno.ENOBUFS:
-                raise
-            lossy.add(sock)
-            out.append(Overrun())
-            continue
-        out += decode(data)
+    for heard in listener.read():
+        out += [heard] if isinstance(heard, Overrun) else decode(heard[0])
     return out
 
 

@@ -22,22 +22,16 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from netengine.kernel import filters, namespaces
 from netengine.kernel.attributes import by_type, text, u32
-from netengine.kernel.descriptors import move_up
-from netengine.kernel.netlink import receive_buffer
+from netengine.kernel.listening import HERE as HERE
+from netengine.kernel.listening import Listener
+from netengine.kernel.listening import Overrun as Overrun
 from netengine.kernel.resources import GRAVE_GROUP, HOST, MARK_GROUP, ROUTE_PROTOCOL
 from netengine.kernel.seen import Message
 
 if TYPE_CHECKING:
     from netengine.kernel.host import Kernel
 
-HERE = -1
-"""The number by which the host's own namespace goes here."""
-
 _NETLINK_ROUTE = 0
-_SOL_NETLINK, _LISTEN_ALL_NSID, _SO_RCVBUFFORCE = 270, 8, 33
-_BUFFER = 4 << 20
-_DATAGRAMS = 256  # read in one go, as in events
-_BACKLOG = 1 << 16  # the same, of a socket that has overflowed
 _HEADER = struct.Struct("=IHHII")
 # RTNLGRP_LINK 1, _IPV4_IFADDR 5, _IPV4_ROUTE 7, _IPV6_IFADDR 9, _IPV6_ROUTE 11. Bit n-1 of the group mask.
 _ROUTE_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10
@@ -76,17 +70,12 @@ class Change:
     """The interface's, of a link."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overrun:
-    """Events were lost: anything may have changed, anywhere."""
-
-
 class Insides:
     """The event socket, in the network namespace of the thread that makes it. Never blocks."""
 
     def __init__(self) -> None:
-        self._route = _listening(_ROUTE_GROUPS)
-        self._lossy = False
+        self._route = Listener(_NETLINK_ROUTE, _ROUTE_GROUPS, _UNHEARD)
+        self._route.hear_all_namespaces()
 
     def close(self) -> None:
         self._route.close()
@@ -95,44 +84,11 @@ class Insides:
         return (self._route.fileno(),)
 
     def read(self, descriptor: int) -> list[Change | Overrun]:
-        """What has happened, oldest first. Of events that were lost it is said twice: while a socket that has overflowed is
-        not read empty, the kernel throws away more without a word."""
+        """What has happened, oldest first."""
         out: list[Change | Overrun] = []
-        buffer = receive_buffer()
-        for number in range(_BACKLOG):
-            if number >= _DATAGRAMS and not self._lossy:
-                break
-            try:
-                size, ancillary, _, _ = self._route.recvmsg_into([buffer], socket.CMSG_SPACE(4))
-            except BlockingIOError:
-                if self._lossy:
-                    self._lossy = False
-                    out.append(Overrun())
-                break
-            except OSError as e:
-                if e.errno != errno.ENOBUFS:
-                    raise
-                self._lossy = True
-                out.append(Overrun())
-                continue
-            nsid = next(
-                (struct.unpack("=i", value)[0] for _, kind, value in ancillary if kind == _LISTEN_ALL_NSID), HERE
-            )
-            out += route_changes(bytes(buffer[:size]), nsid)
+        for heard in self._route.read():
+            out += [heard] if isinstance(heard, Overrun) else route_changes(*heard)
         return out
-
-
-def _listening(groups: int) -> socket.socket:
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETLINK_ROUTE
-    ) as low:
-        made = socket.socket(fileno=move_up(low.detach()))
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-    made.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
-    filters.attach(made, _UNHEARD)
-    made.bind((0, groups))
-    return made
 
 
 # -- decoding: pure ---------------------------------------------------------------------------------------------------
