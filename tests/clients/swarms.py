@@ -162,9 +162,12 @@ class Swarm:
                 continue  # it has ended meanwhile
         return found
 
+    def pid_of(self, host: str, wanted: str) -> str:
+        """The pid of a program on a host, in the host; "" when it does not run."""
+        return next((pid for pid, program in self._processes(host).items() if program == wanted), "")
+
     def etcd_pid(self, host: str) -> str:
-        """The pid of the host's etcd, in the host; "" when none runs."""
-        return next((pid for pid, program in self._processes(host).items() if program == "etcd"), "")
+        return self.pid_of(host, "etcd")
 
     def kill_etcd(self, host: str, signal: str = "KILL") -> None:
         self.lab("exec", host, "kill", f"-{signal}", self.etcd_pid(host))

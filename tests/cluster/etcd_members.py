@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,25 @@ class EtcdMember:
             return self.host.fetch(self.address, CLIENT, "/health")
         except OSError:
             return ""
+
+
+@contextmanager
+def single(name: str, disk: Path) -> Iterator[EtcdMember]:
+    """A cluster of one member, on a host of its own."""
+    host = Host(name, disk)
+    try:
+        member = EtcdMember(host, "m1", {"m1": "127.0.0.1"}).start()
+        member.await_health()
+        yield member
+    finally:
+        host.close()
+
+
+def inside(member: EtcdMember, body: Callable[[], Awaitable[None]]) -> None:
+    """Run something on a member's host, for a minute at most."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await body()
+
+    member.host.inside(lambda: asyncio.run(bounded()))

@@ -3,8 +3,7 @@ with."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,27 +18,13 @@ from netengine.cluster.records import ClusterRecord, NodeRecord
 from netengine.engine.swarm import ledger, outside
 from netengine.errors import Conflict, Forbidden, Invalid, Unavailable
 from netengine.store.etcd import Compare, Etcd, Get, Put
-from tests.cluster.etcd_members import EtcdMember
-from tests.hosts import Host
+from tests.cluster.etcd_members import EtcdMember, inside, single
 
 
 @pytest.fixture(scope="module")
 def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMember]:
-    host = Host("outside", tmp_path_factory.mktemp("outside"))
-    try:
-        member = EtcdMember(host, "m1", {"m1": "127.0.0.1"}).start()
-        member.await_health()
+    with single("outside", tmp_path_factory.mktemp("outside")) as member:
         yield member
-    finally:
-        host.close()
-
-
-def inside(member: EtcdMember, body: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await body()
-
-    member.host.inside(lambda: asyncio.run(bounded()))
 
 
 def cluster(member: EtcdMember, name: str, *, has_users: bool) -> tuple[ClusterRecord, list[Put]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,14 @@ from netengine.cluster.records import BlockRecord, EndpointRecord, NodeRecord, S
 from netengine.cluster.session import Place, Session
 from netengine.errors import Unavailable
 from netengine.store.etcd import Etcd
-from tests.cluster.etcd_members import EtcdMember
-from tests.hosts import Host
+from tests.cluster.etcd_members import EtcdMember, inside, single
 from tests.patience import patient
 
 
 @pytest.fixture
 def member(tmp_path: Path) -> Iterator[EtcdMember]:
-    host = Host("session", tmp_path)
-    try:
-        member = EtcdMember(host, "m1", {"m1": "127.0.0.1"}).start()
-        member.await_health()
+    with single("session", tmp_path) as member:
         yield member
-    finally:
-        host.close()
-
-
-def inside(member: EtcdMember, body: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await body()
-
-    member.host.inside(lambda: asyncio.run(bounded()))
 
 
 async def nobody(call: str, payload: Mapping[str, Any]) -> Any:

@@ -21,19 +21,8 @@ from tests.hosts import wait_until
 
 def managers(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
     """Five managers: roles change, the leader is killed, two of five are lost and back."""
-    trial = Trial(directory, 5, 5, seed)
-    swarm = trial.swarm
-    try:
-        trial.load.start()
-        for _ in range(rounds):
-            for what in trial.random.sample(list(MANAGERS), len(MANAGERS)):
-                with trial.deed(what):
-                    MANAGERS[what](trial)
-        trial.finish()
-        return trial.table
-    finally:
-        trial.load.stop()
-        swarm.close()
+    with Trial(directory, 5, 5, seed) as trial:
+        return trial.run(MANAGERS, rounds)
 
 
 def _demote_the_leader_and_promote_it(trial: Trial) -> None:
@@ -118,14 +107,7 @@ MANAGERS: dict[str, Callable[[Trial], None]] = {
 
 # -- what is done to the disks below their stores ---------------------------------------------------------------------
 
-# Moves what etcd keeps to a file system of its own, that can be frozen: whoever writes or syncs then waits, as for a slow disk.
-_DISK = r"""
-set -e
-truncate -s 500M /run/disk.img && mkfs.ext4 -q /run/disk.img && mkdir /run/disk && mount -o loop /run/disk.img /run/disk
-kill -9 "$(cat /run/netengined.pid)" && pkill -9 -x etcd
-while pgrep -x etcd > /dev/null; do sleep 0.05; done
-cp -a "$1/." /run/disk/ && chown --reference="$1" /run/disk && chmod --reference="$1" /run/disk && mount --move /run/disk "$1"
-"""
+_IMAGE, _DISK = "/run/disk.img", "/run/disk"
 _FREEZE = """
 import fcntl, os, sys, time
 path, frozen, free, times = sys.argv[1], *map(float, sys.argv[2:])
@@ -147,9 +129,25 @@ class Disks:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
         for host in ("h1", "h2", "h3"):
-            trial.swarm.lab("exec", host, "bash", "-c", _DISK, "disk", self._path(host))
+            self._move(host)
             trial.swarm.start_daemon(host)
             trial.await_all_ready()
+
+    def _move(self, host: str) -> None:
+        """What etcd keeps, to a file system of its own, that can be frozen: whoever writes or syncs then waits, as for a slow
+        disk."""
+        swarm, kept = self._trial.swarm, self._path(host)
+        swarm.lab("exec", host, "truncate", "-s", "500M", _IMAGE)
+        swarm.lab("exec", host, "mkfs.ext4", "-q", _IMAGE)
+        swarm.lab("exec", host, "mkdir", _DISK)
+        swarm.lab("exec", host, "mount", "-o", "loop", _IMAGE, _DISK)
+        self._trial.kill_daemon(host)
+        swarm.kill_etcd(host)
+        wait_until(lambda: not swarm.etcd_pid(host), "it has no etcd", 30)
+        swarm.lab("exec", host, "cp", "-a", f"{kept}/.", _DISK)
+        swarm.lab("exec", host, "chown", f"--reference={kept}", _DISK)
+        swarm.lab("exec", host, "chmod", f"--reference={kept}", _DISK)
+        swarm.lab("exec", host, "mount", "--move", _DISK, kept)
 
     def _path(self, host: str) -> str:
         return f"{RUN}/{host}/data/cluster/etcd"
@@ -171,19 +169,8 @@ class Disks:
 
 def disks(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
     """Three managers whose stores wait for their disks, and a worker."""
-    trial = Trial(directory, 4, 3, seed)
-    try:
-        slow = Disks(trial)
-        trial.load.start()
-        for _ in range(rounds):
-            for what in trial.random.sample(list(DISKS), len(DISKS)):
-                with trial.deed(what):
-                    DISKS[what](trial, slow)
-        trial.finish()
-        return trial.table
-    finally:
-        trial.load.stop()
-        trial.swarm.close()
+    with Trial(directory, 4, 3, seed) as trial:
+        return trial.run(DISKS, rounds, Disks(trial))
 
 
 def _hang_the_leaders(trial: Trial, slow: Disks) -> None:
@@ -250,18 +237,8 @@ DISKS: dict[str, Callable[[Trial, Disks], None]] = {
 
 def cables(directory: Path, rounds: int, seed: int) -> dict[str, Deed]:
     """Three managers and two workers, cut off from each other, and one of them gone for good."""
-    trial = Trial(directory, 5, 3, seed)
-    try:
-        trial.load.start()
-        for _ in range(rounds):
-            for what in trial.random.sample(list(CABLES), len(CABLES)):
-                with trial.deed(what):
-                    CABLES[what](trial)
-        trial.finish()
-        return trial.table
-    finally:
-        trial.load.stop()
-        trial.swarm.close()
+    with Trial(directory, 5, 3, seed) as trial:
+        return trial.run(CABLES, rounds)
 
 
 def _cut_off_for_a_moment(trial: Trial) -> None:

@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +157,23 @@ class Trial:
             self.docker(host, "run", "-d", "--name", f"stays-{host}", "--network", NET, "host", "sleep", "inf")
             self.addresses[host] = self.address(host)
 
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.load.stop()
+        self.swarm.close()
+
+    def run(self, deeds: Mapping[str, Callable[..., None]], rounds: int, *more: object) -> dict[str, Deed]:
+        """Each deed once a round, in an order that is drawn anew; what came of each. `more` goes to all of them."""
+        self.load.start()
+        for _ in range(rounds):
+            for what in self.random.sample(list(deeds), len(deeds)):
+                with self.deed(what):
+                    deeds[what](self, *more)
+        self.finish()
+        return self.table
+
     def address(self, host: str) -> str:
         """Of the container that stays."""
         form = f"{{{{.NetworkSettings.Networks.{NET}.IPAddress}}}}"
@@ -177,7 +194,7 @@ class Trial:
             for step in range(1, 1 + _FLOWS):
                 other = self.swarm.hosts[(number + step) % len(self.swarm.hosts)]
                 wait_until(lambda h=host, o=other: self.reaches(h, o), f"{host} reaches {other}", 30)  # type: ignore[misc]
-                flow = f"exec ping -n -q -i 0.2 -W 5 {self.addresses[other]} > /to-{other}"
+                flow = f"echo $$ > /pid-{other}; exec ping -n -q -i 0.2 -W 5 {self.addresses[other]} > /to-{other}"
                 self.docker(host, "exec", "-d", f"stays-{host}", "sh", "-c", flow)
 
     def lost(self) -> list[str]:
@@ -185,7 +202,8 @@ class Trial:
         out = []
         lost_for_a_while = self.withdrawn | self.unheard
         for host in self.swarm.hosts:
-            self.docker(host, "exec", f"stays-{host}", "pkill", "-INT", "-x", "ping")
+            pids = self.docker(host, "exec", f"stays-{host}", "sh", "-c", "cat /pid-*").split()
+            self.docker(host, "exec", f"stays-{host}", "kill", "-INT", *pids)
             flows = wait_until(lambda h=host: self._flows(h), f"the pings of {host} end", 30)  # type: ignore[misc]
             # One that was on its way when the end came is nobody's loss.
             lost = [(to, sent, got) for to, sent, got in flows if sent - got > 1 and not {host, to} & lost_for_a_while]
