@@ -56,8 +56,16 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
             mended = already
         host = await surroundings.findings(core)
         host += await uplink.findings(core)
+        host += [hostcheck.Finding("fatal", _broken(*part), _START_ANEW) for part in core.broken.items()]
     host += await asyncio.to_thread(hostcheck.surroundings, core.config)
     return Diagnosis(findings, host, mended, problems)
+
+
+_START_ANEW = "restart the daemon, which leaves out what is broken and says so; networks and processes go on meanwhile"
+
+
+def _broken(part: str, why: str) -> str:
+    return f"{part} is broken in the model ({why}): it stays in the kernel as it is, and nothing left over is removed"
 
 
 def leases_wanted(core: Core) -> set[tuple[str, str, str]]:

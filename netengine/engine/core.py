@@ -82,6 +82,8 @@ class Core:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     base: frozenset[Resource] = frozenset()
     """Resources that belong to no network: the nftables table, ip_forward."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Parts of the model that cannot be rendered, and why. See `rendering`."""
     put_back: Callable[[frozenset[Resource], frozenset[Resource]], Awaitable[bool]] | None = None
     """Puts back what a refused change (wanted, had) may have missed; whether there was anything. See `reconcile.put_back`."""
     look_around: Callable[[], None] = lambda: None

@@ -62,8 +62,8 @@ class Engine:
         self.overlay = Overlay(
             self._core,
             self.names,
-            disconnect=lambda network, container: self.networks.disconnect(network, container, force=True),
             make_gateway=lambda request: self.networks.create(request),
+            changed=lambda container: self.containers.lifecycle.refresh_files(container),
         )
         self.containers = Containers(self._core, files, self.names, self._dhcp, self.overlay)
         refresh = self.containers.lifecycle.refresh_files

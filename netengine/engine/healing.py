@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from netengine.engine import forwarding, insides, reconcile, sandbox, surroundings
+from netengine.engine import forwarding, insides, reconcile, rendering, surroundings
 from netengine.engine.core import Core
-from netengine.engine.overlay import fabric, suspicion, uplink
+from netengine.engine.overlay import suspicion, uplink
 from netengine.engine.reconcile import Difference
 from netengine.engine.rereading import Rereading
 from netengine.engine.stranded import Parents
@@ -192,9 +192,10 @@ class Healing:
             try:
                 mended = await self._look_around(pending)
                 mended += await self._look_inside(inside)
-            except NetengineError as e:
-                log.error("cannot see what is wrong in the kernel: %s", e)
-                self._look_again(_SOON)
+            except Exception as e:
+                known = isinstance(e, NetengineError)  # else an error of ours, which will not pass in a moment
+                log.error("cannot see what is wrong in the kernel: %s", e, exc_info=not known)
+                self._look_again(_SOON if known else _WITHIN / _TIMES)
                 return
         sandboxes = {getattr(r, "ns", "") for r in mended} - {""}
         for container in list(self._core.state.containers.values()):
@@ -357,10 +358,10 @@ class Healing:
         keys, on = {r.key for r in touched}, {getattr(r, "link", "") for r in touched}
         if any(r.key in keys for r in self._core.base):
             return [n for n in state.networks.values() if not n.predefined or n.bridge]
-        of = {n.id: fabric.render(state.fabric, state.containers, n) for n in state.networks.values()}
+        of = {n.id: rendering.of_network(self._core, n) for n in state.networks.values()}
         out = {n.id: n for n in state.networks.values() if _meets(of[n.id], keys) or on & set(_links(n))}
         for container in state.containers.values():
-            if _meets(sandbox.render(state, container), keys):
+            if _meets(rendering.of_container(self._core, container), keys):
                 out |= {n: state.networks[n] for n in container.endpoints if n in state.networks}
         return list(out.values())
 

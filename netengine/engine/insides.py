@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_interface
 
-from netengine.engine import sandbox
+from netengine.engine import rendering, sandbox
 from netengine.engine.core import Core
 from netengine.kernel.insides import HERE, Change
 from netengine.kernel.resources import Address, LinkUp, Resource, Route, Veth
@@ -29,7 +29,7 @@ def suspects(core: Core, changes: Iterable[Change]) -> list[Container]:
         if change.kind == "link" and (ns, change.index) in core.kernel.buried:
             continue  # said before we took it out of use ourselves
         if container.id not in rendered:
-            rendered[container.id] = sandbox.render(core.state, container)
+            rendered[container.id] = rendering.of_container(core, container)
         if concerns(change, rendered[container.id]):
             out[container.id] = container
     return list(out.values())

@@ -11,7 +11,9 @@ import logging
 from netengine.drivers import DRIVERS
 from netengine.engine import checkup, sandbox
 from netengine.engine.core import Core
+from netengine.engine.overlay import gateway
 from netengine.engine.state import GATEWAY_BRIDGE
+from netengine.errors import NetengineError
 from netengine.model import Attachment, Container, Network, Policy
 
 log = logging.getLogger(__name__)
@@ -26,8 +28,9 @@ def load(core: Core) -> None:
         with core.store.transaction() as t:
             t.finish(intent)
     networks(core)
+    stored = core.store.ids("network")
     for container in core.store.load("container", Container):
-        _add_container(core, container)
+        _add_container(core, container, stored)
     for policy in core.store.load("policy", Policy):
         core.state.policies[policy.id] = policy
     for network_id, address, owner in checkup.leases_wanted(core):
@@ -65,12 +68,15 @@ def open_pools(core: Core, network: Network) -> str:
     return ""
 
 
-def _add_container(core: Core, container: Container) -> None:
-    for network_id in [*container.attachments, *container.endpoints]:
-        if network_id not in core.state.networks:
-            container.attachments.pop(network_id, None)
-            container.endpoints.pop(network_id, None)
-            log.error("container %s forgets network %s, which is not in the store", container.name, network_id[:12])
+def _add_container(core: Core, container: Container, stored: set[str]) -> None:
+    lost = [n for n in dict.fromkeys([*container.attachments, *container.endpoints]) if n not in core.state.networks]
+    for network_id in lost:
+        container.attachments.pop(network_id, None)
+        endpoint = container.endpoints.pop(network_id, None)
+        had = f" and gives up {' and '.join(filter(None, (endpoint.ip, endpoint.ip6)))} there" if endpoint else ""
+        log.error("container %s forgets network %s, which is not in the store%s", container.name, network_id[:12], had)
+    if lost:
+        _leave_gateway(core, container)
     for network_id in container.endpoints:
         if core.state.networks[network_id].name != GATEWAY_BRIDGE:
             container.attachments.setdefault(network_id, Attachment(network_id=network_id))
@@ -85,3 +91,26 @@ def _add_container(core: Core, container: Container) -> None:
         log.error(
             "container %s in the store is damaged and left out: %s: %s", container.name, type(error).__name__, error
         )
+        return
+    if lost and not stored & set(lost):  # a network that is only damaged may yet be read by another version
+        _store(core, container)
+
+
+def _leave_gateway(core: Core, container: Container) -> None:
+    """A container that is on docker_gwbridge because of a network that is gone leaves it, and its ports with it."""
+    bridge = gateway.find(core.state)
+    if bridge is not None and bridge.id not in container.attachments:
+        others = [core.state.networks[n] for n in container.endpoints if n != bridge.id]
+        if not gateway.may_be_needed(others) and container.endpoints.pop(bridge.id, None) is not None:
+            log.warning("container %s leaves %s: no network of it needs that", container.name, bridge.name)
+    if container.ports and not sandbox.has_way_out(core.state, container):
+        log.warning("container %s loses its published ports: it has no way out any more", container.name)
+        container.ports = []
+
+
+def _store(core: Core, container: Container) -> None:
+    try:
+        with core.store.transaction() as t:
+            t.put("container", container.id, container)
+    except NetengineError as e:  # it is known in memory, and found again at the next start
+        log.error("what container %s has lost cannot be written down: %s", container.name, e)

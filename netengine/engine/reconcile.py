@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from netengine.engine import insides, policy_rules, sandbox
+from netengine.engine import insides, rendering, sandbox
 from netengine.engine.core import Core
-from netengine.engine.overlay import fabric
+from netengine.engine.rendering import wanted
 from netengine.errors import NetengineError, Unavailable
 from netengine.kernel.observe import OF_THE_HOST, name_ports, observe, observe_host, observe_inside, observe_rules
 from netengine.kernel.plan import Plan, plan, stranded
@@ -60,18 +60,6 @@ class Difference:
         return frozenset(r.parent for r in self.stranded if isinstance(r, Vlan | Macvlan | Ipvlan)) - ours
 
 
-def wanted(core: Core) -> frozenset[Resource]:
-    """Everything that should be in the kernel."""
-    want = set(core.base)
-    want |= policy_rules.render(core.state, core.base)
-    for network in core.state.networks.values():
-        want |= fabric.render(core.state.fabric, core.state.containers, network)
-    want |= fabric.common(core.state.fabric, core.state.networks, core.state.containers)
-    for container in core.state.containers.values():
-        want |= sandbox.render(core.state, container)
-    return frozenset(want)
-
-
 def comparable(want: frozenset[Resource], have: set[Resource]) -> frozenset[Resource]:
     """`have` without what a program in a sandbox may do on links of ours: it has links and addresses of its own. An address
     of a bridge that an administrator gave it is told from ours by its mark, and not in `have`."""
@@ -80,11 +68,19 @@ def comparable(want: frozenset[Resource], have: set[Resource]) -> frozenset[Reso
     return frozenset(r for r in have if not (isinstance(r, Address | LinkUp) and r.ns in theirs and r.key not in keys))
 
 
+def _sure(core: Core, want: frozenset[Resource], have: Iterable[Resource]) -> frozenset[Resource]:
+    """`have` without what may be of a part of the model that is broken, while there is one: nothing is deleted then."""
+    if not core.broken:
+        return frozenset(have)
+    keys = {r.key for r in want}
+    return frozenset(r for r in have if r.key in keys)
+
+
 async def rules_difference(core: Core, all_wanted: frozenset[Resource] | None = None) -> Difference:
     """As `difference`, for the rules and their elements alone: a matter of milliseconds at any number of sandboxes."""
     all_wanted = wanted(core) if all_wanted is None else all_wanted
     want = frozenset(r for r in all_wanted if isinstance(r, Table | Element))
-    have = frozenset(await core.on_kernel(observe_rules, core.kernel))
+    have = _sure(core, want, await core.on_kernel(observe_rules, core.kernel))
     return Difference(want, have, plan(want, have))
 
 
@@ -104,7 +100,7 @@ async def host_difference(core: Core, all_wanted: frozenset[Resource] | None = N
     stacked = {r.name for r in all_wanted if isinstance(r, Vlan) or (isinstance(r, Macvlan | Ipvlan) and r.ns == HOST)}
     stacked |= {n.parent.link for n in core.state.networks.values() if n.parent and n.parent.own}
     want = frozenset(r for r in want if not _is_on(r, stacked))
-    have = frozenset(r for r in have if not _is_on(r, stacked))
+    have = _sure(core, want, (r for r in have if not _is_on(r, stacked)))
     return Difference(want, have, plan(want, have))
 
 
@@ -126,7 +122,7 @@ async def names_difference(core: Core) -> Difference:
 
 async def inside_difference(core: Core, containers: Iterable[Container]) -> Difference:
     """As `difference`, for what is inside the sandboxes of a few containers alone."""
-    rendered = frozenset(r for c in containers for r in sandbox.render(core.state, c))
+    rendered = frozenset(r for c in containers for r in rendering.of_container(core, c))
     inside = {r.name for r in rendered if isinstance(r, Namespace)}
     want = frozenset(r for r in rendered if getattr(r, "ns", HOST) in inside and not isinstance(r, NamespaceAlias))
     want |= {Namespace(ns) for ns in inside}
@@ -170,7 +166,7 @@ async def difference(core: Core, *, names: bool = True, own: bool = True) -> Dif
         again = {r for r in want if isinstance(r, Address | Route | LinkUp) and (r.ns, r.link) in new}
         want, granted = frozenset(_without_inner(want, theirs)) | again, set(_without_inner(granted, theirs))
         seen = set(_without_inner(seen, theirs))
-    have = comparable(want, seen | granted)
+    have = _sure(core, want, comparable(want, seen | granted))
     return Difference(want, have, plan(want, have), tuple(unmounted), lost)
 
 
@@ -237,18 +233,10 @@ async def put_back(core: Core, new: frozenset[Resource], had: frozenset[Resource
 
 
 async def _piecewise(core: Core, lost: frozenset[Resource]) -> list[str]:
-    pieces: list[tuple[str, frozenset[Resource]]] = [("the rules", core.base)]
-    state = core.state
-    pieces.append(("the WireGuard link", fabric.common(state.fabric, state.networks, state.containers)))
-    pieces += [(n.name, fabric.render(state.fabric, state.containers, n)) for n in state.networks.values()]
-    policies = policy_rules.render(core.state, core.base)
-    pieces.append(("filtering within bridges", frozenset(r for r in policies if isinstance(r, Sysctl))))
-    pieces.append(("the policies", frozenset(r for r in policies if not isinstance(r, Sysctl))))
-    pieces += [(c.name, sandbox.render(core.state, c)) for c in core.state.containers.values()]
     # What was done was taken back, as far as that went: look again.
     have = await core.on_kernel(observe, core.kernel, wanted(core))
     problems = []
-    for name, resources in pieces:
+    for name, resources in rendering.pieces(core):
         keys = {r.key for r in resources}
         try:
             await core.on_kernel(core.kernel.apply, resources - lost, {r for r in have if r.key in keys})

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from netengine.drivers import DRIVERS
-from netengine.engine import insides, policy_rules, sandbox
+from netengine.engine import insides, rendering
 from netengine.engine.core import Core
 from netengine.engine.reconcile import Difference
 from netengine.errors import NetengineError
@@ -71,10 +71,10 @@ class Rereading:
 async def difference(core: Core, containers: Iterable[Container]) -> Difference:
     """As reconcile's, for sysctls alone: of the host, and inside the sandboxes of these containers. One that the kernel has
     not, or no longer, is not missed: its link is gone, which is heard."""
-    want = {r for r in core.base | policy_rules.render(core.state, core.base) if isinstance(r, Sysctl)}
+    want = {r for r in core.base | rendering.of_policies(core) if isinstance(r, Sysctl)}
     for network in core.state.networks.values():
         want |= {r for r in DRIVERS[network.driver].render_network(network) if isinstance(r, Sysctl)}
     for container in containers:
-        want |= {r for r in sandbox.render(core.state, container) if isinstance(r, Sysctl)}
+        want |= {r for r in rendering.of_container(core, container) if isinstance(r, Sysctl)}
     have: frozenset[Resource] = frozenset(await core.on_kernel(observe_sysctls, core.kernel, want))
     return Difference(frozenset(want), have, plan(want, have))

@@ -263,6 +263,10 @@ class Store:
                 log.error("%s %s in %s cannot be read and is left out: %s", kind, identity, self._path, e)
         return out
 
+    def ids(self, kind: str) -> set[str]:
+        """Those of all objects of a kind, also of those that cannot be read."""
+        return {str(row[0]) for row in self._db.execute("SELECT id FROM objects WHERE kind = ?", (kind,))}
+
     def leases(self) -> list[tuple[str, str, str]]:
         """All leases as (pool, address, owner)."""
         return list(self._db.execute("SELECT pool, address, owner FROM leases"))

@@ -58,6 +58,7 @@ class Claims:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._told = 0
         """How many addresses the log says are given back later."""
+        self._ending = self._closed = False
 
         session.mirror.listeners.append(self._heard)
 
@@ -67,12 +68,13 @@ class Claims:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._closed = True
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
     async def take(self, container: Container, network: Network, wish: Attachment) -> Claim:
         """Raises Unavailable without a majority of managers or a free address, Forbidden for an address that is taken."""
-        self._session.check()
+        self._check(network)
         if not self._core.state.fabric.is_possible(network):
             raise Unavailable(f"network {network.name} is encrypted, and this host has no WireGuard link (yet)")
         underlay = self._core.state.fabric.underlay
@@ -98,8 +100,15 @@ class Claims:
             view = await blocks.read(self._etcd, network.id)
         raise Unavailable(f"too many containers come to network {network.name} at this moment: try again")
 
+    def _check(self, network: Network) -> None:
+        """Raise Unavailable when nobody may come to the networks any more, or the store is known not to answer."""
+        if self._ending:
+            raise Unavailable(GONE.format(network.name))
+        self._session.check()
+
     async def _publish(self, view: View, network: Network, record: EndpointRecord) -> bool:
         async with self._writing:
+            self._check(network)
             failpoints.reach("overlay: before the publication")
             done = await blocks.publish(self._etcd, view, self._node, record)
             failpoints.reach("overlay: published")
@@ -242,6 +251,8 @@ class Claims:
         """Do something in a while: once, whatever is asked for meanwhile."""
         if (timer := self._timers.pop(what, None)) is not None:
             timer.cancel()
+        if self._closed:
+            return
 
         def go() -> None:
             self._timers.pop(what, None)
@@ -261,7 +272,10 @@ class Claims:
             log.info("blocks of network %s are given back later: %s", network_id[:12], e.message)
 
     async def give_all_back(self, networks: Iterable[str]) -> None:
-        """This host leaves. Raises nothing."""
+        """This host leaves, and nobody takes an address any more. Raises nothing."""
+        self._ending = True
+        self._core.state.fabric.leaving |= self._pending
+        self._pending.clear()
         await self.settle()
         for network_id in networks:
             await self._give_back(network_id)

@@ -91,7 +91,7 @@ def common(fabric: Fabric, networks: Mapping[str, Network], containers: Mapping[
 
 def _is_encrypted(networks: Mapping[str, Network], container: Container) -> bool:
     """Whether a container is on an encrypted network."""
-    found = (networks[n].overlay for n in container.endpoints)
+    found = (networks[n].overlay for n in container.endpoints if n in networks)
     return any(settings is not None and settings.encrypted for settings in found)
 
 

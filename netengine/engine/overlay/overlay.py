@@ -22,14 +22,14 @@ from netengine.engine import configurations, loading, reconcile, subnets
 from netengine.engine.checks import NOT_A_MANAGER, ON_A_WORKER
 from netengine.engine.core import Core
 from netengine.engine.names import Names
-from netengine.engine.overlay import gateway, uplink, views
+from netengine.engine.overlay import departure, gateway, uplink, views
 from netengine.engine.overlay.claims import GONE, Claims
 from netengine.engine.overlay.creation import drafter
 from netengine.engine.overlay.encryption import Encryption
 from netengine.engine.overlay.fabric import Claim, Fabric
 from netengine.engine.overlay.following import Following
 from netengine.engine.requests import NetworkRequest
-from netengine.errors import Conflict, Forbidden, NetengineError, Unavailable
+from netengine.errors import Conflict, Forbidden, Unavailable
 from netengine.kernel import theirs
 from netengine.model import Attachment, Container, JsonDict, Network
 
@@ -39,19 +39,19 @@ _PATIENCE = 5.0  # seconds in which this host has taken in what it wrote itself
 
 
 class Overlay:
-    """`disconnect` takes a container off a network; `make_gateway` makes docker_gwbridge."""
+    """`make_gateway` makes docker_gwbridge; `changed` is told of a container that has lost its overlay networks."""
 
     def __init__(
         self,
         core: Core,
         names: Names,
-        disconnect: Callable[[str, str], Awaitable[None]],
         make_gateway: Callable[[NetworkRequest], Awaitable[object]],
+        changed: Callable[[Container], None],
     ) -> None:
         self._core = core
         self._names = names
-        self._disconnect = disconnect
         self._make_gateway = make_gateway
+        self._changed = changed
         self._session: Session | None = None
         self._claims: Claims | None = None
         self._following: Following | None = None
@@ -61,6 +61,7 @@ class Overlay:
         """Containers that are to be started again, by id."""
         self._ready = False
         """Whether the engine has taken over what there was."""
+        self._leaving = False
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -91,8 +92,8 @@ class Overlay:
         if self._session is not None:
             await self._catch_up(late=False)
             return
-        wanted = {n for c in self._core.state.containers.values() for n in (*c.attachments, *c.endpoints)}
         async with self._core.lock:
+            wanted = {n for c in self._core.state.containers.values() for n in (*c.attachments, *c.endpoints)}
             for network in list(self._core.state.networks.values()):
                 if network.overlay is not None and network.id not in wanted:
                     self._forget(network.id)  # of a cluster that this host has lost sight of
@@ -112,27 +113,28 @@ class Overlay:
             claims.close()
 
     async def end(self) -> None:
-        """This host leaves its cluster: containers lose their overlay networks, and these are forgotten.
+        """This host leaves its cluster: containers lose their overlay networks, and these are forgotten, at once and together.
 
         The session must still be there, so that addresses can be given back; without a majority they wait for `docker node rm`.
+        Raises what the database refuses: then all is as before.
         """
-        networks = [n for n in self._core.state.networks.values() if n.overlay is not None]
-        ours = {n.id for n in networks}
-        for container in list(self._core.state.containers.values()):
-            for network_id in ours & container.endpoints.keys():
-                try:
-                    await self._disconnect(network_id, container.id)
-                except NetengineError as e:
-                    log.error("container %s could not be taken off its overlay network: %s", container.name, e.message)
-        if self._claims is not None:
-            await self._claims.give_all_back(ours)
-        await self.close()
-        async with self._core.lock:
-            for network_id in ours:
-                self._forget(network_id)
-            self._core.state.fabric = Fabric()
-            with self._core.store.transaction() as t:
-                t.set(uplink.SETTING, "")
+        core = self._core
+        self._leaving = True  # from here on nobody is let to a network that is going
+        try:
+            networks, gone = await departure.forget_all(core)
+            for each in gone:
+                await self._names.left(each.container, each.network, each.endpoint.id)
+                self._changed(each.container)
+                core.publish_network("disconnect", each.network, each.container)
+            if self._claims is not None:
+                await self._claims.give_all_back(n.id for n in networks)
+            await self.close()
+            async with core.lock:
+                core.state.fabric = Fabric()
+                with core.store.transaction() as t:
+                    t.set(uplink.SETTING, "")
+        finally:
+            self._leaving = False
         for network in networks:
             await self._names.removed(network)
 
@@ -193,7 +195,7 @@ class Overlay:
 
     async def _take_networks(self, ids: Iterable[str]) -> None:
         """Networks have come or gone. Under the writer lock."""
-        if self._session is None:
+        if self._session is None or self._leaving:
             return
         core = self._core
         for network_id in ids:
@@ -287,7 +289,7 @@ class Overlay:
 
     async def claim(self, container: Container, wishes: Sequence[tuple[Network, Attachment]]) -> dict[str, Claim]:
         """What an operation needs that connects a container to overlay networks. Give it back with `keep` or `give_up`."""
-        if self._claims is None:
+        if self._claims is None or self._leaving:
             raise Unavailable(GONE.format(wishes[0][0].name))
         if gateway.may_be_needed([n for n, _ in wishes]) and gateway.find(self._core.state) is None:
             with suppress(Conflict):  # somebody else was faster
@@ -321,7 +323,9 @@ class Overlay:
         except BaseException:
             await asyncio.shield(self.give_up(claims))
             raise
-        self.keep(claims)
+        unused = {n: claim for n, claim in claims.items() if n not in container.endpoints}  # it is off them meanwhile
+        self.keep({n: claim for n, claim in claims.items() if n not in unused})
+        await self.give_up(unused)
 
     async def left(self) -> None:
         """Endpoints of this host are gone: the others are told."""

@@ -38,6 +38,7 @@ def core(**fields: Any) -> Any:
     return SimpleNamespace(
         state=state(APP, WEB),
         base=frozenset({FORWARDING}),
+        broken={},
         kernel=kernel,
         events=Events(),
         on_kernel=on_kernel,
@@ -145,6 +146,22 @@ def test_it_looks_while_events_never_end() -> None:
             clock += healing._QUIET / 4
             await asyncio.sleep(0)
         assert watching.looks[0][0] - began >= healing._PATIENCE - 0.01
+
+    asyncio.run(story())
+
+
+def test_an_error_of_its_own_is_not_the_end_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        async def look(pending: object) -> None:
+            raise KeyError("nothing of that name")
+
+        watching = Mending(core())
+        monkeypatch.setattr(watching, "_look_around", look)
+        await watching._look()
+        assert watching.again == [healing._WITHIN / healing._TIMES]
+        assert "cannot see what is wrong in the kernel" in caplog.text and "KeyError" in caplog.text
 
     asyncio.run(story())
 

@@ -77,7 +77,7 @@ def core(kernel: Any, *things: Any) -> Any:
     async def on_kernel(function: Any, *arguments: Any) -> Any:
         return function(*arguments)
 
-    return SimpleNamespace(state=state(*things), base=frozenset(), kernel=kernel, on_kernel=on_kernel)
+    return SimpleNamespace(state=state(*things), base=frozenset(), broken={}, kernel=kernel, on_kernel=on_kernel)
 
 
 def test_one_network_that_the_kernel_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_one_network_that_the_kernel_refuses_holds_up_no_other(monkeypatch: pyte
     heart = core(kernel, APP, OTHER)
     want = reconcile.wanted(heart)
     problems = asyncio.run(reconcile.mend(heart, Difference(want, frozenset(), plan(want, ()))))
-    assert problems == ["app is not as it should be: br-app: no"]
+    assert problems == ["network app is not as it should be: br-app: no"]
     made = {r.name for applied in kernel.applied for r in applied if isinstance(r, Bridge)}
     assert made == {"br-other"}
 
@@ -97,6 +97,54 @@ def test_where_nothing_differs_the_kernel_is_left_alone() -> None:
     want = reconcile.wanted(heart)
     assert asyncio.run(reconcile.mend(heart, Difference(want, want, plan(want, want)))) == []
     assert kernel.applied == []
+
+
+# -- a part of the model that is broken -------------------------------------------------------------------------------
+
+
+class Heap:
+    """A kernel that has what it was told, to be read back."""
+
+    def __init__(self, has: set[Resource]) -> None:
+        self.has = has
+
+    def lost_namespaces(self, names: Any) -> list[str]:
+        return []
+
+    def has_namespace(self, ns: str) -> bool:
+        return True
+
+
+def test_a_container_that_cannot_be_rendered_holds_up_no_other_and_stays(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Healing goes on with the others; what is in the kernel of the broken one is not taken for left over."""
+    web, sick = running(container("web")), running(container("sick"))
+    plug(web, APP)
+    plug(sick, OTHER).host_link = "vsick"
+    whole = core(None, APP, OTHER, web, sick)
+    wanted = reconcile.wanted(whole)
+    cable, sick_cable = (next(r for r in wanted if isinstance(r, Veth) and r.ns == c.id) for c in (web, sick))
+    leftover = Veth("vgone", "br-app", "x" * 64, "eth0", MAC, 1500)
+
+    def found(heart: Any) -> Difference:
+        return asyncio.run(reconcile.difference(heart))
+
+    monkeypatch.setattr(reconcile, "observe", lambda kernel, want: set(kernel.has))
+    heart = core(Heap({*wanted, leftover} - {cable}), APP, web, sick)  # the network of the sick one is not in the model
+    steps = found(heart).steps
+    assert steps.create == (cable,) and not steps.delete, "the one is put right, the other left alone"
+    assert sick_cable in heart.kernel.has
+    assert "KeyError" in heart.broken["container sick"]
+    found(heart)
+    assert caplog.text.count("container sick is broken in the model (KeyError") == 1, "it is said once"
+
+    heart.state.networks[OTHER.id] = OTHER
+    assert found(heart).steps.delete == (leftover,), "in a sound model it is one"
+    assert not heart.broken
+    heart.broken["container gone"] = "KeyError"
+    reconcile.wanted(heart)
+    assert not heart.broken, "what is gone is not broken"
 
 
 # -- namespaces -------------------------------------------------------------------------------------------------------
