@@ -14,11 +14,12 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from netengine.engine import forwarding, insides, reconcile, rendering, surroundings
+from netengine.engine import forwarding, insides, reconcile, rendering
 from netengine.engine.core import Core
+from netengine.engine.hearing import Hearing
 from netengine.engine.overlay import suspicion, uplink
 from netengine.engine.reconcile import Difference
 from netengine.engine.rereading import Rereading
@@ -32,9 +33,6 @@ from netengine.model import Container, Network
 from netengine.observe.doctor import diagnose, summary, title
 
 log = logging.getLogger(__name__)
-
-_QUIET, _PATIENCE = 0.02, 0.3
-"""Seconds without an event before looking, and the longest wait for that."""
 
 _SOON = 1.0
 """Seconds until what could not be seen, or not be undone, is looked into again."""
@@ -52,16 +50,11 @@ class Healing:
     def __init__(self, core: Core, mended: Callable[[Container], Awaitable[None]] | None = None) -> None:
         self._core = core
         self._tell = mended
-        self._watch: events.Watch | None = None
-        self._insides: kernel_insides.Insides | None = None
-        self._pending: dict[tuple[str, str], events.Notice] = {}
-        self._inside: dict[tuple[int, str, str], kernel_insides.Change] = {}
-        self._first = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._later: asyncio.TimerHandle | None = None
+        self._hearing = Hearing(core, self._go)
         self._parents = Parents(core)
         self._rereading = Rereading(core, lambda found: self._mend(found, ""))
         self._ports: dict[str, str] | None = None
+        """The host's ends of all endpoints with their networks, while something is judged that needs them."""
         self._mended: list[tuple[float, Key]] = []
         self._waiting_until = 0.0
         self._in_vain = 0
@@ -72,123 +65,28 @@ class Healing:
     def listen(self) -> None:
         """Listen, in the network namespace of the calling thread. Before the start looks at the kernel: then nothing can change
         between that look and the first event, and nobody has to look twice."""
-        self._watch = events.Watch()
-        self._insides = kernel_insides.Insides()
+        self._hearing.listen()
 
     def start(self) -> None:
         """The model is complete: from now on events are judged by it, first those that have come meanwhile."""
-        if self._watch is None:
-            self.listen()
-        loop = asyncio.get_running_loop()
         self._core.look_around = lambda: self._look_again(_SOON)
         self._rereading.start()
-        for descriptor in self._watch.descriptors() if self._watch else ():
-            loop.add_reader(descriptor, self._heard, descriptor)
-        loop.add_reader(self._core.kernel.relays.watch, self._relay_gone)
-        for descriptor in self._insides.descriptors() if self._insides else ():
-            loop.add_reader(descriptor, self._heard, descriptor)
+        self._hearing.start()
 
     def close(self) -> None:
         self._core.look_around = lambda: None
         self._rereading.close()
-        for timer in (self._timer, self._later):
-            if timer is not None:
-                timer.cancel()
-        loop = asyncio.get_running_loop()
-        if self._watch is not None:
-            loop.remove_reader(self._core.kernel.relays.watch)
-        for heard in (self._watch, self._insides):
-            if heard is not None:
-                for descriptor in heard.descriptors():
-                    loop.remove_reader(descriptor)
-                heard.close()
-        self._watch = self._insides = None
-
-    # -- hearing ------------------------------------------------------------------------------------------------------
-
-    def _heard(self, descriptor: int) -> None:
-        """Something is to be read. While an operation is under way it waits: most of it will be that operation's own, and
-        reading it would take the interpreter from the kernel thread."""
-        if not self._core.lock.locked():
-            self._hear(descriptor)
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(descriptor)
-        loop.call_later(_QUIET, self._hear_at_last, descriptor)
-
-    def _hear_at_last(self, descriptor: int) -> None:
-        if self._watch is not None:
-            asyncio.get_running_loop().add_reader(descriptor, self._heard, descriptor)
-            self._hear(descriptor)
-
-    def _hear(self, descriptor: int) -> None:
-        if self._watch is None:
-            return
-        if self._insides is not None and descriptor in self._insides.descriptors():
-            self._hear_inside(self._insides, descriptor)
-            return
-        try:
-            notices = self._watch.read(descriptor)
-        except OSError as e:
-            log.error("the kernel's events cannot be read: %s", e)
-            notices = [events.Overrun()]
-        self._consider(notices)
-
-    def _relay_gone(self) -> None:
-        if self._core.kernel.relays.has_ended():
-            self._core.background(
-                asyncio.create_task(self._core.on_kernel(self._core.kernel.relays.bury), name="relay")
-            )
-            self._consider([events.RelayGone()])
-
-    def _consider(self, notices: Iterable[events.Notice]) -> None:
-        """Look into the notices when it has been quiet for a moment. Of each link only the last word counts."""
-        loop = asyncio.get_running_loop()
-        for notice in notices:
-            if isinstance(notice, events.RouteSeen):
-                surroundings.route_seen(self._core, notice)
-                continue
-            if not self._pending:
-                self._first = loop.time()
-            self._pending[_subject(notice)] = notice
-        if self._pending or self._inside:
-            if self._timer is not None:
-                if self._timer.when() <= loop.time():
-                    return  # it is about to go: put off at every event, it never would
-                self._timer.cancel()
-            self._timer = loop.call_at(min(loop.time() + _QUIET, self._first + _PATIENCE), self._due)
-
-    def _hear_inside(self, heard: kernel_insides.Insides, descriptor: int) -> None:
-        try:
-            changes = heard.read(descriptor)
-        except OSError as e:
-            log.error("the kernel's events of sandboxes cannot be read: %s", e)
-            changes = [kernel_insides.Overrun()]
-        for change in changes:
-            if isinstance(change, kernel_insides.Overrun):
-                self._consider([events.Overrun()])
-                continue
-            if not self._inside and not self._pending:
-                self._first = asyncio.get_running_loop().time()
-            self._inside[change.nsid, change.kind, change.subject] = change
-        self._consider(())
+        self._hearing.close()
 
     def _look_again(self, seconds: float) -> None:
-        if self._later is not None:
-            self._later.cancel()
-        self._later = asyncio.get_running_loop().call_later(seconds, self._consider, [events.Overrun()])
-
-    def _due(self) -> None:
-        self._timer = None
-        self._go()
+        self._hearing.look_again(seconds)
 
     def _go(self) -> None:
         self._core.background(asyncio.create_task(self._look(), name="healing"))
 
     async def _look(self) -> None:
         async with self._core.lock:
-            pending, self._pending = list(self._pending.values()), {}
-            inside, self._inside = list(self._inside.values()), {}
+            pending, inside = self._hearing.take()
             try:
                 mended = await self._look_around(pending)
                 mended += await self._look_inside(inside)
@@ -203,7 +101,7 @@ class Healing:
                 await self._tell(container)
 
     async def _look_around(self, pending: list[events.Notice]) -> tuple[Resource, ...]:
-        self._ports = self._all_ports()  # once for all that was heard: after a second of connects that is hundreds
+        self._ports = None
         suspicious = [n for n in pending if self._is_suspicious(n)]
         self._ports = None
         more = self._parents.suspect(pending)
@@ -278,12 +176,19 @@ class Healing:
             if bridge.adopted:  # it may have come back without its ports
                 return bool(list(self._core.state.attached_to(network.id)))
             return not seen.up or (seen.mtu, seen.mac) != (bridge.mtu, bridge.mac)
+        if seen.up and seen.port and self._have_mtu(seen.mtu):
+            return False  # whichever it is: what every connect ends with
         port = self._port(seen.name)
         if port is None:
             return suspicion.tunnel_looks_wrong(self._core.state, seen)
         if port.overlay is not None:
             return not seen.up or not seen.port or seen.mtu != suspicion.mtu(self._core.state, port)
         return not seen.up or not seen.port or port.bridge is None or seen.mtu != port.bridge.mtu
+
+    def _have_mtu(self, mtu: int) -> bool:
+        """Whether the ports of all networks have this MTU."""
+        networks = self._core.state.networks.values()
+        return all(n.overlay is None and (n.bridge is None or n.bridge.mtu == mtu) for n in networks)
 
     def _has_rate(self, index: int) -> bool:
         with suppress(OSError):
@@ -297,13 +202,10 @@ class Healing:
 
     def _port(self, link: str) -> Network | None:
         """The network whose port a link is."""
-        ports = self._all_ports() if self._ports is None else self._ports
-        return self._core.state.networks.get(ports.get(link, ""))
-
-    def _all_ports(self) -> dict[str, str]:
-        """The host's ends of all endpoints, with their networks."""
-        containers = self._core.state.containers.values()
-        return {e.host_link: network_id for c in containers for network_id, e in c.endpoints.items() if e.host_link}
+        if self._ports is None:  # once for all that was heard: after a second of disconnects that is hundreds
+            containers = self._core.state.containers.values()
+            self._ports = {e.host_link: n for c in containers for n, e in c.endpoints.items() if e.host_link}
+        return self._core.state.networks.get(self._ports.get(link, ""))
 
     # -- mending ------------------------------------------------------------------------------------------------------
 
@@ -380,20 +282,3 @@ def _meets(resources: frozenset[Resource], keys: set[Key]) -> bool:
 def touched_by(steps: Plan) -> tuple[Resource, ...]:
     """What a plan puts right."""
     return steps.delete + steps.create + tuple(change.new for change in steps.change)
-
-
-def _subject(notice: events.Notice) -> tuple[str, str]:
-    match notice:
-        case events.LinkSeen(name=name) | events.LinkGone(name=name):
-            return "link", name
-        case events.AddressGone(link=link, address=address):
-            return address, link
-        case events.AddressSeen(address=address):
-            return "seen", address
-        case events.ForwardingOff(ipv6=ipv6):
-            return "forwarding", str(ipv6)
-        case events.RateTouched(index=index):
-            return "rate", str(index)
-        case events.EntryTouched(index=index, subject=subject):
-            return f"entry of {index}", subject
-    return type(notice).__name__, ""

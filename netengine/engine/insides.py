@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_interface
 
-from netengine.engine import rendering, sandbox
+from netengine.engine import rendering
 from netengine.engine.core import Core
+from netengine.engine.state import State
 from netengine.kernel.insides import HERE, Change
 from netengine.kernel.resources import Address, LinkUp, Resource, Route, Veth
 from netengine.model import Container
@@ -18,13 +19,14 @@ from netengine.model import Container
 
 def suspects(core: Core, changes: Iterable[Change]) -> list[Container]:
     """The containers in whose sandbox something may be lost."""
-    by_sandbox = {c.sandbox_id: c for c in core.state.containers.values() if sandbox.owns_sandbox(c)}
     out: dict[str, Container] = {}
     rendered: dict[str, frozenset[Resource]] = {}
     for change in changes:
         ns = core.kernel.numbers.get(change.nsid, "")
-        container = by_sandbox.get(ns or "-")
-        if container is None or container.id in out or may_change_its_own(container):
+        container = core.state.containers.get(ns)  # a sandbox has its owner's id
+        if container is None or container.id in out or container.sandbox_id != ns or may_change_its_own(container):
+            continue
+        if change.kind == "link" and _is_as_wanted(core.state, container, change):
             continue
         if change.kind == "link" and (ns, change.index) in core.kernel.buried:
             continue  # said before we took it out of use ourselves
@@ -33,6 +35,15 @@ def suspects(core: Core, changes: Iterable[Change]) -> list[Container]:
         if concerns(change, rendered[container.id]):
             out[container.id] = container
     return list(out.values())
+
+
+def _is_as_wanted(state: State, container: Container, change: Change) -> bool:
+    """Whether a link is as it was made, in the plainest of cases, which every connect ends with: rendering costs more."""
+    for network_id, endpoint in container.endpoints.items():
+        network = state.networks.get(network_id)
+        if endpoint.link == change.subject and network is not None and network.bridge is not None:
+            return change.up and (change.mac, change.mtu) == (endpoint.mac, network.bridge.mtu)
+    return False
 
 
 def route_of_a_network(core: Core, changes: Iterable[Change]) -> bool:

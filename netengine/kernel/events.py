@@ -193,6 +193,11 @@ class Watch:
         self._mounts.close()
         os.close(self._mountinfo)
 
+    @property
+    def mounts(self) -> int:
+        """The descriptor of which it is all that it can be read."""
+        return self._mounts.fileno()
+
     def descriptors(self) -> tuple[int, ...]:
         return (
             self._route.fileno(),

@@ -106,50 +106,6 @@ def test_namespaces_are_missed_when_the_mounts_change(monkeypatch: pytest.Monkey
     assert watching._is_suspicious(events.MountsChanged())
 
 
-# -- when it looks ----------------------------------------------------------------------------------------------------
-
-
-class Looking(Healing):
-    """Records what each look was for, and when."""
-
-    def __init__(self, core: Any) -> None:
-        super().__init__(core)
-        self.looks: list[tuple[float, list[events.Notice]]] = []
-
-    def _go(self) -> None:
-        self.looks.append((asyncio.get_running_loop().time(), list(self._pending.values())))
-        self._pending = {}
-
-
-def test_of_each_link_the_last_word_counts() -> None:
-    async def story() -> None:
-        watching = Looking(core())
-        watching._consider([link("vapp", up=False), link("br-app"), link("vapp")])
-        while not watching.looks:
-            await asyncio.sleep(0.005)
-        ((_, notices),) = watching.looks
-        assert notices == [link("vapp"), link("br-app")]
-
-    asyncio.run(asyncio.wait_for(story(), 10))
-
-
-def test_it_looks_while_events_never_end() -> None:
-    """They may never be quiet: it waits so long and no longer."""
-
-    async def story() -> None:
-        watching = Looking(core())
-        loop = asyncio.get_running_loop()
-        clock = began = loop.time()
-        loop.time = lambda: clock  # type: ignore[method-assign]
-        while not watching.looks and clock < began + 10:
-            watching._consider([link("vapp")])
-            clock += healing._QUIET / 4
-            await asyncio.sleep(0)
-        assert watching.looks[0][0] - began >= healing._PATIENCE - 0.01
-
-    asyncio.run(story())
-
-
 def test_an_error_of_its_own_is_not_the_end_of_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
