@@ -87,6 +87,10 @@ class Reply:
         """Whether anything of it has come."""
         return self._seen > 0
 
+    def abort(self) -> None:
+        """End the connection: whoever is reading gets Disconnected."""
+        self._connection.writer.transport.abort()
+
     def info(self, name: str) -> Any:
         """What the transport knows of itself (asyncio.BaseTransport.get_extra_info)."""
         return self._connection.writer.get_extra_info(name)

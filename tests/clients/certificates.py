@@ -57,11 +57,13 @@ class Authority:
         *addresses: str,
         days: int = 30,
         also: Sequence[x509.ObjectIdentifier] = (),
+        has_name: bool = True,
     ) -> Signed:
-        """A certificate for one who is called `name`; one with negative `days` has expired."""
+        """A certificate for one who is called `name` (its CN, or only the file's); one with negative `days` has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "example")]
-        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, name))
+        if has_name:
+            attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, name))
         builder = self._builder(x509.Name(attributes), key, days)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage, *also]), critical=False)
         if addresses:

@@ -178,6 +178,13 @@ def test_a_host_that_joins_was_told_of_the_same_store_or_of_none() -> None:
         outside.check(ours, msgspec.structs.replace(identity, external_store=False))
 
 
+def test_members_of_two_etcds_are_refused() -> None:
+    ours = Outside(("https://a:2379", "https://b:2379", "https://c:2379"))
+    outside._check_one(ours, {"https://a:2379": "17", "https://c:2379": "17"})
+    with pytest.raises(Invalid, match="more than one etcd: https://a:2379 is of cluster 11, https://c:2379 of 12 "):
+        outside._check_one(ours, {"https://a:2379": "17", "https://b:2379": "17", "https://c:2379": "18"})
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
     [

@@ -7,7 +7,7 @@ daemon that dies half-way leaves nothing that would have to be removed by hand.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -94,6 +94,7 @@ async def look(outside: Outside) -> bool:
     roots = outside.roots()
     async with client(outside, roots, as_user=False) as nobody:
         has_users = await nobody.demands_users()
+        _check_one(outside, await nobody.clusters())
     if has_users and not outside.user:
         raise Invalid(
             f"{outside} asks for a user: start the daemon with --store-user and --store-password-file of one that has etcd's "
@@ -112,6 +113,17 @@ async def look(outside: Outside) -> bool:
             )
         await _check_free(etcd, outside)
     return has_users
+
+
+def _check_one(outside: Outside, clusters: Mapping[str, str]) -> None:
+    """What one member is told all must know. Raises Invalid."""
+    if len(set(clusters.values())) > 1:
+        first, *others = clusters
+        other = next(url for url in others if clusters[url] != clusters[first])
+        raise Invalid(
+            f"{outside} names members of more than one etcd: {first} is of cluster {int(clusters[first]):x}, {other} of "
+            f"{int(clusters[other]):x} (etcdctl endpoint status shows it); name those of one"
+        )
 
 
 async def claim(outside: Outside, cluster: ClusterRecord, node: str, steps: Sequence[Put], password: str) -> None:
@@ -146,6 +158,7 @@ async def tell(session: Session, outside: Outside) -> None:
     roots = outside.roots() if outside.cacert else record.store_roots
     if set(outside.urls) == set(record.store) and roots == record.store_roots:
         return
+    _check_one(outside, await session.etcd.clusters())
     changed = msgspec.structs.replace(record, store=list(outside.urls), store_roots=roots)
     put = Put(keys.CLUSTER, msgspec.json.encode(changed))
     if (await session.etcd.transact([Compare(keys.CLUSTER, "MOD", held.revision)], [put])).succeeded:

@@ -1,4 +1,5 @@
-"""The calls: keys, transactions, leases, watches, members and users of an etcd cluster, over its JSON gateway.
+"""The calls: keys, transactions, leases and members of an etcd cluster, over its JSON gateway. Users are in auth.py, watches in
+watches.py.
 
 Nothing here knows what netengine keeps in etcd. Reads are linearizable: what they answer is what a majority of the members has
 agreed on. Every call ends within its time limit; where no majority answers it raises Unavailable. After a time-out a change may
@@ -10,13 +11,11 @@ Source: etcd v3.4 API, https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/ and
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
-import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from types import TracebackType
@@ -25,8 +24,6 @@ from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unava
 from netengine.http import client as http
 from netengine.store.etcd.auth import Auth
 from netengine.store.etcd.records import (
-    Change,
-    Compacted,
     Compare,
     Delete,
     Entry,
@@ -35,11 +32,11 @@ from netengine.store.etcd.records import (
     Outcome,
     Put,
     Step,
-    change_of,
     entry_of,
     key_range,
     member_of,
 )
+from netengine.store.etcd.watches import TRY, Stale, Watches
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +45,12 @@ TIME_LIMIT = 3.0
 
 _OURS = "a majority of the managers must be up and reachable"
 _ROUNDS = 3  # times that all members are asked, those not counted in which none listens
-_TRY = 1.0  # seconds for one member, as long as there is another to try
 _INVALID, _NOT_FOUND, _DENIED, _OUT_OF_RANGE, _UNAUTHENTICATED = 3, 5, 7, 11, 16  # gRPC status codes
+_CN_REFUSED = "CommonName of client sending a request against gateway"  # with --client-cert-auth and users
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "revision of auth store is old")
 
 
-class Etcd(Auth):
+class Etcd(Auth, Watches):
     """A client of the members at `urls`, as the user `name` where the cluster asks for one; an async context manager.
 
     With a `namespace` all keys begin with it in etcd, and callers neither write nor see it.
@@ -77,6 +74,7 @@ class Etcd(Auth):
         """
         if not urls:
             raise Invalid("no etcd member is given: name at least one, such as https://192.0.2.1:2379")
+        super().__init__()
         self._urls = list(urls)
         self.namespace, self.remedy, self.foreign = namespace, remedy, foreign
         self._tls = tls
@@ -169,69 +167,25 @@ class Etcd(Auth):
         except NotFound:
             log.debug("lease %d had expired", lease)
 
-    # -- watching -----------------------------------------------------------------------------------------------------
-
-    async def watch(self, prefix: str, after: int) -> AsyncIterator[tuple[list[Change], int]]:
-        """Changes of the keys that begin with `prefix`, after revision `after`, with the revision that they lead to.
-
-        Goes on over lost connections, from member to member; while none answers it waits. Raises Compacted when what comes
-        next is no longer kept.
-        """
-        at = 0
-        while True:
-            try:
-                async for changes, revision in self._watch_once(self._urls[at % len(self._urls)], prefix, after):
-                    after = revision
-                    if changes:
-                        yield changes, revision
-            except Compacted:
-                raise
-            except (http.CallError, NetengineError, TimeoutError, OSError) as e:
-                log.debug("watch of %s at %s: %s", prefix, self._urls[at % len(self._urls)], e)
-            at += 1
-            await asyncio.sleep(0.2 if at % len(self._urls) else 0.5)
-
-    async def _watch_once(self, url: str, prefix: str, after: int) -> AsyncIterator[tuple[list[Change], int]]:
-        wanted = {**key_range(self.namespace + prefix, True), "start_revision": str(after + 1), "progress_notify": True}
-        if self._name and not self._token:
-            await self._authenticate()
-        # A member that is cut off from the others would be silent, too: so it ends the watch when it knows no leader.
-        headers = {"Grpc-Metadata-hasleader": "true"}
-        if self._token:
-            headers["Authorization"] = self._token
-        body = json.dumps({"create_request": wanted})
-        async with contextlib.AsyncExitStack() as stack:
-            # A kept connection to a member that is cut off takes the request and never answers it. From then on there is no
-            # limit: etcd says nothing while nothing changes, progress apart (every ten minutes).
-            async with asyncio.timeout(self._time_limit):
-                answer = await stack.enter_async_context(self._asked(f"{url}/v3/watch", body, headers, _TRY))
-            _notice_death(answer)
-            async for line in _lines(answer):
-                message = json.loads(line)
-                if "error" in message:
-                    self._token = ""
-                    raise Unavailable(str(message["error"]))
-                result = message["result"]
-                if result.get("created") and int(result["header"]["revision"]) < after:
-                    # This member is behind, and will soon not be; or all are: the store was begun anew from an older one.
-                    reading = key_range(self.namespace + prefix, False)
-                    at = int((await self._call("/v3/kv/range", reading))["header"]["revision"])
-                    if at < after:
-                        raise Compacted(f"revision {after} is of another past: the store is at {at}")
-                if int(result.get("compact_revision", 0)):
-                    raise Compacted(f"revision {after} is compacted, {result['compact_revision']} is the oldest kept")
-                if result.get("canceled"):
-                    self._token = ""
-                    raise Unavailable(f"etcd cancelled the watch: {result.get('cancel_reason', 'no reason given')}")
-                changes = [change_of(event) for event in result.get("events", ())]
-                changes = [replace(c, entry=self._seen(c.entry)) for c in changes] if self.namespace else changes
-                yield changes, max([after, *(c.entry.modified for c in changes)])
-                after = max([after, *(c.entry.modified for c in changes)])
-
     # -- members ------------------------------------------------------------------------------------------------------
 
     async def members(self) -> list[Member]:
         return [member_of(m) for m in (await self._call("/v3/cluster/member/list", {})).get("members", ())]
+
+    async def clusters(self) -> dict[str, str]:
+        """The id of the cluster that each URL's member is of, by URL; of those that answer."""
+
+        async def of(url: str) -> str:
+            try:
+                return str(
+                    (await self._post(url, "/v3/maintenance/status", {}, self._time_limit))["header"]["cluster_id"]
+                )
+            except (http.CallError, TimeoutError, OSError, Unavailable):
+                return ""
+
+        urls = list(self._urls)
+        found = dict(zip(urls, await asyncio.gather(*(of(url) for url in urls)), strict=True))
+        return {url: cluster for url, cluster in found.items() if cluster}
 
     async def add_member(self, peer_url: str, learner: bool = False) -> tuple[Member, list[Member]]:
         """The new member, and all that there are then: others may answer with an older list for a while.
@@ -266,8 +220,8 @@ class Etcd(Auth):
                         try:
                             if self._name and not self._token:
                                 await self._authenticate()
-                            return await self._post(url, path, body, self._time_limit if last else _TRY)
-                        except _Stale as e:
+                            return await self._post(url, path, body, self._time_limit if last else TRY)
+                        except Stale as e:
                             problems.append(f"{url}: {e}")
                             self._token, unheard = "", False  # a member that was just started has forgotten all tokens
                             break
@@ -286,6 +240,7 @@ class Etcd(Auth):
         if url in self._urls:
             self._urls.remove(url)
             self._urls.append(url)
+        self._doubt(url)
 
     async def _authenticate(self) -> None:
         self._token = ""
@@ -293,7 +248,7 @@ class Etcd(Auth):
         problem: Exception = Unavailable("no member is known")
         for url in list(self._urls):
             try:
-                self._token = (await self._post(url, "/v3/auth/authenticate", wanted, _TRY))["token"]
+                self._token = (await self._post(url, "/v3/auth/authenticate", wanted, TRY))["token"]
                 return
             except (http.CallError, TimeoutError, OSError, Unavailable) as e:
                 problem = e
@@ -311,6 +266,12 @@ class Etcd(Auth):
         try:
             decoded = json.loads(text)
         except json.JSONDecodeError:
+            if _CN_REFUSED in text:
+                raise Forbidden(
+                    f"{url} refuses the certificate that it is shown (--store-cert), since that has a CN: etcd's HTTP gateway "
+                    "takes nobody for a user by a certificate. Have one made without a CN, and name a user "
+                    "(--store-user, --store-password-file)"
+                ) from None
             raise Unavailable(f"{url}{path}: HTTP {answer.status}: {text[:200].strip()}") from None
         if answer.status != 200 or "error" in decoded:
             raise self._error(decoded)
@@ -320,7 +281,7 @@ class Etcd(Auth):
         code = int(decoded.get("code") or decoded.get("grpc_code") or 0)
         words = str(decoded.get("message") or decoded.get("error"))
         if self._name and (code == _UNAUTHENTICATED or any(w in words for w in _STALE_TOKEN)):
-            return _Stale(words)
+            return Stale(words)
         kinds: dict[int, type[NetengineError]] = {
             _NOT_FOUND: NotFound,
             _OUT_OF_RANGE: NotFound,
@@ -344,16 +305,6 @@ class Etcd(Auth):
         )
 
 
-def _notice_death(answer: http.Reply) -> None:
-    """Have the kernel find out within seconds that a member is gone which says nothing anyway: tcp(7)."""
-    sock = answer.info("socket")
-    if sock is not None:
-        for option, value in ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2)):
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 8000)  # milliseconds
-
-
 def _words(error: Exception) -> str:
     if isinstance(error, http.NotConnected):
         cause = error.cause
@@ -366,18 +317,4 @@ def _words(error: Exception) -> str:
         alert in str(error).lower() for alert in ("alert bad certificate", "certificate required", "alert unknown ca")
     ):
         return "it asks for a client certificate, and got none that it accepts (--store-cert, --store-key)"
-    return str(error) or type(error).__name__
-
-
-class _Stale(Exception):
-    """The token has expired or its member has forgotten it."""
-
-
-async def _lines(answer: http.Reply) -> AsyncIterator[bytes]:
-    """Lines of any length: a watch answers everything that it missed in one."""
-    kept = b""
-    async for piece in answer:
-        *whole, kept = (kept + piece).split(b"\n")
-        for line in whole:
-            if line:
-                yield line
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
