@@ -1,11 +1,13 @@
 """How long one operation takes: a namespace put on a bridge network, with a port and without, and taken off; a whole `run`.
 
 Each contender works in a host of its own, on namespaces that exist already, in a network that exists already. They take turns,
-one namespace each, so that whatever else the machine does hits all alike.
+one namespace each, so that whatever else the machine does hits all alike, in another order each time, so that nobody always works
+behind the same one, whose server and whose links the kernel may still be busy with.
 """
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,5 +47,6 @@ def measure(rounds: int) -> tuple[Samples, list[str]]:
 def _turn(
     samples: Samples, what: str, workers: Sequence[tuple[type[Contender], Worker]], verb: str, number: int
 ) -> None:
-    for _, worker in workers:
-        samples.setdefault(what, {}).setdefault(worker.name, []).append(worker.ask(verb, number))
+    taken = samples.setdefault(what, {worker.name: [] for _, worker in workers})
+    for _, worker in random.Random(number).sample(workers, len(workers)):
+        taken[worker.name].append(worker.ask(verb, number))

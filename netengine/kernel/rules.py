@@ -12,15 +12,13 @@ from netengine.kernel.resources import MARK_GROUP, Family
 
 ROUTED = """
     chain user-forward {
-        comment "yours: jumped to before any rule of netengine; never changed by it"
+        comment "yours: jumped to before netengine lets anything through; never changed by it"
     }
 
     chain raw-prerouting {
         type filter hook prerouting priority raw; policy accept;
         IP daddr LOOPBACK goto loopback
         IP saddr LOOPBACK goto loopback
-        iifgroup OURS accept
-        IP daddr @subnets fib daddr type != local goto direct-access
     }
 
     chain loopback {
@@ -28,12 +26,6 @@ ROUTED = """
         iifname != @bridges accept
         IP daddr LOOPBACK counter drop comment "a container may not reach the host's loopback"
         counter drop comment "nor pretend to be it"
-    }
-
-    chain direct-access {
-        iifname @bridges accept comment "an adopted bridge"
-        iifname . IP daddr @trusted accept
-        counter drop comment "direct access from outside to a container"
     }
 
     chain published-ports {
@@ -71,6 +63,7 @@ PORTS
 
     chain filter-forward {
         type filter hook forward priority filter; policy accept;
+        ct state & (established | related) == 0 iifgroup != OURS jump direct-access
         jump user-forward
         meta protocol vmap @policy-gate
         ct state established,related accept
@@ -82,6 +75,14 @@ PORTS
         iifname @bridges accept
         meta iifkind "bridge" meta oifkind "bridge" accept comment "within a bridge of others; else nat-strangers has it"
         meta protocol vmap @strangers
+    }
+
+    chain direct-access {
+        ct status dnat return
+        IP daddr != @subnets return
+        iifname @bridges return comment "an adopted bridge"
+        iifname . IP daddr @trusted return
+        counter drop comment "direct access from outside to a container"
     }
 
     chain policies {

@@ -212,6 +212,23 @@ def test_direct_access_from_outside_is_dropped(machine: Machine, outside: Machin
     is_counted(machine, NO_DIRECT_ACCESS)
 
 
+@pytest.mark.parametrize("untracked", [False, True], ids=["tracked", "untracked"])
+def test_no_rule_of_the_user_s_opens_direct_access(machine: Machine, outside: Machine, untracked: bool) -> None:
+    """A rule that lets a machine reach published ports is not meant for all else that a container listens on."""
+    web = Lan(machine).build().sandbox("web", 2, port(8080, 80))
+    outside.run("ip", "route", "add", "10.1.0.0/24", "via", "192.0.2.1")
+    outside.keep_this()
+    machine.run("nft", "add", "rule", "ip", "netengine", "user-forward", "accept")
+    if untracked:
+        table = "add table ip mine\nadd chain ip mine c { type filter hook prerouting priority -350; }\n"
+        machine.run("nft", "-f", "-", stdin=f"{table}add rule ip mine c ip daddr 10.1.0.2 notrack\n")
+    tcp(outside, "192.0.2.1", 8080, web, 80)
+    assert not is_reached(outside, "10.1.0.2", web)
+    is_counted(machine, NO_DIRECT_ACCESS)
+    if untracked:
+        machine.run("nft", "delete", "table", "ip", "mine")
+
+
 @pytest.mark.parametrize(("link", "group"), [("br0", "default"), ("up0", str(MARK_GROUP))], ids=["not ours", "ours"])
 def test_no_isolation_hangs_on_a_group(machine: Machine, outside: Machine, link: str, group: str) -> None:
     """By the group of its interface a packet is only spared look-ups: with a wrong one all is as it should be."""

@@ -47,9 +47,11 @@ def test_every_other_chain_is_led_to(family: TableFamily) -> None:
 
 
 @both
-def test_the_user_s_chain_comes_before_any_verdict_of_ours(family: Family) -> None:
+def test_nothing_of_ours_lets_a_packet_through_before_the_user_s_chain(family: Family) -> None:
     lines = [line for line in chain(family, "filter-forward") if not line.startswith("type ")]
-    assert lines[0] == f"jump {ruleset.USER_CHAIN}"
+    assert lines[0].endswith(" jump direct-access") and lines[1] == f"jump {ruleset.USER_CHAIN}"
+    verdicts = re.sub(r' comment "[^"]*"', "", "\n".join(chain(family, "direct-access")))
+    assert {line.split()[-1] for line in verdicts.splitlines()} == {"return", "drop"}
 
 
 @both
