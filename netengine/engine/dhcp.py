@@ -215,10 +215,12 @@ class Dhcp:
             return
         if endpoint.address != before:
             await self._told(container)
+        if endpoint.address not in ("", before):
+            self._core.announce(network, container, endpoint)
 
     async def _take(self, container: Container, network: Network, endpoint: Endpoint, lease: DhcpLease | None) -> None:
         """Make a lease, or that there is none, part of the model and of the kernel."""
-        core = self._core
+        core, before = self._core, endpoint.address
         async with core.operation(f"DHCP lease of {container.name} on {network.name}") as operation:
             if container.endpoints.get(network.id) is not endpoint:
                 return  # it has left the network meanwhile
@@ -227,6 +229,9 @@ class Dhcp:
             operation.put(container)
             await sandbox.settle_ports(core, operation, container)
             await operation.apply(sandbox.render(core.state, container), rendered)
+        if endpoint.address not in ("", before) and endpoint.mac:
+            # The kernel announces the addresses that a link comes up with: this one came later.
+            await core.on_kernel(core.kernel.announce, [(endpoint.sandbox_id, endpoint.link, endpoint.mac)])
         if lease is not None:
             self._expire_at(container, network, endpoint, lease)
 

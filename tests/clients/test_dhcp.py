@@ -101,6 +101,11 @@ def test_a_lease_is_renewed_in_time(lab: Lab, docker: Client, server: Server, la
 
 
 def test_a_lease_outlives_the_daemon(lab: Lab, docker: Client, server: Server, lan: str):
+    """And its address was announced before the answer: whoever knows that by the MAC of its last owner is told."""
+    server.stop()
+    server.start("192.0.2.100", "192.0.2.100")
+    last_owner = ["lladdr", "02:00:00:00:00:99", "nud", "reachable", "dev", "up0"]
+    lab.outside.ip("neighbour", "replace", "192.0.2.100", *last_owner)
     lab.serve("web", "--network", lan)
     before = docker.address("web", lan)
     lab.daemon.kill9()
