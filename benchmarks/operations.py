@@ -1,8 +1,8 @@
 """How long one operation takes: a namespace put on a bridge network, with a port and without, and taken off; a whole `run`.
 
 Each contender works in a host of its own, on namespaces that exist already, in a network that exists already. They take turns,
-one namespace each, so that whatever else the machine does hits all alike, in another order each time, so that nobody always works
-behind the same one, whose server and whose links the kernel may still be busy with.
+one namespace each, so that whatever else the machine does hits all alike; in another order each time, so that nobody always
+works behind the same one, whose server and whose links the kernel may still be busy with.
 """
 
 from __future__ import annotations

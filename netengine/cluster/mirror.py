@@ -1,14 +1,13 @@
 """The shared part of a cluster's state in memory: read once, then followed by one watch.
 
 What is told to listeners, and what crosses the network, grows with what changed and not with what exists. While etcd does
-not answer the mirror stays as it was: nobody can say what changed. It is kept in a file too, so that a daemon that starts
-meanwhile knows what the kernel was told by the one before it.
+not answer the mirror stays as it was: nobody can say what changed. It is kept in a file too (keeping.py), so that a daemon that
+starts meanwhile knows what the kernel was told by the one before it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from netengine.cluster import keys
+from netengine.cluster.keeping import Keeping
 from netengine.cluster.records import (
     BlockRecord,
     ClusterRecord,
@@ -49,7 +49,6 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
 }
 _PARTS = {"cluster": 0, "blocks": 2, "endpoints": 3}
 """How many parts a key of a kind has besides; 1 where none is named."""
-_SAVE_AFTER = 0.5  # seconds in which changes are gathered before they are written to the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +77,11 @@ class Mirror:
 
     def __init__(self, etcd: Etcd, file: Path | None = None) -> None:
         self._etcd = etcd
-        self._file = file
+        self._kept = Keeping(file, lambda: (self._revision, self._raw)) if file else None
         self._held: dict[str, dict[tuple[str, ...], Held[Any]]] = {kind: {} for kind in _DECODERS}
         self._raw: dict[str, tuple[bytes, int]] = {}
         self._revision = 0
         self._changed = asyncio.Condition()
-        self._saving: asyncio.TimerHandle | None = None
         self.listeners: list[Listener] = []
         """Called in turn with each batch of changes, on the event loop."""
 
@@ -169,9 +167,11 @@ class Mirror:
     async def _take(self, entries: Iterable[tuple[str, bytes | None, int]], revision: int) -> None:
         """Take keys over with their values, None for one that is gone."""
         changes = []
+        new: dict[str, tuple[bytes, int] | None] = {}
         for key, value, modified in entries:
             if value is not None and self._raw.get(key) == (value, modified):
                 continue
+            new[key] = None if value is None else (value, modified)
             kind, parts = keys.split(key)
             after = None if value is None else _decoded(key, kind, parts, value)
             held = self._held.get(kind, {})  # of a kind that is not known here nothing is held
@@ -187,8 +187,9 @@ class Mirror:
             if before is not None or after is not None:
                 changes.append(Change(kind, parts, before.record if before else None, after))
         self._revision = max(self._revision, revision)
+        if new and self._kept is not None:
+            self._kept.add(self._revision, new)
         if changes:
-            self._save_later()
             self._tell(changes)
         async with self._changed:
             self._changed.notify_all()
@@ -204,43 +205,22 @@ class Mirror:
 
     async def restore(self) -> bool:
         """Take over what the file has; whether there was anything. Nothing is told to listeners."""
-        if self._file is None:
+        found = self._kept.read() if self._kept is not None else None
+        if found is None:
             return False
-        try:
-            kept = json.loads(self._file.read_bytes())
-            entries = [(key, value.encode(), int(modified)) for key, (value, modified) in kept["keys"].items()]
-            revision = int(kept["revision"])
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            log.warning("%s cannot be read and is left out: %s", self._file, e)
-            return False
+        revision, state = found
+        kept, self._kept = self._kept, None
         told, self.listeners = self.listeners, []
         try:
-            await self._take(entries, revision)
+            await self._take(((key, *value) for key, value in state.items()), revision)
         finally:
-            self.listeners = told
+            self._kept, self.listeners = kept, told
         return True
 
-    def _save_later(self) -> None:
-        if self._file is not None and self._saving is None:
-            self._saving = asyncio.get_running_loop().call_later(_SAVE_AFTER, self.save)
-
-    def save(self) -> None:
-        """Write the file, whole or not at all. It is no more than a copy: after a power cut an older one will do."""
-        if self._saving is not None:
-            self._saving.cancel()
-            self._saving = None
-        if self._file is None:
-            return
-        kept = {key: (value.decode(), modified) for key, (value, modified) in self._raw.items()}
-        new = self._file.with_suffix(".new")
-        try:
-            new.write_bytes(json.dumps({"revision": self._revision, "keys": kept}).encode())
-            new.chmod(0o600)
-            new.replace(self._file)
-        except OSError as e:
-            log.warning("%s cannot be written: %s", self._file, e)
+    def close(self) -> None:
+        """Let go of the file: everything is in it."""
+        if self._kept is not None:
+            self._kept.close()
 
 
 def _decoded(key: str, kind: str, parts: tuple[str, ...], value: bytes) -> Any:

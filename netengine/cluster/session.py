@@ -95,7 +95,7 @@ class Session:
         if leaving and self._lease:
             with suppress(NetengineError):
                 await self.etcd.revoke(self._lease)
-        self.mirror.save()
+        self.mirror.close()
         await self.etcd.close()
 
     def check(self) -> None:
