@@ -31,6 +31,7 @@ if str(REPO) not in sys.path:
 
 from tests.daemons import Daemon  # noqa: E402
 from tests.hosts import Host, wait_until, wire  # noqa: E402
+from tests.kernels import skip_what_lacks  # noqa: E402
 from tests.patience import SKIPS_FAIL  # noqa: E402
 
 ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults", "cluster"))
@@ -73,6 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # of pytest-xdist: by the number of tests; see LONGEST
     config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
+    config.addinivalue_line(
+        "markers", "needs(kind, ...): needs a kernel with these kinds of links; see tests/kernels.py"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -136,6 +140,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:
         pytest.fail(NEEDS_ROOT, pytrace=False)
+    skip_what_lacks(item)
 
 
 # ---------------------------------------------------------------------- the log of the daemon, when a test fails

@@ -12,7 +12,6 @@ import pytest
 from tests.clients.lab import Lab, eventually
 from tests.daemons import Client
 from tests.hosts import Process
-from tests.kernels import require
 
 RENEWAL = 3
 """Seconds after which the server has its clients renew: the least that dnsmasq lets itself be told."""
@@ -166,8 +165,8 @@ def test_garbage_from_the_wire_does_not_end_a_client(lab: Lab, docker: Client, s
     eventually(lambda: server.said("DHCPACK") > acknowledged, "it still renews")
 
 
+@pytest.mark.needs("ipvlan")
 def test_ipvlan_in_mode_l2_is_known_to_the_server_by_its_identity(lab: Lab, docker: Client, server: Server):
-    require(lab.here, "ipvlan")
     docker("network", "create", "-d", "ipvlan", "--ipam-driver", "dhcp", "-o", "parent=up0", "lan")
     lab.serve("web", "--network", "lan")
     lab.serve("db", "--network", "lan")

@@ -1,4 +1,4 @@
-"""ipvlan networks with the real `docker` command. Skipped where the kernel has no ipvlan; see scripts/test-vm."""
+"""ipvlan networks with the real `docker` command. Skipped where the kernel has no ipvlan; see tests/kernels.py."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import pytest
 
 from tests.clients.lab import Lab, eventually
 from tests.daemons import Client
-from tests.kernels import require
+
+pytestmark = pytest.mark.needs("ipvlan")
 
 WIRE = ("--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25", "-o", "parent=up0")
-
-
-@pytest.fixture(autouse=True)
-def _ipvlan(lab: Lab) -> None:
-    require(lab.here, "ipvlan")
 
 
 def test_l2_containers_are_on_the_wire_with_the_mac_of_the_parent(lab: Lab, docker: Client):

@@ -9,7 +9,7 @@ import pytest
 from tests.clients.lab import HERE, OUTSIDE, Lab, eventually
 from tests.daemons import Client
 from tests.hosts import wait_until
-from tests.kernels import has, require
+from tests.kernels import has
 
 # The wire is 192.0.2.0/24; the host is .1 on it, `outside` .2.
 WIRE = ("--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25", "-o", "parent=up0")
@@ -241,8 +241,8 @@ def test_the_host_and_its_containers_reach_each_other_if_asked(lab: Lab, docker:
     assert "192.0.2.128" not in lab.here.ip("route")
 
 
+@pytest.mark.needs("vlan")
 def test_a_vlan_of_a_parent_is_made_and_goes_with_its_last_network(lab: Lab, docker: Client):
-    require(lab.here, "vlan")
     tagged = ("-o", "parent=up0.50")
     create(docker, "one", "--subnet", "10.50.0.0/24", wire=tagged)
     create(docker, "two", "--subnet", "10.51.0.0/24", wire=tagged)
@@ -264,8 +264,8 @@ def test_a_vlan_of_a_parent_is_made_and_goes_with_its_last_network(lab: Lab, doc
     assert "up0.50" not in lab.here.links()
 
 
+@pytest.mark.needs("vlan")
 def test_a_vlan_that_is_there_already_is_the_user_s(lab: Lab, docker: Client):
-    require(lab.here, "vlan")
     lab.here.ip("link", "add", "link", "up0", "name", "up0.60", "type", "vlan", "id", "60")
     try:
         create(docker, "mv", wire=("-o", "parent=up0.60"))
@@ -285,7 +285,7 @@ def test_a_kernel_without_it_is_told_before_anything_is_made(lab: Lab, docker: C
         ),
         ("ipvlan", "ipvlan", "up0", "this kernel has no ipvlan: it was built without CONFIG_IPVLAN"),
     ):
-        if not has(lab.here, kind):
+        if not has(kind):
             refused = docker.refused("network", "create", "-d", driver, "-o", f"parent={parent}", "bad")
             assert words in refused.text
     assert lab.untouched()
