@@ -8,6 +8,7 @@ SYSTEM_PYTHON=/usr/bin/python3
 # An ordinary user's PATH on Debian lacks the directories of nft, ip and runc.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export REPO VENV SYSTEM_PYTHON PATH
+APT_WAIT=300 # seconds
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 warn() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -39,3 +40,23 @@ as_root() {
 
 # Whether systemd is the running init, not merely installed: sd_booted(3).
 systemd_runs() { [ -d /run/systemd/system ]; }
+
+# Fetch Debian's package lists. Another apt-get at work (a timer's, another run of ours) has them locked: it is waited for.
+update_lists() {
+    local said waited=no end=$((SECONDS + APT_WAIT))
+    until said="$(as_root env LC_ALL=C apt-get -qq update 2>&1)"; do
+        if [[ "$said" != *"get lock "* && "$said" != *"lock directory "* ]] || [ "$SECONDS" -ge "$end" ]; then
+            warn "$said"
+            return 1
+        fi
+        if [ "$waited" = no ]; then say "another apt-get is at work: waiting for it (at most $APT_WAIT s)"; fi
+        waited=yes
+        sleep 1
+    done
+}
+
+# apt-get install, waiting likewise. Arguments: its own, then the packages.
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        -o "DPkg::Lock::Timeout=$APT_WAIT" "$@" >/dev/null
+}

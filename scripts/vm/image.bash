@@ -27,8 +27,8 @@ install_debian() {
     if [ $# -eq 0 ]; then return; fi
     have apt-get || die "this distribution has no apt-get: install what Debian calls $*, then run this again"
     say "installing packages: $*"
-    apt-get -qq update
-    env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+    update_lists
+    apt_install "$@"
 }
 
 # Print the apt source of each archive of the suite that this machine uses itself, else nothing: mmdebstrap knows Debian's own.

@@ -95,9 +95,10 @@ end_machine() {
 }
 
 # What the machine gets to do, as a tar that is its second disk: settings and the command, then the source.
-# Arguments: the directory with the command, how many boots.
+# Arguments: the directory with the command, how many boots, which parts of the source come back.
 pack_job() {
-    printf 'NETENGINE_TEST_PATIENCE=%s\nNETENGINE_TEST_SKIPS=fail\nBOOTS=%s\n' "$PATIENCE" "$2" >"$1/settings"
+    printf "NETENGINE_TEST_PATIENCE=%s\nNETENGINE_TEST_SKIPS=fail\nBOOTS=%s\nKEEP='%s'\n" "$PATIENCE" "$2" "$3" >"$1/settings"
+    truncate -s 64M -- "$1/kept"
     tar -C "$1" -cf "$1/job.tar" settings command
     source_files | tar -C "$REPO" --null --files-from=- --transform='flags=r;s,^,source/,' -rf "$1/job.tar"
 }
@@ -112,8 +113,9 @@ run_machine() {
     arguments+=(
         -drive "file=$at/root.img,if=none,id=root,format=raw,snapshot=on,cache=unsafe" -device nvme,serial=root,drive=root
         -drive "file=$at/job.tar,if=none,id=job,format=raw,readonly=on" -device nvme,serial=job,drive=job
+        -drive "file=$at/kept,if=none,id=kept,format=raw" -device nvme,serial=kept,drive=kept
         -serial "file:$at/console" -serial "file:$at/status"
-        -device virtio-serial-pci -chardev stdio,id=out,signal=off -device virtserialport,chardev=out,name=out
+        -device virtio-serial-pci -chardev "stdio,id=out,signal=off,logfile=$at/output" -device virtserialport,chardev=out,name=out
         -device virtio-rng-pci -kernel "$at/vmlinuz"
         # mitigations=off spares page-table switches, which are dear under emulation.
         -append "console=ttyS0 root=PARTUUID=$DISK_ID-01 rw init=$init panic=-1 mitigations=off"
@@ -131,4 +133,29 @@ run_machine() {
         return 255
     fi
     return "$code"
+}
+
+# Put the pages that the machine has written where they belong, and name them. Argument: the directory of the run.
+take_pages() {
+    local page
+    mkdir -- "$1/pages"
+    tar -C "$1/pages" -xf "$1/kept" 2>/dev/null || return 0 # it ended before it wrote them
+    while IFS= read -r -d '' page; do
+        cmp -s -- "$1/pages/$page" "$REPO/$page" && continue
+        cat -- "$1/pages/$page" >"$REPO/$page" # keeps its owner, who may not be root
+        say "written: $page"
+    done < <(cd -- "$1/pages" && find . -name '*.md' -type f -printf '%P\0')
+}
+
+# Say how a run went, and keep what it printed. Arguments: its directory, its exit status.
+summarize() {
+    local counts outcome=passed
+    if [ ! -s "$1/output" ]; then return; fi
+    mv -f -- "$1/output" "$CACHE/last.log"
+    if [ "$2" -ne 0 ]; then outcome="failed (exit status $2)"; fi
+    # pytest's last line, once for each boot.
+    counts="$(grep -aoE '^(=+ )?[0-9]+ (passed|failed|errors?|skipped|deselected).* in [0-9.]+s' -- "$CACHE/last.log" |
+        tr -d = | paste -sd ';' || true)"
+    say "$outcome on Linux $(<"$CACHE/release") in $((SECONDS / 60)) min $((SECONDS % 60)) s${counts:+: ${counts# }}"
+    say "all that it printed: ${CACHE#"$REPO"/}/last.log"
 }

@@ -109,6 +109,35 @@ def test_who_may_sudo_is_raised_without_a_word(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "raised: make a b\n", "")
 
 
+LOCKED = """E: Could not get lock /var/lib/apt/lists/lock. It is held by process 4711 (apt-get)
+E: Unable to lock directory /var/lib/apt/lists/"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "said"),
+    [
+        ([LOCKED, LOCKED, ""], 0, "bash: another apt-get is at work: waiting for it (at most 300 s)\n"),
+        (["E: Failed to fetch http://archive.test/debian/dists/bookworm/InRelease"], 1, "E: Failed to fetch"),
+    ],
+)
+def test_package_lists_that_another_apt_get_has_locked_are_waited_for(
+    tmp_path: Path, answers: list[str], status: int, said: str
+) -> None:
+    for number, answer in enumerate(answers):
+        (tmp_path / str(number)).write_text(answer)
+    for name, body in (
+        # What is to be said at the next call moves up; without a word it succeeds.
+        ("apt-get", f"cd {tmp_path}; n=$(ls said 2>/dev/null | wc -l); mkdir -p said/$n; cat $n >&2; [ ! -s $n ]"),
+        ("sleep", ":"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    script = f'set -euo pipefail; source "{LIBRARY}"; as_root() {{ "$@"; }}; update_lists'
+    done = run("bash", "-c", script, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (done.returncode, len(list((tmp_path / "said").iterdir()))) == (status, len(answers))
+    assert said in done.stdout + done.stderr
+
+
 def test_scripts_pass_shellcheck_where_it_is_installed() -> None:
     parts = (*(ROOT / "scripts" / "vm").glob("*.bash"), ROOT / "tests" / "machine" / "run")
     for path in (*(ROOT / "scripts" / name for name in SCRIPTS), *parts, LIBRARY, ROOT / ".ci" / "run"):
