@@ -6,6 +6,7 @@ one on the same parent. What is seen are connections that are made or not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from netengine.kernel.resources import Resource
 from netengine.model import Endpoint, Network, Subnet
 from tests.hosts import Namespace
 from tests.kernel.machine import Machine, box, cable
+from tests.patience import patient
 
 WIRE, ALONE_ON, ALSO_ALONE, TAGGED = "192.0.2.0/24", "10.9.0.0/24", "10.8.0.0/24", "10.50.0.0/24"
 BASES = {
@@ -147,7 +149,11 @@ class Site:
         servers = [place.listen(80, any_) for place, _, _ in places.values() for any_ in ("0.0.0.0", "::")]
         try:
             with ThreadPoolExecutor(2 * len(COLUMNS)) as pool:
-                asked = [pool.submit(_reached, places, column, family) for family in (1, 2) for column in COLUMNS]
+                asked = [
+                    pool.submit(_reached, places, column, family, cell == "y")
+                    for family in (1, 2)
+                    for column, cell in zip(COLUMNS, self.row.expected, strict=True)
+                ]
                 seen = "".join(answer.result() for answer in asked)
             return seen[: len(COLUMNS)], seen[len(COLUMNS) :]
         finally:
@@ -157,13 +163,17 @@ class Site:
                 places[name][0].close()
 
 
-def _reached(places: dict[str, Place], column: str, family: int) -> str:
+def _reached(places: dict[str, Place], column: str, family: int, awaited: bool) -> str:
+    """A cell of the table. What must be reached may take its time: a neighbour is asked for once a second."""
     client, _, server = column.partition(">")
     if client not in places or server not in places:
         return " "
     address = places[server][family]
     assert isinstance(address, str)
-    return "y" if places[client][0].reaches(address, 80, timeout=1.0) else "-"
+    deadline = time.monotonic() + patient(10 if awaited else 0)
+    while not (reached := places[client][0].reaches(address, 80, timeout=1.0)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a refusal comes at once
+    return "y" if reached else "-"
 
 
 def _beta_routes(beta: Machine, row: Row, verb: str) -> None:
