@@ -160,8 +160,13 @@ class NameServer:
 
     async def _answer(self, request: protocol.Request, future: asyncio.Future[Answer], seconds: float) -> Answer:
         try:
-            async with asyncio.timeout(seconds):
-                answer = await future
+            if not future.done() and not self.closed.is_set():
+                self._receive()  # it may have come meanwhile; to wait for what is there would let others go first
+            if future.done():
+                answer = future.result()
+            else:
+                async with asyncio.timeout(seconds):
+                    answer = await future
         except TimeoutError:
             self._end("the name server did not answer in time")
             raise Unavailable(f"the name server did not answer {type(request).__name__} in {seconds:.0f} s") from None

@@ -283,25 +283,29 @@ class Networks:
                 "cannot disconnect container from host network - container was created in host network mode"
             )
         await self._dhcp.release(container, network.id)
-        async with core.operation(f"disconnect {container.name} from {network.name}") as operation:
-            if network.id not in container.attachments and network.id not in container.endpoints:
-                raise Forbidden(f"container {container.id} is not connected to network {network.name}")
-            rendered = sandbox.render(core.state, container)
-            container.attachments.pop(network.id, None)
-            operation.put(container)
-            endpoint = None
-            if network.id in container.endpoints:
-                endpoint = sandbox.drop_endpoint(core, operation, container, network.id)
-                gateway.settle(core, operation, container)
-                await sandbox.settle_ports(core, operation, container)
-                operation.finish()
-                # The model is without it already: name server and kernel follow at the same time.
-                left = self._names.left(container, network, endpoint.id)
-                told = asyncio.create_task(left, name="names of one who left")
-                core.background(told)
-                await operation.apply(sandbox.render(core.state, container), rendered)
-        if endpoint is not None:
-            await self._overlay.left()
+        endpoint = told = None
+        try:
+            async with core.operation(f"disconnect {container.name} from {network.name}") as operation:
+                if network.id not in container.attachments and network.id not in container.endpoints:
+                    raise Forbidden(f"container {container.id} is not connected to network {network.name}")
+                rendered = sandbox.render(core.state, container)
+                container.attachments.pop(network.id, None)
+                operation.put(container)
+                if network.id in container.endpoints:
+                    endpoint = sandbox.drop_endpoint(core, operation, container, network.id)
+                    gateway.settle(core, operation, container)
+                    await sandbox.settle_ports(core, operation, container)
+                    operation.finish()
+                    # The model is without it already: name server and kernel follow at the same time.
+                    told = self._names.left(container, network, endpoint.id)
+                    await operation.apply(sandbox.render(core.state, container), rendered)
+            if endpoint is not None:
+                await self._overlay.left()
+        except BaseException:
+            if told is not None:
+                core.background(asyncio.create_task(told, name="names of one who left"))
+            raise
+        if endpoint is not None and told is not None:
             await told
             self._changed(container)
             core.publish_network("disconnect", network, container)

@@ -6,6 +6,7 @@ receiver.py     bytes of a client as heads and pieces of requests; no input or o
 connection.py   one connection: requests in order, one at a time
 stream.py       an answer that comes piece by piece
 router.py       which path leads to which handler
+transport.py    a local client's socket on the event loop
 server.py       all connections: listening, time limits, the end
 """
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from netengine.http import heads
 from netengine.http.connection import Connection
 from netengine.http.messages import Answer, Request
+from netengine.http.transport import Listener
 
 _SWEEP_SECONDS = 5.0
 _BACKLOG = 1024
@@ -34,7 +35,7 @@ class Server:
         self.stopping = False
         self._answer = answer
         self._connections: set[Connection] = set()
-        self._listening: list[asyncio.Server] = []
+        self._listening: list[Listener] = []
         self._sweeping: asyncio.TimerHandle | None = None
 
     def connection(self, remote: Mapping[str, str] | None = None) -> Connection:
@@ -42,9 +43,9 @@ class Server:
         return Connection(self, remote)
 
     async def listen(self, sock: socket.socket) -> None:
-        """Serve who connects to a stream socket that listens already."""
-        loop = asyncio.get_running_loop()
-        self._listening.append(await loop.create_server(self.connection, sock=sock, backlog=_BACKLOG))
+        """Serve who connects to a stream socket. From here on it is the server's."""
+        sock.listen(_BACKLOG)
+        self._listening.append(Listener(sock, self.connection))
 
     async def close(self, seconds: float) -> None:
         """Accept nobody, end what is idle and what streams, and give the rest `seconds` to be done."""
