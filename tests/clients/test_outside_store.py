@@ -44,12 +44,12 @@ class Cluster(Swarm):
         self.stores.append(self.machine.popen([*argv, *flags]))
         return self.stores[-1]
 
-    def configure(self, host: str, **directives: str) -> None:
+    def configure(self, host: str, failpoints: str = "", **directives: str) -> None:
         """Start the host's daemon again with these directives."""
         self.kill_daemon(host)
         found = {name.replace("_", "-"): value for name, value in directives.items()}
         self.machine.path(f"{RUN}/{host}/daemon.json").write_text(json.dumps(found))
-        self.start_daemon(host)
+        self.start_daemon(host, failpoints)
 
     def ask(self, body: str, *arguments: str) -> str:
         """Run the body of a coroutine on h4, with `Etcd` and `context(ca, cert, key)` at hand; what it prints."""
@@ -61,16 +61,17 @@ class Cluster(Swarm):
         )
         return self.lab("exec", "h4", sys.executable, "-c", script, *arguments)
 
-    def stored(self, settings: str = "") -> list[str]:
-        """The keys that the plain store holds; before that, other settings are written into the record of cluster "one"."""
+    def stored(self, settings: str = "", *, kept: bool = False) -> list[str]:
+        """The keys that the plain store holds, or those on no lease; before that, other settings are written into the record of
+        cluster "one"."""
         body = """
             async with Etcd([words[0]]) as etcd:
                 key = "/one/netengine/v1/shared/cluster"
                 if words[1]:
                     await etcd.put(key, json.dumps(json.loads((await etcd.get(key)).value) | json.loads(words[1])).encode())
-                print(*(e.key for e in (await etcd.read("/"))[0]), sep="\\n")
+                print(*(e.key for e in (await etcd.read("/"))[0] if not (words[2] and e.lease)), sep="\\n")
         """
-        return self.ask(body, f"http://{MEMBERS['m3']}", settings).split()
+        return self.ask(body, f"http://{MEMBERS['m3']}", settings, "kept" * kept).split()
 
     def run_on(self, host: str, name: str, network: str) -> None:
         wait_until(lambda: network in self.docker(host, "network", "ls"), f"{network} is known on {host}")
@@ -126,9 +127,16 @@ def test_a_cluster_in_an_etcd_of_ones_own(lab: Cluster) -> None:
     for host in lab.hosts:
         lab.lab("exec", host, "ip", "address", "add", f"fd00:99::{host[1:]}/64", "dev", "eth0", "nodad")
     etcds = {name: lab.etcd(name, client, peers=[*MEMBERS]) for name, client in MEMBERS.items()}
-    lab.configure("h1", store=f"{PLAIN}/one")
-    said = lab.docker("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "1s")
-    assert "is now a manager" in said
+    # The daemon is killed when its host knows that it is the first node, and the store is not to keep that yet.
+    points = lab.machine.path(f"{RUN}/points")
+    points.mkdir()
+    lab.configure("h1", f"{RUN}/points", store=f"{PLAIN}/one")
+    (points / "arm").write_text("10")
+    lab.refused("h1", "swarm", "init", "--advertise-addr", H1, "--dispatcher-heartbeat", "1s")
+    assert (points / "reached").read_text().endswith("\nswarm: identity saved\n")
+    wait_until(lambda: not lab.pid_of("h1", "netengined"), "the daemon of h1 is gone")
+    lab.start_daemon("h1")
+    wait_until(lambda: any(key.endswith("/shared/cluster") for key in lab.stored(kept=True)), "it is kept", 30)
     lab.docker("h2", "swarm", "join", "--token", lab.token("h1"), H1)
     lab.docker("h3", "swarm", "join", "--token", lab.token("h1", "manager"), H1)
     assert lab.managers("h3") == {"h1": "Reachable", "h3": "Reachable"}

@@ -3,8 +3,9 @@ with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,14 +28,21 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMember]:
         yield member
 
 
-def cluster(member: EtcdMember, name: str, *, has_users: bool) -> tuple[ClusterRecord, list[Put]]:
-    record = ClusterRecord(id=name, created="2026-11-21T10:00:00Z", store=[member.url], store_users=has_users)
-    node = NodeRecord(id=f"{name}-n1", name="h1", role="manager")
-    return record, [
-        Put(ledger.TOKENS, b"{}"),
-        Put(keys.CLUSTER, msgspec.json.encode(record)),
-        Put(keys.node(node.id), msgspec.json.encode(node)),
-    ]
+class Beginning:
+    """Of a cluster: what its first host writes."""
+
+    def __init__(self, member: EtcdMember, name: str, *, has_users: bool = False, host: str = "h1") -> None:
+        self.record = ClusterRecord(id=name, created="2026-11-21T10:00:00Z", store=[member.url], store_users=has_users)
+        self.node = NodeRecord(id=f"{name}-n1", name=host, role="manager", address="192.0.2.1")
+        self.steps = [
+            Put(ledger.TOKENS, b"{}"),
+            Put(keys.CLUSTER, msgspec.json.encode(self.record)),
+            Put(keys.node(self.node.id), msgspec.json.encode(self.node)),
+        ]
+
+    async def place(self, where: Outside, password: str = "") -> None:
+        async with outside.place(where, self.record, self.node, self.steps, password):
+            pass
 
 
 def test_keys_below_a_prefix_are_as_without_one(member: EtcdMember) -> None:
@@ -71,38 +79,59 @@ def test_a_place_is_taken_by_one_cluster_and_given_back(
     where = f"etcd+http://{member.address}:2379/one"
 
     async def without_users() -> None:
-        assert await outside.look(nobody) is False
+        first, other = Beginning(member, "c1"), Beginning(member, "c2", host="h2")
+        assert await outside.look(nobody, first.node) is False
         with pytest.raises(Invalid, match="does not ask for users, so that user root would protect nothing"):
-            await outside.look(replace(nobody, user="root", password_file=password))
-        record, steps = cluster(member, "c1", has_users=False)
-        await outside.claim(nobody, record, "c1-n1", steps, "")
+            await outside.look(replace(nobody, user="root", password_file=password), first.node)
+        await first.place(nobody)
         async with Etcd([member.url]) as etcd:
             found, _ = await etcd.read("/")
-            assert [e.key for e in found] == [f"/one{step.key}" for step in steps]
+            assert [e.key for e in found] == [f"/one{step.key}" for step in first.steps]
             assert not any(e.lease for e in found), "they stay"
-        other, more = cluster(member, "c2", has_users=False)
-        with monkeypatch.context() as patch, pytest.raises(_Killed):
-            patch.setattr(failpoints, "reach", _killed)
-            await outside.claim(replace(nobody, prefix="/killed"), other, "c2-n1", more, "")
-        async with Etcd([member.url], namespace="/killed") as etcd:
-            entries, _ = await etcd.read("/")
-            assert len(entries) == len(more) and all(e.lease for e in entries), "the place is free again in a minute"
-            await etcd.revoke(entries[0].lease)
-        refusals = (outside.look(nobody), outside.claim(nobody, other, "c2-n1", more, ""))
-        for refusal in refusals:
+        again = Beginning(member, "c1-again")  # on the same host
+        for refusal in (outside.look(nobody, other.node), other.place(nobody), again.place(nobody)):
             with pytest.raises(Conflict) as caught:
                 await refusal
             words = f"{where} holds cluster c1, begun 2026-11-21T10:00:00, of h1: join that one, name another prefix"
             assert words in caught.value.message
             assert "etcdctl del --prefix /one/netengine/v1/" in caught.value.message
-        await outside.claim(replace(nobody, prefix="/two"), other, "c2-n1", more, "")
+        await other.place(replace(nobody, prefix="/two"))
         async with Etcd([member.url], namespace="/one") as etcd:
-            await outside.erase(etcd, other, [])
+            await outside.erase(etcd, other.record, [])
             assert await etcd.get(keys.CLUSTER), "not the other one's"
-            await outside.erase(etcd, record, [])
+            await outside.erase(etcd, first.record, [])
         await outside.take_back(replace(nobody, prefix="/two"), _identity("c2"))
         async with Etcd([member.url]) as etcd:
             assert await etcd.read("/") == ([], (await etcd.read("/"))[1])
+
+    async def killed(point: str) -> None:
+        """The daemon that begins a cluster dies at this point."""
+        at = replace(nobody, prefix="/killed")
+        first, again, other = (Beginning(member, n, host=h) for n, h in (("c1", "h1"), ("c2", "h1"), ("c3", "h2")))
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(failpoints, "reach", _killed_at(point))
+            patch.setattr(outside, "erase_quietly", _done_by_nobody)
+            await first.place(at)
+        async with Etcd([member.url], namespace="/killed") as etcd:
+            entries, _ = await etcd.read("/")
+            assert len(entries) == len(first.steps) and all(e.lease for e in entries), "the place is free in a minute"
+            for refusal in (outside.look(at, other.node), other.place(at)):
+                with pytest.raises(Conflict, match=r"is where cluster c1, begun .*, of h1 is just being begun"):
+                    await refusal
+            assert not await outside.look(at, again.node) and (await etcd.read("/"))[0] == entries
+            if point == "swarm: identity saved":  # the host's next daemon finds that it is a node
+                assert not await outside.keep(etcd, "another") and await outside.keep(etcd, "c1")
+                assert await outside.keep(etcd, "c1"), "once more"
+                with pytest.raises(Conflict, match="holds cluster c1"):
+                    await again.place(at)
+                last = first
+            else:  # it finds that it is none
+                await again.place(at)
+                assert not await outside.keep(etcd, "c1")
+                last = again
+            entries, _ = await etcd.read("/")
+            assert [(e.key, e.value, e.lease) for e in entries] == [(s.key, s.value, 0) for s in last.steps]
+            await outside.erase(etcd, last.record, [])
 
     async def with_users() -> None:
         async with Etcd([member.url]) as etcd:
@@ -111,25 +140,25 @@ def test_a_place_is_taken_by_one_cluster_and_given_back(
                 await etcd.add_user(name, "p")
                 await etcd.give_role(name, name)
             await etcd.demand_users()
+        third = Beginning(member, "c3", has_users=True)
         with pytest.raises(Invalid, match="asks for a user: start the daemon with --store-user"):
-            await outside.look(nobody)
+            await outside.look(nobody, third.node)
         with pytest.raises(Forbidden, match=r"user plain of .* may not make users: give it etcd's role root"):
-            await outside.look(replace(nobody, user="plain", password_file=password))
+            await outside.look(replace(nobody, user="plain", password_file=password), third.node)
         wrong = tmp_path / "wrong"
         wrong.write_text("q")
         wrong.chmod(0o600)
         root = replace(nobody, user="root", password_file=password)
         with pytest.raises(Forbidden, match="does not know user root with this password"):
-            await outside.look(replace(root, password_file=wrong))
-        assert await outside.look(root) is True
+            await outside.look(replace(root, password_file=wrong), third.node)
+        assert await outside.look(root, third.node) is True
 
-        record, steps = cluster(member, "c3", has_users=True)
         with monkeypatch.context() as patch:
             patch.setattr(users, "admit", _fails)
             with pytest.raises(Unavailable, match="half-way"):
-                await outside.claim(root, record, "c3-n1", steps, "secret")
-        assert await outside.look(root) is True, "the place is free again"
-        await outside.claim(root, record, "c3-n1", steps, "secret")
+                await third.place(root, "secret")
+        assert await outside.look(root, third.node) is True, "the place is free again"
+        await third.place(root, "secret")
         manager = Etcd([member.url], name="node-c3-n1", password="secret", namespace="/one")
         worker = Etcd([member.url], name="node-w", password="w", namespace="/one")
         async with manager, worker:
@@ -139,13 +168,15 @@ def test_a_place_is_taken_by_one_cluster_and_given_back(
             for forbidden in (worker.get(ledger.TOKENS), worker.put(keys.CLUSTER, b"")):
                 with pytest.raises(Forbidden, match="permission denied"):
                     await forbidden
-            await outside.erase(manager, record, ["w", "c3-n1"])
+            await outside.erase(manager, third.record, ["w", "c3-n1"])
         async with Etcd([member.url], name="root", password="p") as etcd:
             assert (await etcd.read("/"))[0] == []
             assert sorted((await etcd._call("/v3/auth/user/list", {}))["users"]) == ["plain", "root"]
             assert sorted((await etcd._call("/v3/auth/role/list", {}))["roles"]) == ["plain", "root"]
 
     inside(member, without_users)
+    for point in ("swarm: outside store claimed", "swarm: store filled", "swarm: identity saved"):
+        inside(member, partial(killed, point))
     inside(member, with_users)
 
 
@@ -153,8 +184,16 @@ class _Killed(BaseException):
     """Of a process that is: nothing is done any more."""
 
 
-def _killed(point: str) -> None:
-    raise _Killed(point)
+def _killed_at(point: str) -> Callable[[str], None]:
+    def reach(here: str) -> None:
+        if here == point:
+            raise _Killed(point)
+
+    return reach
+
+
+async def _done_by_nobody(*_: object) -> None:
+    pass
 
 
 async def _fails(*_: object, **__: object) -> None:

@@ -98,7 +98,6 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
         subnet_size=plan.subnet_size,
         store=list(theirs.urls) if theirs else [],
         store_roots=theirs.roots() if theirs else "",
-        store_users=await outside.look(theirs) if theirs else True,
     )
     address = plan.where.advertise
     record = NodeRecord(
@@ -111,6 +110,8 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
         created=at,
         updated=at,
     )
+    if theirs:
+        cluster.store_users = await outside.look(theirs, record)
     key = certificates.make_key()
     certificate = ledger.issue(authority, cluster, record, certificates.make_request(key), [address])
     files.replace_trust(authority.trust)
@@ -135,9 +136,10 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
         password=users.make_password() if cluster.store_users else "",
     )
     if theirs:
-        await outside.claim(theirs, cluster, node_id, _beginning(cluster, record, authority), identity.password)
-    else:
-        await _own(files, process, cluster, record, authority, identity.password)
+        async with outside.place(theirs, cluster, record, _beginning(cluster, record, authority), identity.password):
+            files.update(identity)
+        return identity
+    await _own(files, process, cluster, record, authority, identity.password)
     failpoints.reach("swarm: store filled")
     files.update(identity)
     failpoints.reach("swarm: identity saved")

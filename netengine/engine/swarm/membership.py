@@ -39,6 +39,7 @@ from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
 log = logging.getLogger(__name__)
 
 REMOVED = "this node was removed from its cluster: docker swarm leave --force, then join again to come back"
+EMPTIED = "{} holds nothing of this host's cluster (any more): docker swarm leave --force, then begin or join another"
 _AGAIN = 2.0  # seconds after which what could not be done is tried again
 _LOOK = 30.0  # seconds after which is looked at what no record tells: the age of the certificate
 
@@ -185,6 +186,9 @@ class Membership:
         held = self.session.mirror.node(self.identity.node)
         return held.record if held else None
 
+    def _store(self) -> str:
+        return access.shown(self.identity.endpoints, self.identity.store_prefix)
+
     async def _tend(self) -> None:
         """Lasts until cancelled."""
         while True:
@@ -218,7 +222,7 @@ class Membership:
                 return
             record = self.record
             if record is None:
-                raise Forbidden(REMOVED)
+                raise Forbidden(REMOVED if self.session.mirror.cluster else EMPTIED.format(self._store()))
             await self._follow_trust()
             if record.role == MANAGER:
                 await self._be_manager(record)
@@ -233,6 +237,8 @@ class Membership:
         if revival.kept_trust(self.files) != self.files.roots():
             revival.keep(self.files, await ledger.authority(self.session.etcd))
         if not self._told:
+            if self.identity.external_store:
+                await outside.keep(self.session.etcd, self.identity.cluster)
             await outside.tell(self.session, self._outside)
             self._told = True
         await self._oversight.look(self.session)

@@ -1,14 +1,15 @@
 """A cluster in an etcd of the user's own: how it takes a place there when it begins, and what it leaves when it ends.
 
-Below the prefix of the user's choice a cluster has netengine/v1/ to itself. The place is taken with a lease first, so that a
-daemon that dies half-way leaves nothing that would have to be removed by hand.
+Below the prefix of the user's choice a cluster has netengine/v1/ to itself. All that it begins with hangs on a lease until the
+host knows on disk that it is its first node: whenever a daemon dies meanwhile, the next one goes on, and nothing has to be
+removed by hand.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import msgspec
@@ -21,7 +22,7 @@ from netengine.cluster.records import ClusterRecord, NodeRecord
 from netengine.cluster.session import Session
 from netengine.config import Config
 from netengine.errors import Conflict, Forbidden, Invalid, NetengineError, Unavailable
-from netengine.store.etcd import Compare, Delete, Etcd, Put
+from netengine.store.etcd import Compare, Delete, Entry, Etcd, Put
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,10 @@ def client(outside: Outside, roots: str, *, as_user: bool) -> Etcd:
     )
 
 
-async def look(outside: Outside) -> bool:
+async def look(outside: Outside, first: NodeRecord) -> bool:
     """Whether that etcd asks for users; and that this fits what the configuration says. Nothing is changed.
+
+    `first` is who is to begin a cluster there.
 
     Raises Unavailable when it does not answer, Invalid and Forbidden when the user is not one who could begin a cluster.
     """
@@ -111,7 +114,9 @@ async def look(outside: Outside) -> bool:
                 f"user {outside.user} of {outside} may not make users: give it etcd's role root (etcdctl user grant-role "
                 f"{outside.user} root)"
             )
-        await _check_free(etcd, outside)
+        entries, _ = await etcd.read(keys.ROOT)
+        if not _is_own_beginning(entries, first):
+            _check_free(outside, entries)
     return has_users
 
 
@@ -126,27 +131,73 @@ def _check_one(outside: Outside, clusters: Mapping[str, str]) -> None:
         )
 
 
-async def claim(outside: Outside, cluster: ClusterRecord, node: str, steps: Sequence[Put], password: str) -> None:
-    """Take the place, write what a cluster begins with, and make its first node a user. Raises Conflict when it is taken."""
+@asynccontextmanager
+async def place(
+    outside: Outside, cluster: ClusterRecord, first: NodeRecord, steps: Sequence[Put], password: str
+) -> AsyncIterator[None]:
+    """Take the place, write what a cluster begins with, and make its first node a user; what is done inside makes this host
+    that node. Then the place is kept. Raises Conflict when it is taken."""
     async with client(outside, cluster.store_roots, as_user=True) as etcd:
         lease = await etcd.grant(_CLAIM_SECONDS)
-        outcome = await etcd.transact(
-            [Compare(keys.ROOT, "VERSION", 0, prefix=True)], [replace(step, lease=lease) for step in steps]
-        )
-        if not outcome.succeeded:
-            await _check_free(etcd, outside)
-            raise Conflict(f"{outside} is being taken by another cluster at this moment")
+        free, begun = [Compare(keys.ROOT, "VERSION", 0, prefix=True)], [replace(step, lease=lease) for step in steps]
+        if not (await etcd.transact(free, begun)).succeeded:
+            await _take_back_own(etcd, outside, first)
+            if not (await etcd.transact(free, begun)).succeeded:
+                raise Conflict(f"{outside} is being taken by another cluster at this moment")
         failpoints.reach("swarm: outside store claimed")
         try:
             if cluster.store_users:
-                await users.admit(etcd, node, password, manager=True)
-            mine = await etcd.transact([Compare(keys.CLUSTER, "MOD", outcome.revision)], steps)
-            if not mine.succeeded:
+                await users.admit(etcd, first.id, password, manager=True)
+            failpoints.reach("swarm: store filled")
+            yield
+            failpoints.reach("swarm: identity saved")
+            if not await keep(etcd, cluster.id):
                 raise Unavailable(f"{outside} took longer than {_CLAIM_SECONDS} s to take in a cluster: try again")
-            await etcd.revoke(lease)
         except BaseException:
-            await erase_quietly(etcd, cluster, [node])
+            await erase_quietly(etcd, cluster, [first.id])
             raise
+
+
+async def keep(etcd: Etcd, cluster: str) -> bool:
+    """What the cluster began with stays for good from now on; whether it is there. Done again, it does nothing.
+
+    By the daemon that begins a cluster, or by the next one where that was killed before it came to this."""
+    head = await etcd.get(keys.CLUSTER)
+    if head is None or _cluster(head.value).id != cluster:
+        return False
+    if head.lease:
+        begun = [entry for entry in (await etcd.read(keys.ROOT))[0] if entry.lease == head.lease]
+        unchanged = [Compare(entry.key, "MOD", entry.modified) for entry in begun]
+        if not (await etcd.transact(unchanged, [Put(entry.key, entry.value) for entry in begun])).succeeded:
+            return False
+        await etcd.revoke(head.lease)
+    return True
+
+
+async def _take_back_own(etcd: Etcd, outside: Outside, first: NodeRecord) -> None:
+    """A daemon of this host was killed while it began a cluster here: nothing of that is left. Raises Conflict where the place
+    is anybody else's, or a cluster's that has begun."""
+    entries, _ = await etcd.read(keys.ROOT)
+    if not _is_own_beginning(entries, first):
+        _check_free(outside, entries)
+        return
+    head = next(entry for entry in entries if entry.key == keys.CLUSTER)
+    cluster = _cluster(head.value)
+    log.warning(
+        "what this host's daemon left of cluster %s in %s, killed while it began that, is removed", cluster.id, outside
+    )
+    await erase(etcd, cluster, [record.id for record in _nodes(entries)])
+    await etcd.revoke(head.lease)
+
+
+def _is_own_beginning(entries: Sequence[Entry], first: NodeRecord) -> bool:
+    """What hangs on a lease still is no cluster yet, and who began it cannot end that any more once it is gone."""
+    head = next((entry for entry in entries if entry.key == keys.CLUSTER), None)
+    return (
+        head is not None
+        and bool(head.lease)
+        and [(record.name, record.address) for record in _nodes(entries)] == [(first.name, first.address)]
+    )
 
 
 async def tell(session: Session, outside: Outside) -> None:
@@ -165,37 +216,47 @@ async def tell(session: Session, outside: Outside) -> None:
         log.info("all nodes are told that the cluster's store is %s", outside)
 
 
-async def _check_free(etcd: Etcd, outside: Outside) -> None:
-    entries, _ = await etcd.read(keys.ROOT)
+def _check_free(outside: Outside, entries: Sequence[Entry]) -> None:
+    """Raises Conflict."""
     if not entries:
         return
-    held = next((entry.value for entry in entries if entry.key == keys.CLUSTER), b"{}")
+    head = next((entry for entry in entries if entry.key == keys.CLUSTER), None)
     try:
-        cluster = msgspec.json.decode(held, type=ClusterRecord)
+        cluster = _cluster(head.value if head else b"")
     except (msgspec.DecodeError, UnicodeDecodeError):
         what = "keys of a cluster that is none (any more)"
     else:
-        names = _names(entry.value for entry in entries if keys.split(entry.key)[0] == "nodes")
-        what = f"cluster {cluster.id}, begun {cluster.created[:19]}{', of ' + names if names else ''}"
+        names = sorted(record.name for record in _nodes(entries))
+        of = f", of {', '.join(names[:5])}{', …' if names[5:] else ''}" if names else ""
+        what = f"cluster {cluster.id}, begun {cluster.created[:19]}{of}"
+        if head and head.lease:
+            raise Conflict(
+                f"{outside} is where {what} is just being begun: join that one, or name another prefix "
+                f"(etcd://HOST:PORT/NAME); if nobody does so any more, the place is free within {_CLAIM_SECONDS} s"
+            )
     raise Conflict(
         f"{outside} holds {what}: join that one, name another prefix (etcd://HOST:PORT/NAME), or, when it is no more, remove "
         f"it with `etcdctl del --prefix {outside.prefix}{keys.ROOT}`"
     )
 
 
-def _names(records: Iterable[bytes]) -> str:
+def _cluster(value: bytes) -> ClusterRecord:
+    return msgspec.json.decode(value, type=ClusterRecord)
+
+
+def _nodes(entries: Iterable[Entry]) -> list[NodeRecord]:
     found = []
-    for value in records:
+    for entry in entries:
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
-            found.append(msgspec.json.decode(value, type=NodeRecord).name)
-    found.sort()
-    return ", ".join([*found[:5], "…"] if len(found) > 5 else found)
+            if keys.split(entry.key)[0] == "nodes":
+                found.append(msgspec.json.decode(entry.value, type=NodeRecord))
+    return found
 
 
 async def erase(etcd: Etcd, cluster: ClusterRecord, nodes: Sequence[str]) -> None:
     """Nothing is left of a cluster: neither keys nor users of its nodes, of whom the last may be who asks."""
     entry = await etcd.get(keys.CLUSTER)
-    if entry is not None and msgspec.json.decode(entry.value, type=ClusterRecord).id == cluster.id:
+    if entry is not None and _cluster(entry.value).id == cluster.id:
         await etcd.transact([Compare(keys.CLUSTER, "MOD", entry.modified)], [Delete(keys.ROOT, prefix=True)])
     if cluster.store_users:
         for node in nodes:
@@ -219,7 +280,7 @@ async def take_back(outside: Outside, identity: Identity) -> None:
         async with client(outside, identity.store_roots, as_user=True) as etcd:
             entry = await etcd.get(keys.CLUSTER)
             if entry is not None:
-                await erase_quietly(etcd, msgspec.json.decode(entry.value, type=ClusterRecord), [identity.node])
+                await erase_quietly(etcd, _cluster(entry.value), [identity.node])
     except NetengineError as e:
         log.warning("what cluster %s has in %s stays there: %s", identity.cluster, outside, e.message)
 
