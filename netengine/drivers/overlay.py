@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, ip_network
 
 from netengine.drivers.addresses import (
     FAMILY_OPTIONS,
+    IPV6_MTU,
     MTU,
     MTU_SHORT,
     bridge_mac,
@@ -25,7 +26,8 @@ from netengine.drivers.addresses import (
 )
 from netengine.drivers.base import EndpointContext, boolean
 from netengine.drivers.endpoint_options import NETWORK_OPTIONS
-from netengine.drivers.underlay import Peer, Tunnel, Underlay, inner_mtu
+from netengine.drivers.underlay import Peer, Tunnel, Underlay, inner_mtu, outer_mtu
+from netengine.drivers.wireguard import underlay_mtu
 from netengine.errors import Invalid, Unavailable
 from netengine.kernel.resources import (
     HOST,
@@ -95,7 +97,7 @@ class OverlayDriver:
             *ipv6_sysctls(HOST, settings.link, enabled=False),
             Vxlan(settings.vxlan, settings.vni, local, underlay.port, settings.link, mtu, parent),
             # A link without IPv6 has no IPv6 neighbours, and so cannot answer for them. As a port it has no address.
-            Sysctl(HOST, f"net/ipv6/conf/{settings.vxlan}/disable_ipv6", "0" if network.enable_ipv6 else "1"),
+            Sysctl(HOST, f"net/ipv6/conf/{settings.vxlan}/disable_ipv6", "0" if has_ipv6(network, underlay) else "1"),
         }
         out |= {Table("inet"), Element("inet", "sealed", (settings.link,))}
         for family in {s.family for s in network.subnets}:
@@ -137,9 +139,8 @@ class OverlayDriver:
         """What exists on a host with endpoints of its own while an endpoint of another host does."""
         link = settings_of(network).vxlan
         _, parent = _way(network, underlay)
-        return frozenset(
-            {Fdb(link, peer.mac, peer.vtep, parent), *(Neighbour(link, a, peer.mac) for a in peer.addresses)}
-        )
+        addresses = (a for a in peer.addresses if ":" not in a or has_ipv6(network, underlay))
+        return frozenset({Fdb(link, peer.mac, peer.vtep, parent), *(Neighbour(link, a, peer.mac) for a in addresses)})
 
 
 def settings_of(network: Network) -> OverlaySettings:
@@ -157,6 +158,18 @@ def mtu_of(network: Network, underlay: Underlay) -> int:
         tunnel = _tunnel(network, underlay)
         return inner_mtu(tunnel.mtu, tunnel.address)
     return inner_mtu(underlay.mtu, underlay.vtep)
+
+
+def has_ipv6(network: Network, underlay: Underlay) -> bool:
+    """Whether the network has IPv6 on a host: the kernel takes it off a link that takes less than IPv6 needs."""
+    return network.enable_ipv6 and mtu_of(network, underlay) >= IPV6_MTU
+
+
+def needed_for_ipv6(network: Network, underlay: Underlay) -> int:
+    """The MTU of the underlay that leaves the network what IPv6 needs, in bytes."""
+    if not settings_of(network).encrypted:
+        return outer_mtu(IPV6_MTU, underlay.vtep)
+    return underlay_mtu(underlay.vtep, outer_mtu(IPV6_MTU, _tunnel(network, underlay).address))
 
 
 def mac_for(address: str) -> str:

@@ -47,6 +47,11 @@ class Peer:
     vtep: str
 
 
+def outer_mtu(mtu: int, vtep: str) -> int:
+    """What a packet outside must be able to have so that one inside may have `mtu` bytes."""
+    return mtu + _OUTER_IP[ip_address(vtep).version] + _VXLAN
+
+
 def inner_mtu(mtu: int, vtep: str) -> int:
     """What a packet inside may have when one outside may have `mtu` bytes: 50 less over IPv4, 70 less over IPv6."""
     return mtu - _OUTER_IP[ip_address(vtep).version] - _VXLAN

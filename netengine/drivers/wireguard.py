@@ -55,6 +55,11 @@ def tunnel_mtu(vtep: str, mtu: int) -> int:
     return max(mtu - _OUTER_IP[ip_address(vtep).version] - _WIREGUARD, IPV6_MTU)
 
 
+def underlay_mtu(vtep: str, mtu: int) -> int:
+    """What the underlay must take in one piece so that the tunnel takes `mtu` bytes, more than it takes in any case."""
+    return mtu + _OUTER_IP[ip_address(vtep).version] + _WIREGUARD
+
+
 def tunnel_address(cluster: str, node: str) -> str:
     """The address inside WireGuard of any host of the cluster, by its id: what an encrypted network's `Peer.vtep` is."""
     digest = hashlib.sha256(f"{cluster}/{node}".encode()).digest()

@@ -281,4 +281,4 @@ def _meets(resources: frozenset[Resource], keys: set[Key]) -> bool:
 
 def touched_by(steps: Plan) -> tuple[Resource, ...]:
     """What a plan puts right."""
-    return steps.delete + steps.create + tuple(change.new for change in steps.change)
+    return steps.delete + steps.missing + tuple(change.new for change in steps.change)

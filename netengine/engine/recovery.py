@@ -250,7 +250,7 @@ class Recovery:
             log.info(
                 "kernel: %d to remove, %d to create, %d to change",
                 len(steps.delete),
-                len(steps.create),
+                len(steps.missing),
                 len(steps.change),
             )
         for parent in sorted(found.missing_parents):

@@ -22,6 +22,7 @@ from netengine.engine.state import State
 from netengine.errors import Forbidden, Invalid, Unavailable
 from netengine.ipam import random_mac, steady_mac
 from netengine.kernel.hostports import has_ipv6
+from netengine.kernel.plan import is_ipv6_of
 from netengine.kernel.resources import LinkUp, NameService, Namespace, NamespaceAlias, Resource, Sysctl
 from netengine.kernel.sysctl import path_of
 from netengine.model import Attachment, BridgeSettings, Container, Endpoint, Network, PublishedPort
@@ -132,7 +133,9 @@ def render(state: State, container: Container) -> frozenset[Resource]:
     out |= links.render(state, container)
     out |= policy_rules.of_container(state, container)
     # What the container's owner says of a link comes before what the driver says.
-    return endpoint_options.over(out, {Sysctl(ns, path, value) for path, value in _sysctls(container).items()})
+    rendered = endpoint_options.over(out, {Sysctl(ns, path, value) for path, value in _sysctls(container).items()})
+    without = {(ns, e.link) for n, e in container.endpoints.items() if state.fabric.lacks_ipv6(state.networks[n])}
+    return frozenset(r for r in rendered if not is_ipv6_of(r, without)) if without else rendered
 
 
 def _sysctls(container: Container) -> dict[str, str]:

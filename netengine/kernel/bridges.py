@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netengine.kernel import messages
+from netengine.kernel import messages, sysctl
 from netengine.kernel.netlink import is_gone
-from netengine.kernel.resources import HOST, MARK_GROUP, Bridge, Resource
+from netengine.kernel.plan import Change, revived
+from netengine.kernel.resources import HOST, MARK_GROUP, Bridge, Resource, Veth, Vxlan
 
 if TYPE_CHECKING:
     from netengine.kernel.host import Kernel
@@ -35,3 +36,13 @@ def remove(kernel: Kernel, resources: list[Bridge]) -> None:
         if seen.get_attr("IFLA_GROUP") == MARK_GROUP:
             batch.append((f"delete {r.name}", messages.link_delete(index=seen["index"])))
     kernel.remove(HOST, batch)
+
+
+def silence(step: Change) -> None:
+    """The kernel may have given a port of a bridge IPv6 back with a change, and with it an address of its own, before anybody
+    could say that it is to have none: that goes when IPv6 is taken off once more, and does not come back."""
+    for ns, link in revived(step) if isinstance(step.new, Veth | Vxlan) else ():
+        switch = f"net/ipv6/conf/{link}/disable_ipv6"
+        if ns == HOST and sysctl.read(switch) == "0":
+            sysctl.write(switch, "1")
+            sysctl.write(switch, "0")

@@ -164,6 +164,9 @@ class Kernel:
                 failpoints.reach(f"kernel: change {type(change.new).__name__}")
                 changed.append(change)  # before it is tried: one that fails may have done a part
                 kinds.change(self, change)
+            for kind, group in kinds.batches((*steps.again, *steps.late)):
+                failpoints.reach(f"kernel: create {kind.__name__}")
+                kinds.CREATE[kind](self, group, made)
         except (OSError, NetengineError) as e:
             # A port that was only going to be changed may have lost its bridge to the deletions.
             changed += [c for c in steps.change if isinstance(c.old, Veth | Vxlan) and c not in changed]

@@ -205,6 +205,11 @@ def _forget_flows(kernel: Kernel, resources: Iterable[Element]) -> None:
 
 
 def change(kernel: Kernel, step: Change) -> None:
+    _change(kernel, step)
+    bridges.silence(step)
+
+
+def _change(kernel: Kernel, step: Change) -> None:
     match step.old, step.new:
         case Bridge() as old, Bridge() as new:
             what = f"change bridge {new.name}"

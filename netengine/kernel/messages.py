@@ -28,7 +28,16 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netengine.kernel.request import Request
-from netengine.kernel.resources import GRAVE_GROUP, MARK_GROUP, ROUTE_PROTOCOL, Address, Bridge, Route, Veth
+from netengine.kernel.resources import (
+    GRAVE_GROUP,
+    IPV6_MIN_MTU,
+    MARK_GROUP,
+    ROUTE_PROTOCOL,
+    Address,
+    Bridge,
+    Route,
+    Veth,
+)
 
 Message = Any
 """A Request, or one of pyroute2's messages, which carry no types."""
@@ -47,7 +56,6 @@ NO_OWN_IPV6 = (
     {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]},
 )
 """The attribute of a link that gives itself no IPv6 address."""
-_IPV6_MIN_MTU = 1280  # RFC 8200
 _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 
 
@@ -123,7 +131,7 @@ def port_up(veth: Veth) -> Message:
 def no_own_ipv6(mtu: int) -> list[tuple[str, Any]]:
     """That a link gives itself no IPv6 address. One with a smaller MTU than IPv6's least has no IPv6, and the kernel refuses a
     message that speaks of it."""
-    return [NO_OWN_IPV6] if mtu >= _IPV6_MIN_MTU else []
+    return [NO_OWN_IPV6] if mtu >= IPV6_MIN_MTU else []
 
 
 def link_set(name: str, *, mac: str | None = None, mtu: int | None = None, master: int | None = None) -> Message:

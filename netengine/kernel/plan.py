@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from netengine.kernel.resources import (
     HOST,
+    IPV6_MIN_MTU,
     Address,
     Bridge,
     Fdb,
@@ -44,15 +45,23 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do: deletions first (dependants before what they depend on), then creations, then changes, which may
-    refer to what was created. `implied` is what the kernel removes by itself along with the deletions."""
+    refer to what was created, and then what only a change makes possible: `late`, which is missing, and `again`, which is there
+    and goes with the change. `implied` is what the kernel removes by itself along with the deletions."""
 
     delete: tuple[Resource, ...]
     change: tuple[Change, ...]
     create: tuple[Resource, ...]
     implied: tuple[Resource, ...] = ()
+    late: tuple[Resource, ...] = ()
+    again: tuple[Resource, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.delete or self.change or self.create)
+        return bool(self.delete or self.change or self.create or self.late)
+
+    @property
+    def missing(self) -> tuple[Resource, ...]:
+        """All that is not there and should be."""
+        return self.create + self.late
 
 
 def _order(resource: Resource) -> tuple[int, Key]:
@@ -106,6 +115,27 @@ def _ends(resource: Resource) -> set[tuple[str, str]]:
     return set()
 
 
+def revived(change: Change) -> set[tuple[str, str]]:
+    """The links (ns, name) that have too small an MTU for IPv6 before a change and not after it. The kernel gives them IPv6
+    anew then, with the values that a new link of their namespace has (addrconf_notify, net/ipv6/addrconf.c)."""
+    before, after = (getattr(r, "mtu", None) for r in (change.old, change.new))
+    if before is None or after is None or not before < IPV6_MIN_MTU <= after:
+        return set()
+    return _ends(change.new)
+
+
+def is_ipv6_of(resource: Resource, links: set[tuple[str, str]]) -> bool:
+    """Whether a resource is of IPv6, on one of these links (ns, name)."""
+    match resource:
+        case Address(ns=ns, link=link, interface=what) | Route(ns=ns, link=link, destination=what):
+            return (ns, link) in links and ":" in what
+        case Neighbour(link=link, address=what):
+            return (HOST, link) in links and ":" in what
+        case Sysctl(ns=ns, path=path):
+            return path.startswith("net/ipv6/") and any(ns == n and f"/{link}/" in path for n, link in links)
+    return False
+
+
 def _stacked_on(links: set[tuple[str, str]], present: Iterable[Resource]) -> list[Resource]:
     """What goes because its parent does: macvlans on a VLAN on a trunk, say."""
     gone = set(links)
@@ -144,7 +174,7 @@ def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
     Raises ValueError when one set names an object twice with different content: two owners, which is a bug of the caller.
     """
     want, have = frozenset(want), frozenset(have)
-    gone = have - want
+    all_wanted, gone = want, have - want
     if not any(isinstance(r, Namespace) or _ends(r) for r in gone):
         # Nothing goes or is made anew that takes others with it: what is in both, a thousand ports say, needs no look.
         want, have = want - have, gone
@@ -171,6 +201,14 @@ def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
     known = {r.key for r in create}
     create += [wanted[key] for key in implied if key in wanted and key not in known]
     change = [c for c in change if c.old.key not in implied]
+    late: list[Resource] = []
+    again: list[Resource] = []
+    if grown := {link for c in change for link in revived(c)}:
+        late = [r for r in (*create, *(c.new for c in change)) if is_ipv6_of(r, grown)]
+        create = [r for r in create if r not in late]
+        change = [c for c in change if c.new not in late]
+        # What is there on a link without IPv6 is a switch that says that it has none: it has to be said again.
+        again = [r for r in all_wanted if isinstance(r, Sysctl) and r not in late and is_ipv6_of(r, grown)]
     # A sysctl has no "absent": it keeps its last value until its interface or namespace goes.
     delete = [r for r in delete if r.key not in implied and not isinstance(r, Sysctl)]
     return Plan(
@@ -178,6 +216,8 @@ def plan(want: Iterable[Resource], have: Iterable[Resource]) -> Plan:
         change=tuple(sorted(change, key=lambda c: _order(c.new))),
         create=tuple(sorted(create, key=_order)),
         implied=tuple(sorted(implied.values(), key=_order)),
+        late=tuple(sorted(late, key=_order)),
+        again=tuple(sorted(again, key=_order)),
     )
 
 

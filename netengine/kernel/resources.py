@@ -22,6 +22,9 @@ from netengine.kernel.tunnels import WireGuardPeer as WireGuardPeer
 HOST = ""
 """The `ns` of everything that lives in the host's network namespace."""
 
+IPV6_MIN_MTU = 1280
+"""Bytes, RFC 8200, section 5: a link with less has no IPv6."""
+
 MARK_GROUP = 0x6E65
 """The link group (IFLA_GROUP) of every link that netengine makes in the host namespace: `ip link show group 28261`."""
 

@@ -43,6 +43,8 @@ def create(kernel: Kernel, resources: list[Vxlan], made: list[Resource]) -> None
         _check_local(r, parent)
         batch: messages.Batch = [
             (f"create {r.name}", link_add(r, parent)),
+            # Said before it is up: a link that comes up gives itself an address at once.
+            *[(f"set {r.name}", _link(0, [("IFLA_IFNAME", r.name), own])) for own in messages.no_own_ipv6(r.mtu)],
             (f"bring {r.name} up", port_up(r, kernel.index(HOST, r.master))),
         ]
         try:

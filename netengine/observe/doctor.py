@@ -54,7 +54,7 @@ class Finding(msgspec.Struct, frozen=True):
 def diagnose(steps: Plan) -> list[Finding]:
     """The findings, in the order in which they would be mended. What the kernel does by itself on the way is left out."""
     found = [Finding("extra", title(r), _removal(r)) for r in steps.delete]
-    found += [Finding("missing", title(r), tuple(s.command for s in explain([r]))) for r in steps.create]
+    found += [Finding("missing", title(r), tuple(s.command for s in explain([r]))) for r in steps.missing]
     found += [
         Finding("different", f"{title(change.new)}: {_contrast(change.old, change.new)}", _correction(change.new))
         for change in steps.change

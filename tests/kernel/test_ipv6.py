@@ -249,6 +249,8 @@ def test_a_host_that_forwards_keeps_that_route_only_if_told_to(
     [
         "ip address del fd00:1::1/64 dev br0",
         "ip link set br0 down",
+        "ip link set br0 mtu 1000",  # which takes IPv6 off it
+        "ip link set vwebbr0 mtu 1000",
         "sysctl -qw net.ipv6.conf.br0.disable_ipv6=1",
         "sysctl -qw net.ipv6.conf.br0.accept_ra=2",
         "sysctl -qw net.ipv6.conf.all.forwarding=0",
@@ -256,6 +258,7 @@ def test_a_host_that_forwards_keeps_that_route_only_if_told_to(
         "web ip -6 route del default",
         "web ip -6 route replace default via fd00:1::9 dev eth0 proto 110",
         "web ip link set eth0 down",
+        "web ip link set eth0 mtu 1000",
         "web sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
         "web sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
         "web sysctl -qw net.ipv6.conf.eth0.accept_ra=1",
@@ -271,6 +274,7 @@ def test_healed(machine: Machine, dual: Lan, command: str) -> None:
     machine.heal()
     assert tcp(client, "fd00:1::2", 80, web) == "fd00:1::3"
     assert tcp(web, "fd00:1::1", 7000, machine) == "fd00:1::2"
+    assert "inet6" not in machine.run("ip", "address", "show", "dev", "vwebbr0"), "a port has no address of its own"
 
 
 def test_a_sysctl_of_its_owner_keeps_ipv6_out(machine: Machine, dual: Lan) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from netengine.kernel.plan import Change, Plan, plan
 from netengine.kernel.resources import (
     HOST,
+    IPV6_MIN_MTU,
     Address,
     Bridge,
     Element,
@@ -49,6 +50,24 @@ class Refused(OSError):
 def _orphan(port: Veth | Vxlan) -> Veth | Vxlan:
     """The port after its bridge was deleted: no port of anything, and without the flags of a port."""
     return replace(port, master="", isolated=False) if isinstance(port, Veth) else replace(port, master="")
+
+
+def _links_of(r: Resource) -> set[tuple[str, str]]:
+    if isinstance(r, Veth):
+        return {(HOST, r.name), (r.ns, r.peer)}
+    return {(HOST, r.name)} if isinstance(r, Bridge | Vxlan | WireGuard) else set()
+
+
+def _is_ipv6_on(r: Resource) -> set[tuple[str, str]]:
+    """The link that a resource of IPv6 is of, if it is one."""
+    match r:
+        case Address(ns=ns, link=link, interface=what) | Route(ns=ns, link=link, destination=what) if ":" in what:
+            return {(ns, link)}
+        case Neighbour(link=link, address=what) if ":" in what:
+            return {(HOST, link)}
+        case Sysctl(ns=ns, path=path) if path.startswith("net/ipv6/"):
+            return {(ns, path.split("/")[3])}
+    return set()
 
 
 class FakeKernel:
@@ -89,6 +108,8 @@ class FakeKernel:
             self.create(r)
         for change in steps.change:
             self.change(change)
+        for r in (*steps.again, *steps.late):
+            self.create(r)
 
     def _count_down(self, r: Resource) -> None:
         if self._left is None:
@@ -108,6 +129,8 @@ class FakeKernel:
 
     def _check_ground(self, r: Resource) -> None:
         """Refuse what has nothing to stand on."""
+        switched_off = isinstance(r, Sysctl) and r.path.endswith("disable_ipv6") and r.value == "1"
+        self._need(switched_off or not _is_ipv6_on(r) & self._small(), f"{r}: the link has no IPv6")
         match r:
             case Veth(master=master, ns=ns):
                 self._need((HOST, master) in self._links(), f"{r}: no bridge {master}")
@@ -229,7 +252,31 @@ class FakeKernel:
         self._need(known, f"{change.old} is not there")
         self._check_ground_of_change(change)
         self._objects[change.new.key] = change.new
+        self._take_ipv6_off(change)
         self.log.append(("change", change.new))
+
+    def _take_ipv6_off(self, change: Change) -> None:
+        """A link that gets too small for IPv6 loses it; one that gets large enough has it anew, with nothing that was said."""
+        before, after = (getattr(r, "mtu", IPV6_MIN_MTU) for r in (change.old, change.new))
+        if (before < IPV6_MIN_MTU) == (after < IPV6_MIN_MTU):
+            return
+        links = _links_of(change.new)
+        for key, r in list(self._objects.items()):
+            if not _is_ipv6_on(r) & links:
+                continue
+            if isinstance(r, Sysctl) and r.path.endswith("disable_ipv6") and after < IPV6_MIN_MTU:
+                self._objects[key] = replace(r, value="1")
+            else:
+                del self._objects[key]
+
+    def _small(self) -> set[tuple[str, str]]:
+        """The links that have no IPv6."""
+        return {
+            link
+            for r in self._objects.values()
+            if getattr(r, "mtu", IPV6_MIN_MTU) < IPV6_MIN_MTU
+            for link in _links_of(r)
+        }
 
     def _check_ground_of_change(self, change: Change) -> None:
         old, new = change.old, change.new

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from netengine.kernel.resources import (
     HOST,
+    IPV6_MIN_MTU,
     Address,
     Bridge,
     Element,
@@ -42,11 +43,13 @@ def worlds(draw: st.DrawFn) -> frozenset[Resource]:
     tunnel = draw(_tunnels())
     bridges = draw(st.lists(st.sampled_from(BRIDGES), unique=True))
     for bridge in bridges:
-        mtu = draw(st.sampled_from([1400, 1500]))
+        mtu = draw(st.sampled_from([1200, 1400, 1500]))
         out |= {Bridge(bridge, "02:00:00:00:00:01", mtu, f"mark-{bridge}"), Element("ip", "bridges", (bridge,))}
         if draw(st.booleans()):
             out.add(Address(HOST, bridge, draw(st.sampled_from(["10.0.0.1/24", "10.0.1.1/24"]))))
-        if draw(st.booleans()):
+        if mtu < IPV6_MIN_MTU:
+            out.add(Sysctl(HOST, f"net/ipv6/conf/{bridge}/disable_ipv6", "1"))
+        elif draw(st.booleans()):
             out |= {
                 Sysctl(HOST, f"net/ipv6/conf/{bridge}/disable_ipv6", "0"),
                 Address(HOST, bridge, draw(st.sampled_from(["fd00::1/64", "fd00:1::1/64"]))),
@@ -99,8 +102,10 @@ def _remotes(draw: st.DrawFn, bridge: str, bridges: list[str]) -> frozenset[Reso
     parent = draw(st.sampled_from(["", "wg0"]))
     local = "fe80::1" if parent else draw(st.sampled_from(["192.0.2.1", "192.0.2.9"]))
     master = draw(st.sampled_from(bridges))
-    out: set[Resource] = {Vxlan(link, vni, local, 4789, master, draw(st.sampled_from([1400, 1450])), parent)}
-    out.add(Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", draw(st.sampled_from("01"))))
+    mtu = draw(st.sampled_from([1200, 1400, 1450]))
+    out: set[Resource] = {Vxlan(link, vni, local, 4789, master, mtu, parent)}
+    has_ipv6 = mtu >= IPV6_MIN_MTU
+    out.add(Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", draw(st.sampled_from("01" if has_ipv6 else "1"))))
     for number in draw(st.lists(st.integers(2, 4), unique=True)):
         mac = f"02:42:0a:00:00:{number:02x}"
         remote = "fe80::2" if parent else draw(st.sampled_from(["192.0.2.2", "192.0.2.3"]))
@@ -108,7 +113,7 @@ def _remotes(draw: st.DrawFn, bridge: str, bridges: list[str]) -> frozenset[Reso
             Fdb(link, mac, remote, parent),
             Neighbour(link, f"10.0.0.{number}", draw(st.sampled_from([mac, *MACS]))),
         }
-        if draw(st.booleans()):
+        if has_ipv6 and draw(st.booleans()):
             out.add(Neighbour(link, f"fd00::{number}", mac))
     return frozenset(out)
 
@@ -117,6 +122,7 @@ def _remotes(draw: st.DrawFn, bridge: str, bridges: list[str]) -> frozenset[Reso
 def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[Resource]:
     peer = draw(st.sampled_from(["eth0", "eth1"]))
     host_port = draw(st.integers(8080, 8082))
+    mtu = draw(st.sampled_from([1200, 1400, 1500]))
     out: set[Resource] = {
         Veth(
             name=f"veth{sandbox}",
@@ -124,7 +130,7 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
             ns=sandbox,
             peer=peer,
             peer_mac=draw(st.sampled_from(MACS)),
-            mtu=draw(st.sampled_from([1400, 1500])),
+            mtu=mtu,
             isolated=draw(st.booleans()),
         ),
         Address(sandbox, peer, draw(st.sampled_from(["10.0.0.2/24", "10.0.0.3/24"]))),
@@ -142,7 +148,7 @@ def _endpoints(draw: st.DrawFn, sandbox: str, bridges: list[str]) -> frozenset[R
         if draw(st.booleans()):
             out.add(Element("bridge", "owners6", (*guarded, "fd00::2")))
             out.add(Element("bridge", "targets", (guarded[0], "fd00::2")))
-    if draw(st.booleans()):
+    if mtu >= IPV6_MIN_MTU and draw(st.booleans()):
         out |= {
             Sysctl(sandbox, f"net/ipv6/conf/{peer}/disable_ipv6", "0"),
             Address(sandbox, peer, draw(st.sampled_from(["fd00::2/64", "fd00::3/64"]))),

@@ -20,12 +20,12 @@ from netengine.cluster.blocks import View, addresses_of
 from netengine.cluster.mirror import Change
 from netengine.cluster.records import EndpointRecord
 from netengine.cluster.session import Session
-from netengine.drivers.addresses import IPV6_MTU
-from netengine.drivers.overlay import mac_for, mtu_of
+from netengine.drivers.overlay import mac_for
 from netengine.engine.core import Core, new_id
 from netengine.engine.files import hostname_of
 from netengine.engine.overlay.fabric import Claim
 from netengine.engine.overlay.peers import DERIVED
+from netengine.engine.overlay.uplink import remedy, too_small
 from netengine.errors import Forbidden, Invalid, NetengineError, NotFound, Unavailable
 from netengine.ipam import random_mac
 from netengine.model import Attachment, Container, Endpoint, Network
@@ -78,11 +78,8 @@ class Claims:
         if not self._core.state.fabric.is_possible(network):
             raise Unavailable(f"network {network.name} is encrypted, and this host has no WireGuard link (yet)")
         underlay = self._core.state.fabric.underlay
-        if network.enable_ipv6 and underlay is not None and (mtu := mtu_of(network, underlay)) < IPV6_MTU:
-            raise Unavailable(
-                f"network {network.name} has IPv6, which needs {IPV6_MTU} bytes, and the link that has {underlay.vtep} leaves "
-                f"{mtu} of its {underlay.mtu}: give that link a larger MTU"
-            )
+        if underlay is not None and self._core.state.fabric.lacks_ipv6(network):
+            raise Unavailable(f"{too_small(network, underlay)}: {remedy(network, underlay)}")
         view = self._seen(network)
         for _ in range(_TRIES):
             picked: list[str] = []

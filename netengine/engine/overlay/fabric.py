@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from netengine.cluster.records import EndpointRecord
 from netengine.drivers import DRIVERS, OverlayDriver
+from netengine.drivers.overlay import has_ipv6
 from netengine.drivers.underlay import Peer, Underlay
 from netengine.drivers.wireguard import Key, TunnelPeer, render_wireguard
-from netengine.kernel.resources import Resource
+from netengine.kernel.resources import Resource, Table
 from netengine.model import Container, Network
 
 _DRIVER = OverlayDriver()
@@ -53,6 +54,12 @@ class Fabric:
             self.underlay is not None and settings is not None and bool(self.underlay.tunnel or not settings.encrypted)
         )
 
+    def lacks_ipv6(self, network: Network) -> bool:
+        """Whether what lies below leaves an overlay network with IPv6 too little for it on this host: it goes on by IPv4."""
+        if self.underlay is None or not network.enable_ipv6 or not self.is_possible(network):
+            return False
+        return not has_ipv6(network, self.underlay)
+
     def tunnel(self) -> frozenset[Resource]:
         """The host's WireGuard link and all other hosts as its peers."""
         tunnel = self.underlay.tunnel if self.underlay else None
@@ -95,6 +102,10 @@ def _is_encrypted(networks: Mapping[str, Network], container: Container) -> bool
     return any(settings is not None and settings.encrypted for settings in found)
 
 
+def _is_on_overlay(networks: Mapping[str, Network], container: Container) -> bool:
+    return any(n in networks and networks[n].overlay is not None for n in container.endpoints)
+
+
 def of_sole_user(
     fabric: Fabric, networks: Mapping[str, Network], containers: Mapping[str, Container], container: Container
 ) -> frozenset[Resource]:
@@ -106,6 +117,8 @@ def of_sole_user(
             network_id in other.endpoints for other in containers.values() if other.id != container.id
         ):
             out |= span(fabric, network)
+    if out and any(_is_on_overlay(networks, other) for other in containers.values() if other.id != container.id):
+        out -= {r for r in out if isinstance(r, Table)}  # the rules are there for all overlay networks
     if fabric.key is not None and _is_encrypted(networks, container):
         others = {i: c for i, c in containers.items() if i != container.id}
         if not common(fabric, networks, others):

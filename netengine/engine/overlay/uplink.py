@@ -13,7 +13,8 @@ from dataclasses import replace
 import msgspec
 
 from netengine import hostcheck
-from netengine.drivers.addresses import MTU_RANGE
+from netengine.drivers.addresses import IPV6_MTU, MTU_RANGE
+from netengine.drivers.overlay import mtu_of, needed_for_ipv6
 from netengine.drivers.underlay import Underlay, inner_mtu
 from netengine.drivers.wireguard import tunnel_mtu
 from netengine.engine import reconcile
@@ -21,6 +22,7 @@ from netengine.engine.core import Core
 from netengine.engine.state import State
 from netengine.engine.surroundings import FALLBACK_MTU
 from netengine.kernel import events, theirs
+from netengine.model import Network
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +89,46 @@ async def look(core: Core) -> None:
         )
         return
     log.warning("link %s has MTU %d in place of %d: overlay networks follow", link.name, link.mtu, underlay.mtu)
+    before = _without_ipv6(core.state)
     fabric.underlay = after
     remember(core)
-    # Twice: a link that had an MTU too small for IPv6 has IPv6 again after the first time, until it is taken off.
-    problems: list[str] = []
-    for _ in range(2):
-        problems = await reconcile.mend(core, await reconcile.difference(core, names=False, own=False))
-    for problem in problems:
+    _tell(core.state, before)
+    for problem in await reconcile.mend(core, await reconcile.difference(core, names=False, own=False)):
         log.error("%s", problem)
+
+
+def _without_ipv6(state: State) -> dict[str, Network]:
+    """The networks with containers here whose IPv6 has no room on this host."""
+    used = {n for c in state.containers.values() for n in c.endpoints}
+    return {n.id: n for n in state.networks.values() if n.id in used and n.overlay and state.fabric.lacks_ipv6(n)}
+
+
+def _tell(state: State, before: dict[str, Network]) -> None:
+    underlay, now = state.fabric.underlay, _without_ipv6(state)
+    for network in now.values() if underlay else ():
+        if network.id not in before and underlay is not None:
+            log.error("%s; %s: %s", too_small(network, underlay), _goes_on(network), remedy(network, underlay))
+    for network in before.values():
+        if network.id not in now:
+            log.warning("network %s has IPv6 on this host again", network.name)
+
+
+def too_small(network: Network, underlay: Underlay) -> str:
+    """Why a network that `lacks_ipv6` does."""
+    return (
+        f"network {network.name} has IPv6, which needs {IPV6_MTU} bytes, and the link that has {underlay.vtep} leaves "
+        f"{mtu_of(network, underlay)} of its {underlay.mtu}"
+    )
+
+
+def remedy(network: Network, underlay: Underlay) -> str:
+    return f"give that link an MTU of {needed_for_ipv6(network, underlay)} or more"
+
+
+def _goes_on(network: Network) -> str:
+    if not network.enable_ipv4:
+        return "its containers on this host are cut off"
+    return "its containers on this host go on by IPv4 alone"
 
 
 def _least(underlay: Underlay) -> int:
@@ -109,16 +143,19 @@ async def findings(core: Core) -> list[hostcheck.Finding]:
     if underlay is None:
         return []
     if await core.on_kernel(theirs.link_with, core.kernel, underlay.vtep) is None:
-        remedy = f"give it back to a link of this host: ip address add {underlay.vtep}/LENGTH dev LINK"
-        return [hostcheck.Finding("fatal", _lost(underlay.vtep), remedy)]
-    out = []
+        give = f"give it back to a link of this host: ip address add {underlay.vtep}/LENGTH dev LINK"
+        return [hostcheck.Finding("fatal", _lost(underlay.vtep), give)]
+    out = [
+        hostcheck.Finding("warn", f"{too_small(n, underlay)}; {_goes_on(n)}", remedy(n, underlay))
+        for n in _without_ipv6(core.state).values()
+    ]
     for network in core.state.networks.values():
         settings = network.overlay
         most = _least(underlay) if settings and settings.encrypted else inner_mtu(underlay.mtu, underlay.vtep)
         if settings is not None and settings.mtu > most:
             what = f"network {network.name} has MTU {settings.mtu}, and the way to the other hosts takes {most}"
-            remedy = f"where large packets get lost, make it anew with -o com.docker.network.driver.mtu={most}"
-            out.append(hostcheck.Finding("note", what, remedy))
+            anew = f"where large packets get lost, make it anew with -o com.docker.network.driver.mtu={most}"
+            out.append(hostcheck.Finding("note", what, anew))
     return out
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from netengine.drivers import EndpointContext, OverlayDriver
-from netengine.drivers.overlay import mac_for, mtu_of, settings_of
+from netengine.drivers.overlay import has_ipv6, mac_for, mtu_of, needed_for_ipv6, settings_of
 from netengine.drivers.underlay import Peer, Tunnel, Underlay, inner_mtu
+from netengine.drivers.wireguard import tunnel_mtu
 from netengine.errors import Invalid, Unavailable
 from netengine.kernel.resources import (
     Address,
@@ -119,6 +121,22 @@ def test_a_remote_endpoint() -> None:
         Neighbour("vx-0123456789ab", "10.0.9.3", peer.mac),
         Neighbour("vx-0123456789ab", "fd00:9::3", peer.mac),
     }
+
+
+@pytest.mark.parametrize("underlay", [FOUR, SIX, TUNNELLED], ids=["over IPv4", "over IPv6", "encrypted"])
+def test_ipv6_is_there_from_the_mtu_on_that_is_named_as_needed(underlay: Underlay) -> None:
+    """Below, IPv4 alone: the kernel takes IPv6 off a link with less than 1,280."""
+    made = network("10.0.9.0/24", "fd00:9::/64", **({"encrypted": ""} if underlay.tunnel else {}))
+    peer = Peer("02:42:0a:00:09:03", ("10.0.9.3", "fd00:9::3"), "192.0.2.2")
+    needed = needed_for_ipv6(made, underlay)
+    for mtu, has in ((needed, True), (needed - 1, False)):
+        tunnel = underlay.tunnel and replace(underlay.tunnel, mtu=tunnel_mtu(underlay.vtep, mtu))
+        host = replace(underlay, mtu=mtu, tunnel=tunnel)
+        assert has_ipv6(made, host) is has and mtu_of(made, host) == (1280 if has else 1279)
+        switch = Sysctl("", "net/ipv6/conf/vx-0123456789ab/disable_ipv6", "0" if has else "1")
+        assert switch in DRIVER.render_network(made, host)
+        ways = {r.address for r in DRIVER.render_peer(made, peer, host) if isinstance(r, Neighbour)}
+        assert ways == ({"10.0.9.3", "fd00:9::3"} if has else {"10.0.9.3"})
 
 
 def test_an_encrypted_network_goes_through_the_tunnel_and_no_other_way() -> None:

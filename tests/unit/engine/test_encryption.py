@@ -124,6 +124,20 @@ def test_a_link_is_there_while_somebody_needs_it(tmp_path: Path) -> None:
     assert not fabric.common(state.fabric, state.networks, state.containers)
 
 
+def test_the_rules_of_overlay_networks_stay_while_one_of_them_is_here(tmp_path: Path) -> None:
+    one, two = overlay("one"), overlay("two")
+    web, db = on(one), on(two, name="db")
+    _, core, _ = opened(tmp_path, one, two, web, db)
+    state = core.state
+
+    def of(made: Any) -> set[str]:
+        return kinds(fabric.of_sole_user(state.fabric, state.networks, state.containers, made))
+
+    assert "Element" in of(web) and "Table" not in of(web), "it goes with the last one only"
+    del state.containers[db.id]
+    assert "Table" in of(web)
+
+
 def test_every_other_host_is_a_peer_with_an_address_of_its_own(tmp_path: Path) -> None:
     _, core, _ = opened(tmp_path)
     peers = [r for r in core.state.fabric.tunnel() if isinstance(r, WireGuardPeer)]
