@@ -1,9 +1,10 @@
 """What the kernel tells of itself is read and gathered here, until it has been quiet for a moment. What it means is judged by
 `engine.healing`, under the writer lock; nothing is changed here.
 
-Every operation of ours is told of, too, in a dozen events. So while one is under way nothing is read: that would take the
-interpreter from the kernel thread, and give half of a story, a link that is not up yet, to be looked into. The sockets keep it.
-Whoever judges first reads what there is: no operation is under way then, and the last word on each thing is among it.
+Every operation of ours is told of, too, in a dozen events. So nothing is read as it comes: whoever waits for an answer would
+wait for that as well. A moment later many are read in one go, and not while an operation is under way: that would give half
+of a story, a link that is not up yet, to be looked into. The sockets keep it until then. Whoever judges first reads what there
+is left: no operation is under way then, and the last word on each thing is among it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Hearing:
         self._watch: events.Watch | None = None
         self._insides: insides.Insides | None = None
         self._unread: set[int] = set()
-        """Descriptors with something to be read, which nobody waits for until that is done."""
+        """Descriptors with something to be read, of which nobody asks to be told until that is done."""
         self._pending: dict[tuple[str, str], events.Notice] = {}
         self._inside: dict[tuple[int, str, str], insides.Change] = {}
         self._first = 0.0
@@ -69,15 +70,11 @@ class Hearing:
     def take(self) -> tuple[list[events.Notice], list[insides.Change]]:
         """All that has been told up to now, of each thing the last word: of the host, and inside sandboxes. The caller holds
         the writer lock."""
-        loop = asyncio.get_running_loop()
-        mounts = self._watch.mounts if self._watch is not None else -1
+        self._catch_up()
+        mounts = self._watch.mounts if self._watch is not None else -1  # that it can be read is all that it has to say
         for descriptor in self._descriptors():
-            if descriptor in self._unread:
-                loop.add_reader(descriptor, self._heard, descriptor)
-            elif descriptor == mounts:
-                continue  # that it can be read is what it has to say
-            self._read(descriptor)
-        self._unread.clear()
+            if descriptor != mounts:
+                self._read(descriptor)
         pending, self._pending = list(self._pending.values()), {}
         inside, self._inside = list(self._inside.values()), {}
         return pending, inside
@@ -99,13 +96,17 @@ class Hearing:
         return tuple(d for heard in (self._watch, self._insides) if heard is not None for d in heard.descriptors())
 
     def _heard(self, descriptor: int) -> None:
-        if self._core.lock.locked():
-            asyncio.get_running_loop().remove_reader(descriptor)
-            self._begin()
-            self._unread.add(descriptor)
-        else:
-            self._read(descriptor)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        self._begin()
+        self._unread.add(descriptor)
         self._schedule()
+
+    def _catch_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        for descriptor in sorted(self._unread):
+            loop.add_reader(descriptor, self._heard, descriptor)
+            self._read(descriptor)
+        self._unread.clear()
 
     def _read(self, descriptor: int) -> None:
         try:
@@ -159,7 +160,11 @@ class Hearing:
 
     def _due(self) -> None:
         self._timer = None
-        if self._pending or self._inside or self._unread:  # or else who looked last has taken it
+        patient = asyncio.get_running_loop().time() < self._first + PATIENCE
+        if self._unread and patient and not self._core.lock.locked():
+            self._catch_up()
+            self._schedule()  # until nothing more comes
+        elif self._pending or self._inside or self._unread:  # or else who looked last has taken it
             self._look()
 
 

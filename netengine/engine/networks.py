@@ -253,10 +253,17 @@ class Networks:
                     endpoint = sandbox.build_endpoint(core, operation, container, network, wish, claims.get(network.id))
                     gateway.settle(core, operation, container)
                     await sandbox.settle_ports(core, operation, container)
-                    # The name server hears of it while the kernel is at work, where it does not need a socket for it first.
-                    if any(isinstance(r, NameService) for r in rendered):
+                    wanted = sandbox.render(core.state, container)
+                    # The name server hears of it while the kernel is at work. What it needs to be reached by comes first, where
+                    # that takes no way into the sandbox of its own.
+                    if not _has_names(rendered):
+                        ready = rendered | {r for r in wanted if isinstance(r, NameService)}
+                        if ready != rendered and core.kernel.is_brief(ready, rendered):
+                            await operation.apply(ready, rendered)
+                            rendered = ready
+                    if _has_names(rendered):
                         told = self._names.opened(container)
-                    await operation.apply(sandbox.render(core.state, container), rendered)
+                    await operation.apply(wanted, rendered)
                     told = told or self._names.opened(container)
         except BaseException:
             if endpoint is not None and told is not None:
@@ -338,6 +345,10 @@ def _of_link(link: theirs.Link, network: Network, configs: tuple[IpamConfig, ...
         if interface.version in wanted and not interface.is_link_local:
             found.setdefault(interface.version, IpamConfig(subnet=interface.network, gateway=interface.ip))
     return tuple(found.values())
+
+
+def _has_names(rendered: frozenset[Resource]) -> bool:
+    return any(isinstance(r, NameService) for r in rendered)
 
 
 def _restore(attachments: dict[str, Attachment], network_id: str, before: Attachment | None) -> None:

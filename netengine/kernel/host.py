@@ -25,6 +25,7 @@ from netengine.kernel import hostports, insides, kinds, messages, namespaces
 from netengine.kernel.announce import announce_again
 from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
+from netengine.kernel.namesockets import NameSockets
 from netengine.kernel.netlink import NetlinkError, NetlinkSocket, is_gone
 from netengine.kernel.nftables import Nft
 from netengine.kernel.plan import Change, Plan, plan
@@ -35,6 +36,7 @@ from netengine.kernel.resources import (
     Element,
     HostPort,
     LinkUp,
+    NameService,
     Protocol,
     Resource,
     Route,
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
 
-_BRIEF = Veth | LinkUp | Address | Route | Element | HostPort
+_BRIEF = Veth | LinkUp | Address | Route | Element | HostPort | NameService
 _BRIEF_MOST = 64
 """What the kernel has done in less than a millisecond, or two, without entering a namespace: so many of these kinds."""
 
@@ -79,7 +81,7 @@ class Kernel:
         self.unfinished = False
         """Something was not removed or not put back, so that the kernel is not as anybody wants it. Whoever looks at everything
         next sets it back."""
-        self.name_sockets: dict[str, list[socket.socket]] = {}
+        self.names = NameSockets(self)
         self.name_ports: dict[str, tuple[int, int]] = {}
         """Where rules of name services were last seen to lead, for whoever asks right after: reading them takes as long as
         making them did."""
@@ -133,8 +135,7 @@ class Kernel:
             inherited.close()
         self.inherited.clear()
         self.relays.close()
-        for ns in list(self.name_sockets):
-            self.close_name_sockets(ns)
+        self.names.close_all()
         for ns in list(self.sockets):
             self.sockets.pop(ns).close()
         if self.conntrack is not None:
@@ -191,6 +192,8 @@ class Kernel:
                 return bool(r.master) and r.ns in self.sockets
             case LinkUp() | Address() | Route():
                 return r.ns in self.sockets
+            case NameService():
+                return self.names.is_prepared(r)
             case Element():  # flows of UDP are looked for in the whole table of connections
                 return "udp" not in r.parts
         return True
@@ -376,11 +379,7 @@ class Kernel:
     def take_name_sockets(self, ns: str) -> list[socket.socket]:
         """The sockets made for a namespace's name service, to be handed to the name server; [] when there are none new. From
         any thread."""
-        return self.name_sockets.pop(ns, [])
-
-    def close_name_sockets(self, ns: str) -> None:
-        for opened in self.name_sockets.pop(ns, []):
-            opened.close()
+        return self.names.take(ns)
 
     def owns_alias(self, path: Path) -> bool:
         """Whether a file in the alias directory is a symbolic link to one of our namespaces."""

@@ -105,6 +105,7 @@ def _create_namespaces(kernel: Kernel, resources: list[Namespace], made: list[Re
             insides.number(kernel, r.name, fd)
             with namespaces.entered(fd, kernel.home):
                 kernel.sockets[r.name] = NetlinkSocket()
+                kernel.names.prepare(r.name)
                 for name, value in _NAMESPACE_DEFAULTS:
                     if sysctl.read(name) is not None:
                         sysctl.write(name, value)
@@ -163,10 +164,7 @@ def _create_veths(kernel: Kernel, resources: list[Veth], made: list[Resource]) -
 
 def _create_name_services(kernel: Kernel, resources: list[NameService], made: list[Resource]) -> None:
     for r in resources:
-        with kernel.inside(r.ns):
-            kernel.close_name_sockets(r.ns)
-            kernel.name_ports.pop(r.ns, None)
-            kernel.name_sockets[r.ns] = nameservice.open_sockets(r.own_servers)
+        kernel.names.open(r)
         made.append(r)
 
 
@@ -260,16 +258,17 @@ def _change_veth(kernel: Kernel, new: Veth) -> None:
 
 def _delete_name_services(kernel: Kernel, resources: list[NameService]) -> None:
     for r in resources:
-        kernel.close_name_sockets(r.ns)
+        kernel.names.close(r.ns)
         if namespaces.is_alive(kernel.ns_path(r.ns)):
             kernel.names_removed += 1
             with kernel.inside(r.ns):
                 kernel.graves.append(nameservice.remove_rules())
+                kernel.names.prepare(r.ns)
 
 
 def _delete_namespaces(kernel: Kernel, resources: list[Namespace]) -> None:
     for r in resources:
-        kernel.close_name_sockets(r.name)
+        kernel.names.forget(r.name)
         held = kernel.sockets.pop(r.name, None)
         if held is not None:
             held.close()

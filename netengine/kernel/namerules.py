@@ -2,7 +2,7 @@
 
 Every sandbox gets the same four rules. libnftables reads them from text each time, with a new handle for the namespace, which
 takes twice as long as all else that a sandbox's first network with names costs; so they are packed here. What they are to nft,
-`nameservice.rules` says; that both are the same is tested. Pure but for `load`.
+`nameservice.rules` says; that both are the same is tested. Pure but for `open_socket` and `load`.
 
 Source: include/uapi/linux/netfilter/{nf_tables,nfnetlink}.h, net/netfilter/nfnetlink.c.
 """
@@ -22,7 +22,7 @@ ADDRESS = "127.0.0.11"
 
 _NETFILTER = 12  # NETLINK_NETFILTER
 _NFTABLES, _BATCH_BEGIN, _BATCH_END = 10, 0x10, 0x11  # NFNL_SUBSYS_NFTABLES, NFNL_MSG_BATCH_*
-_NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 2, 3, 6
 _REQUEST, _ACK, _EXCL, _CREATE, _APPEND = 0x1, 0x4, 0x200, 0x400, 0x800
 _ERROR = 2
 _NESTED = 0x8000
@@ -34,42 +34,48 @@ _SOURCE, _DESTINATION = (12, 0), (16, 2)
 """Where the address is in an IPv4 header, and the port in that of UDP or TCP."""
 
 
-def load(udp: int, tcp: int) -> None:
-    """Make the table, in the namespace of the calling thread. Raises OSError, with EEXIST when there is one; nothing is changed
-    then."""
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETFILTER
-    ) as sock:
-        failpoints.refuse("nftables: send")
-        sock.send(batch(udp, tcp))
-        # It is carried out while it is sent: one answer for the whole, or those to the messages that were refused.
-        while True:
-            data = sock.recv(1 << 14)
-            offset = 0
-            while offset + _HEADER.size + 4 <= len(data):
-                length, kind, *_ = _HEADER.unpack_from(data, offset)
-                if kind == _ERROR:
-                    number = -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
-                    if number:
-                        raise OSError(number, os.strerror(number))
-                    return
-                offset += max((length + 3) & ~3, _HEADER.size)
+def open_socket() -> socket.socket:
+    """What `load` speaks to the namespace of the calling thread by, whichever thread calls it then."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETFILTER)
 
 
-def batch(udp: int, tcp: int) -> bytes:
+def load(sock: socket.socket, udp: int, tcp: int, *, afresh: bool = False) -> None:
+    """Make the table; `afresh`, in place of one that there is. Raises OSError, with EEXIST when there is one; nothing is
+    changed then."""
+    failpoints.refuse("nftables: send")
+    sock.send(batch(udp, tcp, afresh=afresh))
+    # It is carried out while it is sent: one answer for the whole, or those to the messages that were refused.
+    while True:
+        data = sock.recv(1 << 14)
+        offset = 0
+        while offset + _HEADER.size + 4 <= len(data):
+            length, kind, *_ = _HEADER.unpack_from(data, offset)
+            if kind == _ERROR:
+                number = -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
+                if number:
+                    raise OSError(number, os.strerror(number))
+                return
+            offset += max((length + 3) & ~3, _HEADER.size)
+
+
+def batch(udp: int, tcp: int, *, afresh: bool = False) -> bytes:
     """What makes the table for these ports."""
-    head, rules, end = _parts()
+    begin, away, head, rules, end = _parts()
     ports = (udp, udp, tcp, tcp)
     filled = (before + struct.pack("!H", port) + after for (before, after), port in zip(rules, ports, strict=True))
-    return b"".join((head, *filled, end))
+    return b"".join((begin, away if afresh else b"", head, *filled, end))
 
 
 @cache
-def _parts() -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
-    """The batch up to its rules; of each rule what is before the port and after it; the end."""
+def _parts() -> tuple[bytes, bytes, bytes, list[tuple[bytes, bytes]], bytes]:
+    """The beginning of the batch; what takes an older table away, and makes one first in case that there is none; the table; of
+    each rule what is before the port and after it; the end."""
     begin = _message(_BATCH_BEGIN, 0, b"", family=socket.AF_UNSPEC, resource=_NFTABLES)
     end = _message(_BATCH_END, 0, b"", family=socket.AF_UNSPEC, resource=_NFTABLES)
-    table = _message(_NFTABLES << 8 | _NEWTABLE, _CREATE | _EXCL, _text(1, TABLE) + _number(2, 0))
+    named = _text(1, TABLE)
+    table = _message(_NFTABLES << 8 | _NEWTABLE, _CREATE | _EXCL, named + _number(2, 0))
+    away = _message(_NFTABLES << 8 | _NEWTABLE, _CREATE, named + _number(2, 0))
+    away += _message(_NFTABLES << 8 | _DELTABLE, 0, named)
     raw = _number(1, 3) + _number(2, -300)  # NF_INET_LOCAL_OUT, NF_IP_PRI_RAW
     chain = _text(1, TABLE) + _text(3, CHAIN) + packed(4 | _NESTED, raw) + _number(5, 1) + _text(7, "filter")
     rules = []
@@ -82,7 +88,7 @@ def _parts() -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
             )
             assert found and _PORT not in after, "the port's place must be plain"
             rules.append((before, after))
-    return begin + table + _message(_NFTABLES << 8 | _NEWCHAIN, _CREATE, chain), rules, end
+    return begin, away, table + _message(_NFTABLES << 8 | _NEWCHAIN, _CREATE, chain), rules, end
 
 
 def _rule(protocol: int, header: tuple[int, int], port: bytes, becomes: bytes, checksum_at: int, flags: int) -> bytes:

@@ -4,7 +4,9 @@ The name server's sockets are opened inside the sandbox on free ports of 127.0.0
 free; rules in the sandbox change the port on the way there and back. They are stateless: a query costs no connection tracking
 entry, and a sandbox without other rules does not track at all.
 
-Runs on the kernel thread, inside the namespace concerned.
+To open a socket there, to take rules away and to read them, a thread must be inside. To bind a socket and to load rules by
+one that is open already it need not: so what every sandbox may come to need is opened along with it (`prepare`), and its first
+network with names costs no way in.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
@@ -46,40 +50,74 @@ table ip {TABLE} {{
 """
 
 
-def open_sockets(own_servers: Sequence[int]) -> list[socket.socket]:
-    """A UDP and a listening TCP socket for the name server and, if the sandbox has servers of its own (4, 6: their families),
-    sockets to ask them from. Loads the rules. The calling thread is in the sandbox."""
-    out: list[socket.socket] = []
-    try:
-        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-            out.append(_socket(kind))
-            out[-1].bind((ADDRESS, 0))
-        out[1].listen(_BACKLOG)
-        families = [socket.AF_INET if version == 4 else socket.AF_INET6 for version in sorted(own_servers)]
-        for family in islice(cycle(families), _UPSTREAM_DATAGRAMS if families else 0):
-            out.append(_socket(socket.SOCK_DGRAM, family))
-        for family in families:
-            out += [_socket(socket.SOCK_STREAM, family) for _ in range(_UPSTREAM_STREAMS)]
-        _load(out[0].getsockname()[1], out[1].getsockname()[1])
-    except BaseException:
-        for opened in out:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Sockets of a sandbox that are of no use yet: for datagrams, for streams, and to load rules by."""
+
+    udp: socket.socket
+    tcp: socket.socket
+    rules: socket.socket
+
+    def close(self) -> None:
+        for opened in (self.udp, self.tcp, self.rules):
             opened.close()
-        raise
+
+
+def prepare() -> Prepared:
+    """Open what a name service is made from. The calling thread is in the sandbox."""
+    with ExitStack() as opened:
+        udp, tcp = (opened.enter_context(_socket(kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
+        prepared = Prepared(udp, tcp, opened.enter_context(_moved_up(namerules.open_socket())))
+        opened.pop_all()
+    return prepared
+
+
+def upstream_sockets(own_servers: Sequence[int]) -> list[socket.socket]:
+    """Sockets to ask a sandbox's own servers from, if it has any (4, 6: their families). The calling thread is inside."""
+    families = [socket.AF_INET if version == 4 else socket.AF_INET6 for version in sorted(own_servers)]
+    with ExitStack() as opened:
+        out = [
+            opened.enter_context(_socket(socket.SOCK_DGRAM, family))
+            for family in islice(cycle(families), _UPSTREAM_DATAGRAMS if families else 0)
+        ]
+        for family in families:
+            out += [opened.enter_context(_socket(socket.SOCK_STREAM, family)) for _ in range(_UPSTREAM_STREAMS)]
+        opened.pop_all()
     return out
 
 
-def _load(udp: int, tcp: int) -> None:
+def serve(prepared: Prepared) -> list[socket.socket]:
+    """Let the name server be reached by these: a UDP and a listening TCP socket for it, and the rules that lead there. From any
+    thread; the sandbox's `lo` is up. What is not handed out is closed."""
     try:
-        namerules.load(udp, tcp)
+        for opened in (prepared.udp, prepared.tcp):
+            opened.bind((ADDRESS, 0))
+        prepared.tcp.listen(_BACKLOG)
+        _load(prepared.rules, prepared.udp.getsockname()[1], prepared.tcp.getsockname()[1])
+    except BaseException:
+        prepared.close()
+        raise
+    prepared.rules.close()
+    return [prepared.udp, prepared.tcp]
+
+
+def _load(sock: socket.socket, udp: int, tcp: int) -> None:
+    try:
+        namerules.load(sock, udp, tcp)
     except OSError:
         # Rules of an earlier life, as a rule. Removing them costs the kernel some 12 ms, so it is not done on every start.
-        code, _, error = Nftables().cmd(f"add table ip {TABLE}\ndelete table ip {TABLE}\n{rules(udp, tcp)}")
-        if code != 0:
-            raise KernelRefused(f"nftables refused the rules for {ADDRESS}: {' '.join(error.split())}") from None
+        try:
+            namerules.load(sock, udp, tcp, afresh=True)
+        except OSError as e:
+            raise KernelRefused(f"nftables refused the rules for {ADDRESS}: {e.strerror or e}") from None
 
 
 def _socket(kind: int, family: int = socket.AF_INET) -> socket.socket:
-    with socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as low:
+    return _moved_up(socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK))
+
+
+def _moved_up(low: socket.socket) -> socket.socket:
+    with low:
         return socket.socket(fileno=move_up(low.detach()))
 
 

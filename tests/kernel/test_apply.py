@@ -77,10 +77,17 @@ def test_what_is_brief_enters_no_namespace(machine: Machine, monkeypatch: pytest
     for have, want in ((before, after), (after, before)):
         assert machine.kernel.is_brief(want, have)
         machine.on_kernel(machine.kernel.apply, want, have)
+    served = before | {NameService("s0")}
+    assert machine.kernel.is_brief(served, before), "its sockets were opened along with the sandbox"
+    machine.kernel.apply(served, before)  # by a thread that has nothing to do with it
     monkeypatch.undo()
+    assert not machine.kernel.is_brief(before, served)
+    assert not machine.kernel.is_brief(served, before), "they are in use"
+    machine.on_kernel(machine.kernel.apply, before, served)
+    assert machine.kernel.is_brief(served, before), "others are ready for the next time"
     for more in (
         Namespace("s1"),
-        NameService("s0"),
+        NameService("s0", own_servers=(4,)),
         Sysctl("s0", "net/ipv4/ip_forward", "1"),
         Veth("v", "", "s0", "e", "", 1500),
     ):
@@ -324,7 +331,8 @@ def test_a_name_service_that_is_taken_away_leaves_the_sandbox_s_rules_alone(mach
 
 
 def test_packed_rules_of_a_name_service_are_those_that_nft_reads(machine: Machine) -> None:
-    machine.on_kernel(namerules.load, 4660, 22136)
+    sock = machine.on_kernel(namerules.open_socket)
+    namerules.load(sock, 4660, 22136)
     listing = [
         "nft",
         "--debug=netlink",
@@ -335,7 +343,10 @@ def test_packed_rules_of_a_name_service_are_those_that_nft_reads(machine: Machin
     ]  # with what the kernel has of each rule
     packed = machine.run(*listing)
     with pytest.raises(FileExistsError):
-        machine.on_kernel(namerules.load, 1, 2)
+        namerules.load(sock, 1, 2)
+    assert machine.run(*listing) == packed
+    machine.run("nft", "add", "chain", "ip", namerules.TABLE, "theirs")
+    namerules.load(sock, 4660, 22136, afresh=True)
     assert machine.run(*listing) == packed
     machine.run("nft", "delete", "table", "ip", namerules.TABLE)
     machine.run("nft", "-f", "-", stdin=nameservice.rules(4660, 22136))
