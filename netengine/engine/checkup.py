@@ -15,6 +15,7 @@ from netengine.engine import reconcile, surroundings
 from netengine.engine.core import Core
 from netengine.engine.overlay import uplink
 from netengine.errors import NetengineError
+from netengine.kernel.resources import Table
 from netengine.observe.doctor import Finding, diagnose, summary
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,10 @@ async def check(core: Core, *, fix: bool) -> Diagnosis:
             mended = already
         host = await surroundings.findings(core)
         host += await uplink.findings(core)
+        tables = [r for r in found.steps.missing if isinstance(r, Table)]
+        for problem in await core.on_kernel(core.kernel.nft.strangers, tables):
+            what, _, remedy = problem.partition(": ")
+            host.append(hostcheck.Finding("fatal", what, remedy))
         host += [hostcheck.Finding("fatal", _broken(*part), _START_ANEW) for part in core.broken.items()]
     host += await asyncio.to_thread(hostcheck.surroundings, core.config)
     return Diagnosis(findings, host, mended, problems)

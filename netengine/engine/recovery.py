@@ -20,7 +20,7 @@ from netengine.engine.files import EtcFiles
 from netengine.engine.networks import Networks
 from netengine.engine.overlay import fabric
 from netengine.engine.overlay.overlay import Overlay
-from netengine.errors import NetengineError, NotFound
+from netengine.errors import Conflict, NetengineError, NotFound
 from netengine.ipam.rules import IpamEntry
 from netengine.kernel import namespaces, theirs
 from netengine.kernel.resources import Element, HostPort, Resource, Table
@@ -68,6 +68,8 @@ class Recovery:
         tables = {forwarding.IPV4.table}
         if await core.on_kernel(core.kernel.has_ipv6):
             tables.add(forwarding.IPV6.table)
+        for problem in await core.on_kernel(core.kernel.nft.strangers, tables):
+            raise Conflict(problem)  # nothing could be published, and nothing kept apart
         core.base = frozenset(tables | await forwarding.base_of(core, forwarding.IPV4))
 
     def _forwards_ipv6(self) -> bool:

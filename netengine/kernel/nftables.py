@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections import Counter
 from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from nftables import Nftables
 
 from netengine import failpoints
-from netengine.errors import KernelRefused
+from netengine.errors import Conflict, KernelRefused
 from netengine.kernel import ruleset
 from netengine.kernel.resources import Element, Family, Table, TableFamily
 
@@ -25,6 +26,7 @@ _LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROTOCOLS = {"tcp", "udp", "sctp"}
 VERDICTS = {"accept", "drop", "jump policies"}
+_RENAME = "give it another name where it is made (/etc/nftables.conf?), and delete this one: nft delete table {}"
 _CHUNK = 2000
 """Elements in one command: libnftables' memory use grows faster than the number of elements."""
 
@@ -139,9 +141,9 @@ class Nft:
 
         The user's chain is kept, and a damaged table of this very version is mended around whatever else a user has put into
         it: the sets of his rules must be in their table. A table of another version is replaced, so that none of its rules
-        stays behind; unless the user's rules need what is lost with it.
+        stays behind; unless the user's rules need what is lost with it. One of somebody else is left alone: raises Conflict.
         """
-        objects = self.list_table(table.family) or []
+        objects = self._own(table)
         filling = commands("add", elements)
         mended, anew = _mended(table, objects), self._anew(table)
         same = any(entry.get("chain", {}).get("name") == ruleset.version(table.family) for entry in objects)
@@ -155,6 +157,27 @@ class Nft:
         except (KeyError, TypeError, ValueError):
             return set()  # another version's, of another form
 
+    def strangers(self, tables: Iterable[Table]) -> list[str]:
+        """Why some of these tables cannot be: somebody else has one of that name."""
+        out = []
+        for table in tables:
+            try:
+                self._own(table)
+            except Conflict as e:
+                out.append(e.message)
+        return out
+
+    def _own(self, table: Table) -> list[dict[str, Any]]:
+        """Our table as objects, without any where it does not exist. Raises Conflict when it is not ours."""
+        objects = self.list_table(table.family) or []
+        if not ruleset.is_ours(objects, table.family):
+            name = f"{table.family} {ruleset.TABLE}"
+            raise Conflict(
+                f"there is a table {name} in nftables that is not netengine's, and netengine needs one of that name: "
+                f"{_RENAME.format(name)}"
+            )
+        return objects
+
     def _anew(self, table: Table) -> list[str]:
         kept = self._user_rules(table.family)
         name = f"{table.family} {ruleset.TABLE}"
@@ -163,7 +186,7 @@ class Nft:
 
     def supports(self, family: Family) -> bool:
         """Whether this kernel has rules and translation for that family: tried, and taken back, in one transaction."""
-        name = f"{family} {ruleset.TABLE}-trial"
+        name = f"{family} {ruleset.TABLE}-trial-{secrets.token_hex(4)}"  # nobody else's
         chain = f"add chain {name} nat {{ type nat hook postrouting priority 0; }}"
         try:
             self.run([f"add table {name}", chain, f"delete table {name}"])
@@ -172,6 +195,11 @@ class Nft:
         return True
 
     def unload(self, table: Table) -> None:
+        """One of somebody else is left alone: ours is gone then."""
+        try:
+            self._own(table)
+        except Conflict:
+            return
         # `add` first makes the deletion succeed where there is no table; `destroy` needs kernel 6.3.
         name = f"{table.family} {ruleset.TABLE}"
         self.run([f"add table {name}", f"delete table {name}"])

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from netengine.kernel import rules
 from netengine.kernel.resources import TableFamily
 
 TABLE = "netengine"
-"""The name of our table in each family. No other table is ever read or written."""
+"""The name of our table in each family. No other table is ever read or written; one of that name may be somebody else's."""
 
 USER_CHAIN = "user-forward"
 """The chain that belongs to the person who runs the machine: jumped to first, never flushed or changed by us."""
@@ -198,6 +198,22 @@ _ADDRESS_TYPE: Mapping[TableFamily, str] = {
     "inet": "ipv4_addr",
     "bridge": "ipv4_addr",
 }
+_KINDS = (
+    "chain",
+    "set",
+    "map",
+    "flowtable",
+    "counter",
+    "quota",
+    "limit",
+    "ct helper",
+    "ct timeout",
+    "ct expectation",
+    "synproxy",
+    "secmark",
+)
+"""What a table may hold, by libnftables' names."""
+
 HOST_LENGTH: Mapping[TableFamily, int] = {"ip": 32, "ip6": 128, "inet": 32, "bridge": 32}
 """The prefix length of one address."""
 
@@ -257,6 +273,17 @@ def _rules(family: TableFamily) -> str:
 def version(family: TableFamily) -> str:
     """The name of the empty chain that tells this version of the rules from any other."""
     return next(name for name in signature(family)[0] if name.startswith(VERSION_PREFIX))
+
+
+def is_ours(objects: Iterable[Mapping[str, Any]], family: TableFamily) -> bool:
+    """Whether a listing of a table of our name is of ours, of whichever version and however damaged, and not somebody else's.
+    The mark is the chain that names the version. Without it the table is ours if it has half of what ours has; and an
+    empty one may be taken."""
+    own = [o[kind] for o in objects for kind in _KINDS if kind in o]
+    found = {str(each["name"]) for each in own}
+    names, _ = signature(family)
+    marked = any(re.fullmatch(rf"{VERSION_PREFIX}[0-9a-f]{{12}}", name) for name in found)
+    return not own or marked or 2 * len(names & found) >= len(names)
 
 
 def signature(family: TableFamily) -> tuple[frozenset[str], dict[str, int]]:

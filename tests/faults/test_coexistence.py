@@ -154,6 +154,39 @@ def test_docker_s_engine_afterwards(crowded: Host, neighbour: Host, daemon: Daem
     assert docker.broken(neighbour, "theirs") == []
 
 
+def test_a_table_of_its_name_that_is_somebody_else_s(host: Host) -> None:
+    """It is named, and left alone: at the start what cannot be done without, later what needs it; renamed, all works."""
+
+    def theirs(family: str) -> str:
+        return host.run(["nft", "list", "table", family, "netengine"], check=True).stdout
+
+    for family in ("ip", "bridge"):
+        host.run(["nft", f"add table {family} netengine; add chain {family} netengine mine {{ counter; }}"], check=True)
+    before = theirs("ip"), theirs("bridge")
+    daemon = Daemon(host)
+    refused = host.run(daemon.argv, timeout=30)
+    said = "there is a table ip netengine in nftables that is not netengine's"
+    assert refused.returncode == 1 and f"netengined: {said}" in refused.stderr, refused.stderr
+    assert "nft delete table ip netengine" in refused.stderr
+    assert (theirs("ip"), theirs("bridge")) == before
+
+    host.run(["nft", "delete", "table", "ip", "netengine"], check=True)
+    daemon.start()
+    asked = {"Name": "guarded", "Options": {"anti_spoof": "true"}}
+    answer = daemon.request("POST", "/networks/create", asked)
+    assert answer.status == 409 and "a table bridge netengine in nftables" in answer.message, answer.message
+    assert theirs("bridge") == before[1]
+    host.run(["nft", "delete", "table", "bridge", "netengine"], check=True)
+    assert daemon.request("POST", "/networks/create", asked).status == 201
+
+    host.run(["nft", "delete table bridge netengine; add table bridge netengine { chain mine { }; }"], check=True)
+    wait_until(lambda: "not all of it could be put right" in daemon.tail(), daemon.tail)
+    told = str(daemon.request("GET", "/netengine/doctor").json)
+    assert told.count("there is a table bridge netengine") == 1 and "nft delete table bridge netengine" in told
+    daemon.cleanup()
+    assert "chain mine" in theirs("bridge"), "theirs outlives us"
+
+
 def test_bridges_of_others_where_netengine_turned_forwarding_on(host: Host) -> None:
     """Guests on a bridge talk as before, though br_netfilter shows netengine's rules what they say, and on a bridge that is
     made later, with no daemon to see it; what was not routed from one bridge to another is not routed now."""

@@ -6,6 +6,10 @@ import re
 
 import pytest
 
+from netengine.errors import Conflict
+from netengine.kernel import ruleset
+from netengine.kernel.resources import Table, TableFamily
+from netengine.kernel.ruleset import FAMILIES
 from netengine.kernel.theirs import find_link, host_addresses, host_routes
 from tests.kernel.machine import ALIAS_DIR, RUN_DIR, Lan, Machine, port
 from tests.kernel.packets import tcp
@@ -83,6 +87,30 @@ def test_a_table_of_others_that_our_parser_would_not_read_is_never_listed(
     crowded.heal()
     listings = [line for text in asked for line in text.splitlines() if line.startswith("list")]
     assert listings and all(re.search(r" (ip6?|inet|bridge) netengine\b", line) for line in listings), listings
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_of_our_name_that_is_somebody_else_s_stays_as_it_is(machine: Machine, family: TableFamily) -> None:
+    """Also one that has a set of a name of ours; one that is empty may be taken."""
+    theirs = "set sealed { type ifname; }\nchain forward { counter; }\nchain mine { counter accept; }"
+    machine.run("nft", f"add table {family} netengine")
+    machine.apply({Table(family)})
+    machine.apply((), {Table(family)})
+    machine.run("nft", "-f", "-", stdin=f"table {family} netengine {{\n{theirs}\n}}\n")
+    before = machine.run("nft", "list ruleset")
+    with pytest.raises(Conflict, match=f"a table {family} netengine in nftables that is not netengine's"):
+        machine.apply({Table(family)})
+    machine.apply((), {Table(family)})
+    assert machine.run("nft", "list ruleset") == before and not machine.observe()
+    machine.run("nft", f"delete table {family} netengine")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_of_ours_is_known_without_its_mark(machine: Machine, family: TableFamily) -> None:
+    machine.build({Table(family)})
+    machine.run("nft", f"delete chain {family} netengine {ruleset.version(family)}")
+    assert Table(family) not in machine.observe()
+    machine.heal()
 
 
 def test_a_symbolic_link_of_others_among_the_aliases_is_left_alone(machine: Machine) -> None:
