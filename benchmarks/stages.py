@@ -19,7 +19,7 @@ Stages = dict[str, list[tuple[str, float]]]
 _ORDER = (
     ("the engine: rules, leases, the model", None),
     ("rendering the model to kernel resources", "render the model"),
-    ("store: intent and leases, before the kernel", "store: the intent"),
+    ("store: the outcome, before the kernel", "store"),
     ("to the kernel thread and back, where it is needed", None),
     ("plan: what differs, in which order", "kernel thread: plan"),
     ("building the kernel's messages", None),
@@ -27,7 +27,6 @@ _ORDER = (
     ("the kernel: links, addresses, routes", "netlink: the kernel's work"),
     ("questions to the kernel", "netlink: questions"),
     ("nftables transaction", "nftables transaction"),
-    ("store: the outcome", "store: the outcome"),
     ("waiting until the name server has it", "name server"),
     ("HTTP and the client", None),
 )

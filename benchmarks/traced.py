@@ -90,8 +90,7 @@ def main() -> None:
     Nft.run = _watched("nftables transaction", Nft.run)  # type: ignore[method-assign]
     Operation.apply = _awaited("apply, with the way to the kernel thread", Operation.apply)  # type: ignore[method-assign]
     Core.on_kernel = _awaited("on_kernel", Core.on_kernel)  # type: ignore[method-assign]
-    Operation._begin = _watched("store: the intent", Operation._begin)  # type: ignore[method-assign]
-    Operation.finish = _watched("store: the outcome", Operation.finish)  # type: ignore[method-assign]
+    Operation._write = _watched("store", Operation._write)  # type: ignore[method-assign]
     NameServer._answer = _awaited("name server", NameServer._answer)  # type: ignore[method-assign]
     sandbox.render = _watched("render the model", sandbox.render)
     sys.argv = ["netengined", *sys.argv[2:]]

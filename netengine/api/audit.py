@@ -7,6 +7,7 @@ are where secrets are, and without what lets somebody into a cluster.
 
 from __future__ import annotations
 
+import os
 import pwd
 import socket
 import struct
@@ -101,10 +102,15 @@ def _user(uid: int) -> str:
 def _command(pid: int) -> str:
     """The name of the process, as far as it can still be told: one that ended may have left its number to another."""
     try:
-        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
-            return file.read(64).decode(errors="replace").strip()
+        file = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(file, 64).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
 
 
 def is_session(request: Request) -> bool:

@@ -21,7 +21,7 @@ from netengine.dns.server import Server
 from netengine.dns.tcp import PAUSE
 from netengine.errors import Conflict, Invalid, NetengineError
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16  # more, and the memory for it is asked of the kernel for each frame, and given back
 _decoder = msgspec.json.Decoder(protocol.Request)
 
 

@@ -226,12 +226,15 @@ class Operation:
         self._core = core
         self._intent = Intent(new_id(), what)
         self._begun = False
+        self._committed = False
         self._finished = False
         self._undo: list[Callable[[], object]] = []
         self._applied: list[tuple[frozenset[Resource], frozenset[Resource]]] = []
         self._leases: list[tuple[str, str, str]] = []
         self._reserved: list[HostPort] = []
+        self._put: list[Network | Container | Policy] = []
         self._writes: list[Callable[[Transaction], None]] = []
+        """What else the outcome is made of."""
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -272,12 +275,11 @@ class Operation:
 
     def put(self, thing: Network | Container | Policy) -> None:
         """Store the thing, as it is when the operation finishes."""
-        kind = type(thing).__name__.lower()
-        self._writes.append(lambda t: t.put(kind, thing.id, thing))
+        if not any(thing is other for other in self._put):
+            self._put.append(thing)
 
     def forget(self, thing: Network | Container | Policy) -> None:
-        kind = type(thing).__name__.lower()
-        self._writes.append(lambda t: t.delete(kind, thing.id))
+        self._writes.append(lambda t: t.delete(_kind(thing), thing.id))
 
     def release(self, network_id: str, addresses: Iterable[str], owner: str) -> None:
         """Give all leases of an owner back when the operation finishes; "" among `addresses` is none."""
@@ -291,8 +293,16 @@ class Operation:
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
+    def commit(self) -> None:
+        """Write the outcome before the kernel is touched, in place of an intent: one transaction, and not two. When the kernel
+        refuses, what was is written again; after a crash in between the next start does the rest. Only for what the next start
+        can do, and only when the model is as it will be. Where something goes as well, this does nothing, and `finish` all."""
+        if not self._writes:
+            self._write()
+            self._committed = True
+
     def _begin(self) -> None:
-        if self._begun:
+        if self._begun or self._committed:
             return
         with self._core.store.transaction() as t:
             t.begin(self._intent)
@@ -305,22 +315,27 @@ class Operation:
         in between leaves a kernel with too much in it, which the next start sweeps up, and never a model with too much."""
         if self._finished:
             return
-        if self._begun or self._writes or self._leases:
-            with self._core.store.transaction() as t:
-                if not self._begun:
-                    for lease in self._leases:
-                        t.lease(*lease)
-                for write in self._writes:
-                    write(t)
-                if self._begun:
-                    t.finish(self._intent)
+        if not self._committed and (self._begun or self._put or self._writes or self._leases):
+            self._write()
         self._finished = True
+
+    def _write(self) -> None:
+        with self._core.store.transaction() as t:
+            if not self._begun:
+                for lease in self._leases:
+                    t.lease(*lease)
+            for thing in self._put:
+                t.put(_kind(thing), thing.id, thing)
+            for write in self._writes:
+                write(t)
+            if self._begun:
+                t.finish(self._intent)
 
     async def roll_back(self) -> None:
         """Take everything back that was done. Never raises: what cannot be undone is logged and left to the next start."""
         if self._finished:
             return
-        if self._begun or self._reserved:
+        if self._begun or self._committed or self._reserved:
             log.info("rolling back: %s", self._intent.what)
         for want, have in reversed(self._applied):
             try:
@@ -330,11 +345,19 @@ class Operation:
         await self._core.briefly(self._core.kernel.release, self._reserved)
         for undo in reversed(self._undo):
             undo()
-        if self._begun:
+        if self._begun or self._committed:
             try:
                 with self._core.store.transaction() as t:
                     for _, _, owner in self._leases:
                         t.release(owner)
+                    if self._committed:
+                        for thing in self._put:  # as it is again
+                            t.put(_kind(thing), thing.id, thing)
                     t.finish(self._intent)
             except NetengineError as e:
                 log.error("while rolling back %s: %s", self._intent.what, e)
+
+
+def _kind(thing: Network | Container | Policy) -> str:
+    """What the store files it under."""
+    return type(thing).__name__.lower()

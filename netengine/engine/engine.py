@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import uuid
@@ -94,6 +95,7 @@ class Engine:
         if self._core.store.setting("identity") is None:
             with self._core.store.transaction() as t:
                 t.set("identity", str(uuid.uuid4()))
+        self._core.store.later = asyncio.get_running_loop().call_soon
         self._healing.listen()
         await self.swarm.prepare()
         await self._recovery.run()

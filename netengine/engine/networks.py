@@ -253,6 +253,7 @@ class Networks:
                     endpoint = sandbox.build_endpoint(core, operation, container, network, wish, claims.get(network.id))
                     gateway.settle(core, operation, container)
                     await sandbox.settle_ports(core, operation, container)
+                    operation.commit()
                     wanted = sandbox.render(core.state, container)
                     # The name server hears of it while the kernel is at work. What it needs to be reached by comes first, where
                     # that takes no way into the sandbox of its own.

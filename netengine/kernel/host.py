@@ -7,12 +7,9 @@ business; reading the kernel back is `kernel.observe`'s.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import socket
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -21,7 +18,7 @@ from typing import TypeVar
 
 from netengine import failpoints
 from netengine.errors import KernelRefused, NetengineError
-from netengine.kernel import hostports, insides, kinds, messages, namespaces
+from netengine.kernel import hostports, ifindex, insides, kinds, messages, namespaces
 from netengine.kernel.announce import announce_again
 from netengine.kernel.conntrack import Conntrack
 from netengine.kernel.descriptors import move_up
@@ -52,9 +49,6 @@ _BRIEF = Veth | LinkUp | Address | Route | Element | HostPort | NameService
 _BRIEF_MOST = 64
 """What the kernel has done in less than a millisecond, or two, without entering a namespace: so many of these kinds."""
 
-_SIOCGIFINDEX = 0x8933  # include/uapi/linux/sockios.h
-_IFREQ = struct.Struct("16si20x")  # struct ifreq: ifr_name, ifr_ifindex
-
 
 class Kernel:
     """The host's kernel, as the daemon sees and changes it.
@@ -74,6 +68,8 @@ class Kernel:
         """The names of namespaces by what the host's calls them in events (nsid). See `insides`."""
         self.held: dict[HostPort, socket.socket | None] = {}
         self._reaper: NetlinkSocket | None = None
+        self._control: socket.socket | None = None
+        """For what is asked of the host's links by ioctl."""
         self.graves: list[object] = []
         """What is out of use and waits to be let go of: names of links, and handles. See `reap`."""
         self.buried: set[tuple[str, int]] = set()
@@ -99,6 +95,7 @@ class Kernel:
         self.home = move_up(namespaces.open_current())
         self.sockets[HOST] = NetlinkSocket()
         self._reaper = NetlinkSocket()
+        self._control = ifindex.control_socket()
         self._nft = Nft()
         self.conntrack = Conntrack()
         self.inherited = self.relays.inherit()
@@ -124,6 +121,9 @@ class Kernel:
         if self._reaper is not None:
             self._reaper.close()
             self._reaper = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
         for held in self.held.values():
             if held is not None:
                 held.close()
@@ -255,18 +255,11 @@ class Kernel:
         return found
 
     def index(self, ns: str, link: str) -> int:
-        """The interface index of a link. Raises OSError, with ENODEV when there is none of that name.
-
-        By ioctl (netdevice(7)): Python's if_nametoindex says "no interface" whatever went wrong, want of descriptors too.
-        """
-        with self.inside(ns), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-            try:
-                return int(_IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFINDEX, _IFREQ.pack(link.encode(), 0)))[1])
-            except OSError as e:
-                if e.errno != errno.ENODEV:
-                    raise
-                where = f"namespace {ns[:12]}" if ns else "the host"
-                raise OSError(errno.ENODEV, f"there is no link {link} in {where}") from e
+        """The interface index of a link. Raises OSError, with ENODEV when there is none of that name."""
+        if ns == HOST and self._control is not None:
+            return ifindex.of(self._control, link)
+        with self.inside(ns), ifindex.control_socket() as control:
+            return ifindex.of(control, link, ns)
 
     def has_namespace(self, ns: str) -> bool:
         """Whether the namespace's file is there and mounted. From any thread."""

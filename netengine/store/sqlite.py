@@ -98,6 +98,9 @@ class Store:
         self._path = path
         self._records = Records(records, path, SCHEMA_VERSION) if records else None
         self.set_aside: Path | None = None
+        self.later: Callable[[Callable[[], None]], object] | None = None
+        """Calls a function soon. With it records are written behind the answer to whoever waits for the transaction."""
+        self._unrecorded: dict[Key, bytes] = {}
         try:
             path.parent.mkdir(mode=0o710, parents=True, exist_ok=True)
             try:
@@ -195,6 +198,7 @@ class Store:
             db.executemany("INSERT INTO settings VALUES (?, ?)", saved.settings.items())
 
     def close(self) -> None:
+        self.write_records()
         self._db.close()
 
     def _migrate(self, version: int) -> None:
@@ -241,7 +245,7 @@ class Store:
             self._db.execute("COMMIT")
             failpoints.reach("store: after the commit")
             if self._records is not None:
-                self._records.keep(transaction.changed)
+                self._record(transaction)
         except BaseException as e:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -252,6 +256,22 @@ class Store:
             if isinstance(e, sqlite3.Error):
                 raise KernelRefused(f"cannot write the state in {self._path}: {e}") from e
             raise
+
+    def _record(self, transaction: Transaction) -> None:
+        due = bool(self._unrecorded)
+        for key in transaction.deleted:
+            self._unrecorded.pop(key, None)
+        self._unrecorded.update(transaction.changed)
+        if self.later is None:
+            self.write_records()
+        elif self._unrecorded and not due:
+            self.later(self.write_records)
+
+    def write_records(self) -> None:
+        """Bring the records up to the database."""
+        if self._records is not None:
+            self._records.keep(self._unrecorded)
+        self._unrecorded.clear()
 
     def load(self, kind: str, as_type: type[S]) -> list[S]:
         """All objects of a kind. One that cannot be read is reported and left alone, not lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,25 @@ def test_a_change_that_was_taken_back_is_not_recorded(disk: Disk) -> None:
     store.close()
     disk.lose()
     assert names(disk.store()) == {"a"}
+
+
+def test_records_may_be_written_later_and_never_have_what_is_gone(disk: Disk) -> None:
+    store = disk.store()
+    soon: list[Callable[[], None]] = []
+    store.later = soon.append
+    put(store, "a", "b")
+    put(store, "b", "c")
+    with store.transaction() as t:
+        t.delete("network", "b" * 8)
+    there = {file.name for file in disk.records.iterdir()}
+    assert there == {"owner"} and len(soon) == 1, "all that came meanwhile is written at once"
+    soon.pop()()
+    assert {file.name for file in disk.records.iterdir()} == {"owner", "network-aaaaaaaa", "network-cccccccc"}
+    put(store, "d")
+    assert len(soon) == 1
+    store.close()
+    disk.lose()
+    assert names(disk.store()) == {"a", "c", "d"}, "what was still to be written was written at the end"
 
 
 def test_records_of_another_database_are_nobody_s(disk: Disk, tmp_path: Path) -> None:
