@@ -91,6 +91,11 @@ class Cluster(Swarm):
         run = ("run", "--rm", "--network", network, "host", "true")
         wait_until(lambda: not self._docker(host, *run).returncode, lambda: f"{host} goes on{self.log(host)}", 60)
 
+    def takes_over(self, host: str, *words: str) -> None:
+        """As soon as the managers that were are known to be gone."""
+        init = ("swarm", "init", "--force-new-cluster", *words)
+        wait_until(lambda: not self._docker(host, *init).returncode, lambda: f"{host} takes over{self.log(host)}", 60)
+
     def reaches(self, host: str, name: str, target: str) -> bool:
         return not self._docker(host, "exec", name, "ping", "-c", "1", "-W", "1", target).returncode
 
@@ -183,8 +188,12 @@ def test_a_cluster_in_an_etcd_of_ones_own(lab: Cluster) -> None:
     lab.docker("h2", "node", "demote", "h1", "h3")
     lab.await_nodes("h2", h1=WORKS, h2=MANAGES, h3=WORKS)
     assert "attempting to demote the last manager" in lab.refused("h2", "node", "demote", "h2")
-    lab.docker("h2", "node", "promote", "h1")
-    lab.await_nodes("h2", h1=MANAGES)
+    lab.kill_daemon(
+        "h2"
+    )  # for good, as far as anybody knows; and no node is left that could make another one a manager
+    lab.takes_over("h1")
+    lab.start_daemon("h2")
+    lab.await_nodes("h1", h1=MANAGES, h2=MANAGES, h3=WORKS)
     assert "no number of managers is needed" in lab.refused("h1", "swarm", "init", "--force-new-cluster")
 
     # The store is away, and two daemons start meanwhile.
@@ -285,8 +294,29 @@ def test_with_tls_client_certificates_and_users(lab: Cluster) -> None:
         identity["password"],
     )
     assert said.splitlines()[0] == "True" and said.count("permission denied") == 2
-    for name in ("h2", "h1"):
+
+    # The only manager is gone for good: a host that was in no cluster, and may read all of the store, is the next one.
+    lab.configure("h3", store=store, **files, store_user="root", store_password_file=f"{RUN}/h1/password")
+    here = ("--advertise-addr", ADDRESS.format(3))
+    assert f"manager h1 at {H1}:2377 is up" in lab.refused("h3", "swarm", "init", "--force-new-cluster", *here)
+    lab.kill_daemon("h1")
+    lab.takes_over("h3", *here)
+    lab.await_nodes("h3", h1=("Down", "Unreachable"), h2=WORKS, h3=MANAGES)
+    lab.docker("h3", "node", "demote", "h1")
+    lab.docker("h3", "node", "rm", "--force", "h1")
+    known_by_h2 = lab.cluster_directory("h2") / "node.json"
+    wait_until(
+        lambda: json.loads(known_by_h2.read_text())["managers"] == [f"{ADDRESS.format(3)}:2377"],
+        "h2 has heard of it",
+        30,
+    )
+    lab.start_daemon("h1")
+    wait_until(
+        lambda: "if this host was removed from its cluster" in lab.info("h1")["Error"], "h1 knows that it is none", 30
+    )
+    for name in ("h1", "h2"):
         lab.docker(name, "rm", "-f", f"on-{name}")
+    for name in ("h1", "h2", "h3"):
         lab.docker(name, "swarm", "leave", "--force")
     said = lab.ask(
         """

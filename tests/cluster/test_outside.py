@@ -92,7 +92,9 @@ def test_a_place_is_taken_by_one_cluster_and_given_back(
         for refusal in (outside.look(nobody, other.node), other.place(nobody), again.place(nobody)):
             with pytest.raises(Conflict) as caught:
                 await refusal
-            words = f"{where} holds cluster c1, begun 2026-11-21T10:00:00, of h1: join that one, name another prefix"
+            words = (
+                f"{where} holds cluster c1, begun 2026-11-21T10:00:00, of h1: join that one (with --force-new-cluster "
+            )
             assert words in caught.value.message
             assert "etcdctl del --prefix /one/netengine/v1/" in caught.value.message
         await other.place(replace(nobody, prefix="/two"))

@@ -118,23 +118,7 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
     files.replace_certificate(key, certificate)
     failpoints.reach("swarm: certificate written")
 
-    identity = Identity(
-        node=node_id,
-        cluster=cluster_id,
-        role=MANAGER,
-        name=plan.name,
-        advertise_address=address,
-        listen_address=plan.where.listen,
-        data_path_address=plan.where.data_path,
-        data_path_port=plan.data_path_port,
-        managers=(with_port(address, CONTROL_PORT),),
-        endpoints=tuple(cluster.store) or (urls_of(address).client,),
-        external_store=bool(cluster.store),
-        store_prefix=theirs.prefix if theirs else "",
-        store_roots=cluster.store_roots,
-        user=users.user_of(node_id) if cluster.store_users else "",
-        password=users.make_password() if cluster.store_users else "",
-    )
+    identity = identity_of(plan, node_id, cluster, users.make_password() if cluster.store_users else "")
     if theirs:
         async with outside.place(theirs, cluster, record, _beginning(cluster, record, authority), identity.password):
             files.update(identity)
@@ -144,6 +128,28 @@ async def found(plan: Plan, files: Files, process: EtcdProcess) -> Identity:
     files.update(identity)
     failpoints.reach("swarm: identity saved")
     return identity
+
+
+def identity_of(plan: Plan, node: str, cluster: ClusterRecord, password: str) -> Identity:
+    """Of a manager that no other has let in."""
+    address, theirs = plan.where.advertise, plan.outside
+    return Identity(
+        node=node,
+        cluster=cluster.id,
+        role=MANAGER,
+        name=plan.name,
+        advertise_address=address,
+        listen_address=plan.where.listen,
+        data_path_address=plan.where.data_path,
+        data_path_port=cluster.data_path_port,
+        managers=(with_port(address, CONTROL_PORT),),
+        endpoints=theirs.urls if theirs else (urls_of(address).client,),
+        external_store=bool(cluster.store),
+        store_prefix=theirs.prefix if theirs else "",
+        store_roots=(theirs.roots() if theirs else "") or cluster.store_roots,
+        user=users.user_of(node) if cluster.store_users else "",
+        password=password,
+    )
 
 
 def _beginning(cluster: ClusterRecord, record: NodeRecord, authority: Authority) -> list[Put]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +17,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-import netengine
 from netengine.cluster import access, blocks, revival
 from netengine.cluster.access import Outside
 from netengine.cluster.control import Control
@@ -27,20 +24,23 @@ from netengine.cluster.identity import Files, Identity
 from netengine.cluster.managers import Managers
 from netengine.cluster.member import EtcdMember, urls_of
 from netengine.cluster.mirror import Change
-from netengine.cluster.protocol import RenewRequest
-from netengine.cluster.records import CONTROL_PORT, MANAGER, NO_MEMBER, NodeRecord, StatusRecord
+from netengine.cluster.protocol import Renewal, RenewRequest
+from netengine.cluster.records import CONTROL_PORT, MANAGER, NO_MEMBER, NodeRecord
 from netengine.cluster.session import Place, Session
-from netengine.engine.swarm import ledger, outside
+from netengine.engine.swarm import ledger, outside, takeover
 from netengine.engine.swarm.addresses import with_port
 from netengine.engine.swarm.oversight import Oversight, restart_in_turn
 from netengine.engine.swarm.registrar import Registrar, endpoints, managers
+from netengine.engine.swarm.status import status_of
 from netengine.errors import Forbidden, Invalid, NetengineError, Unavailable
 
 log = logging.getLogger(__name__)
 
-REMOVED = "this node was removed from its cluster: docker swarm leave --force, then join again to come back"
-EMPTIED = "{} holds nothing of this host's cluster (any more): docker swarm leave --force, then begin or join another"
+_COME_BACK = "docker swarm leave --force, then join again to come back"
+REMOVED = f"this node was removed from its cluster: {_COME_BACK}"
+EMPTIED = "the store holds nothing of this host's cluster: docker swarm leave --force, then begin or join one"
 _AGAIN = 2.0  # seconds after which what could not be done is tried again
+_READ_BACK = 10.0  # seconds in which the mirror is expected to have what was written on behalf of this host
 _LOOK = 30.0  # seconds after which is looked at what no record tells: the age of the certificate
 
 
@@ -131,7 +131,7 @@ class Membership:
         except Forbidden:
             return Forbidden(REMOVED)
         except NetengineError:
-            pass
+            return Forbidden(f"{refused.message}; if this host was removed from its cluster: {_COME_BACK}")
         return refused
 
     def tend(self) -> None:
@@ -153,12 +153,30 @@ class Membership:
     async def begin_anew(self) -> None:
         """Make this manager the only one, with what its member of etcd has kept. Raises Unavailable, Conflict."""
         async with self._changing:
-            own = managers_of(self.identity), [self.member.urls.client]
+            own = [with_port(self.identity.advertise_address, CONTROL_PORT)], [self.member.urls.client]
             self.session.etcd.use(own[1])
             await self.member.recover()
             await ledger.keep_only(self.session.etcd, self.identity.node)
             self._use(*own)
         self._wake.set()
+
+    async def take_over(self) -> None:
+        """Make this worker a manager, since none is left, where the store is not the managers'. Raises Unavailable, Conflict,
+        Forbidden, Invalid."""
+        from netengine.cluster import certificates
+
+        async with self._changing:
+            key = certificates.make_key()
+            made, revision = await takeover.promote(self._outside, self.identity, key)
+            try:
+                async with asyncio.timeout(_READ_BACK):
+                    await self.session.mirror.reached(revision)  # it would be a worker again by what that says
+            except TimeoutError:
+                raise Unavailable(
+                    "this host does not hear from the cluster's store that it is a manager: try again"
+                ) from None
+            await self._show_certificate(key, made)
+        await self.settle()
 
     async def _ask(self, call: str, payload: Mapping[str, Any]) -> Any:
         return await self.managers.call(call, payload)
@@ -185,9 +203,6 @@ class Membership:
     def record(self) -> NodeRecord | None:
         held = self.session.mirror.node(self.identity.node)
         return held.record if held else None
-
-    def _store(self) -> str:
-        return access.shown(self.identity.endpoints, self.identity.store_prefix)
 
     async def _tend(self) -> None:
         """Lasts until cancelled."""
@@ -222,7 +237,7 @@ class Membership:
                 return
             record = self.record
             if record is None:
-                raise Forbidden(REMOVED if self.session.mirror.cluster else EMPTIED.format(self._store()))
+                raise Forbidden(REMOVED if self.session.mirror.cluster else EMPTIED)
             await self._follow_trust()
             if record.role == MANAGER:
                 await self._be_manager(record)
@@ -352,7 +367,11 @@ class Membership:
 
         key = certificates.make_key()
         request = RenewRequest(request=certificates.make_request(key), addresses=[self.identity.advertise_address])
-        got = await self.managers.renew(request)
+        await self._show_certificate(key, await self.managers.renew(request))
+
+    async def _show_certificate(self, key: str, got: Renewal) -> None:
+        from netengine.cluster import certificates
+
         said = certificates.verify(got.certificate, got.trust)
         if said.node != self.identity.node or not certificates.matches(got.certificate, key):
             raise Unavailable("a manager has issued a certificate that is not this node's: it is not used")
@@ -378,19 +397,3 @@ def _as_manager(record: NodeRecord) -> None:
     """It has become what it was promoted to, unless it was demoted meanwhile."""
     if record.role == MANAGER:
         record.member = NO_MEMBER
-
-
-def managers_of(identity: Identity) -> list[str]:
-    """This host's own control service alone."""
-    return [with_port(identity.advertise_address, CONTROL_PORT)]
-
-
-def status_of(identity: Identity) -> StatusRecord:
-    """What this host says of itself."""
-    return StatusRecord(
-        data_path=identity.data_path,
-        engine=netengine.__version__,
-        architecture=platform.machine(),
-        nano_cpus=(os.cpu_count() or 1) * 1_000_000_000,
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    )

@@ -88,13 +88,24 @@ def client(outside: Outside, roots: str, *, as_user: bool) -> Etcd:
 
 
 async def look(outside: Outside, first: NodeRecord) -> bool:
-    """Whether that etcd asks for users; and that this fits what the configuration says. Nothing is changed.
+    """Whether that etcd asks for users, and that a cluster may begin there, with `first`. Nothing is changed.
 
-    `first` is who is to begin a cluster there.
-
-    Raises Unavailable when it does not answer, Invalid and Forbidden when the user is not one who could begin a cluster.
+    Raises what `judge` raises, and Conflict when the place is another cluster's.
     """
-    roots = outside.roots()
+    has_users = await judge(outside)
+    async with client(outside, outside.roots(), as_user=True) as etcd:
+        entries, _ = await etcd.read(keys.ROOT)
+        if not _is_own_beginning(entries, first):
+            _check_free(outside, entries)
+    return has_users
+
+
+async def judge(outside: Outside, roots: str = "") -> bool:
+    """Whether that etcd asks for users; and that this fits what the configuration says.
+
+    Raises Unavailable when it does not answer, Invalid and Forbidden when the user is not one who may do everything.
+    """
+    roots = outside.roots() or roots
     async with client(outside, roots, as_user=False) as nobody:
         has_users = await nobody.demands_users()
         _check_one(outside, await nobody.clusters())
@@ -108,15 +119,13 @@ async def look(outside: Outside, first: NodeRecord) -> bool:
             f"{outside} does not ask for users, so that user {outside.user} would protect nothing: turn that on (etcdctl auth "
             "enable), or leave --store-user out"
         )
-    async with client(outside, roots, as_user=True) as etcd:
-        if has_users and not await etcd.may_make_users():
-            raise Forbidden(
-                f"user {outside.user} of {outside} may not make users: give it etcd's role root (etcdctl user grant-role "
-                f"{outside.user} root)"
-            )
-        entries, _ = await etcd.read(keys.ROOT)
-        if not _is_own_beginning(entries, first):
-            _check_free(outside, entries)
+    if has_users:
+        async with client(outside, roots, as_user=True) as etcd:
+            if not await etcd.may_make_users():
+                raise Forbidden(
+                    f"user {outside.user} of {outside} may not make users: give it etcd's role root (etcdctl user grant-role "
+                    f"{outside.user} root)"
+                )
     return has_users
 
 
@@ -235,8 +244,9 @@ def _check_free(outside: Outside, entries: Sequence[Entry]) -> None:
                 f"(etcd://HOST:PORT/NAME); if nobody does so any more, the place is free within {_CLAIM_SECONDS} s"
             )
     raise Conflict(
-        f"{outside} holds {what}: join that one, name another prefix (etcd://HOST:PORT/NAME), or, when it is no more, remove "
-        f"it with `etcdctl del --prefix {outside.prefix}{keys.ROOT}`"
+        f"{outside} holds {what}: join that one (with --force-new-cluster when all its managers are gone for good), name "
+        "another prefix (etcd://HOST:PORT/NAME), or, when it is no more, remove it with `etcdctl del --prefix "
+        f"{outside.prefix}{keys.ROOT}`"
     )
 
 

@@ -21,7 +21,7 @@ from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord
 from netengine.cluster.session import Session
 from netengine.engine.checks import NOT_A_MANAGER, ON_A_WORKER
 from netengine.engine.core import Core
-from netengine.engine.swarm import events, founding, leaving, ledger, outside, settings, specs
+from netengine.engine.swarm import events, founding, leaving, ledger, outside, settings, specs, takeover
 from netengine.engine.swarm.addresses import Whereabouts, settle, with_port
 from netengine.engine.swarm.membership import Membership, Overlay
 from netengine.engine.swarm.nodes import Nodes
@@ -198,23 +198,29 @@ class Swarm:
             founding.check_control_port(where)
             founding.check_data_path(where, port)
             try:
-                identity = await founding.found(plan, self.files, self._process)
+                takes_over = asked.force_new_cluster and plan.outside is not None
+                taken = await takeover.join(plan, self.files) if takes_over else None
+                identity = taken or await founding.found(plan, self.files, self._process)
                 try:
                     await self._enter(identity)
                 except BaseException:
                     if plan.outside is not None:
-                        await outside.take_back(plan.outside, identity)
+                        await (takeover.withdraw if taken else outside.take_back)(plan.outside, identity)
                     raise
             except BaseException:
                 await self._sweep()
                 raise
-            log.info("this host has begun cluster %s as node %s", identity.cluster, identity.node)
+            did = "taken over" if taken else "begun"
+            log.info("this host has %s cluster %s as node %s", did, identity.cluster, identity.node)
             return identity.node
 
     async def _begin_anew(self, m: Membership) -> str:
         """After a majority of the managers was lost for good: this manager alone goes on, with all that the store has."""
         if not m.identity.is_manager:
-            raise Unavailable(ON_A_WORKER)
+            if not m.identity.external_store:
+                raise Unavailable(ON_A_WORKER)
+            await m.take_over()
+            return m.identity.node
         if m.identity.external_store:
             raise Invalid(
                 f"--force-new-cluster is for a store that managers run, and this cluster's is "
