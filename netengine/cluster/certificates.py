@@ -288,7 +288,8 @@ def check_validity(said: Certificate, now: datetime) -> None:
     if now > said.not_after:
         raise Unavailable(
             f"the certificate of node {said.node} has expired at {_clock(said.not_after)}, and this host's clock says "
-            f"{_clock(now)}: if the clock is right, leave the cluster and join again"
+            f"{_clock(now)}: if the clock is right, leave the cluster and join again (docker swarm leave --force; "
+            "docker swarm join-token worker, on a manager, shows how)"
         )
 
 

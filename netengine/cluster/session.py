@@ -57,6 +57,8 @@ class Session:
         self.ask = ask
         self.mirror = Mirror(etcd, file)
         self.connected = False
+        self.refusal = ""
+        """Why the cluster lets this node in no more, as far as its managers say."""
         self.on_connect: list[Callable[[], None]] = []
         """Called in turn, on the event loop, whenever etcd answers again."""
         self.on_loss: list[Callable[[], None]] = []
@@ -101,7 +103,8 @@ class Session:
     def check(self) -> None:
         """Raise Unavailable at once when etcd did not answer lately."""
         if not self.connected:
-            raise Unavailable(f"the cluster's store does not answer: {self.etcd.remedy}; what runs goes on")
+            why = self.refusal or f"the cluster's store does not answer: {self.etcd.remedy}"
+            raise Unavailable(f"{why}; what runs goes on")
 
     async def describe(self, status: StatusRecord) -> None:
         """Say something new of this host to the others."""

@@ -146,3 +146,14 @@ def test_a_node_that_leaves_is_down_at_once(member: EtcdMember) -> None:
         await one.close()
 
     inside(member, body)
+
+
+def test_a_node_that_is_let_in_no_more_says_why() -> None:
+    lonely = Session(
+        Place("n1", "worker", "192.0.2.1"), Etcd(["http://h:1"]), nobody, StatusRecord(data_path="192.0.2.1")
+    )
+    with pytest.raises(Unavailable, match="store does not answer: a majority of the managers must be up"):
+        lonely.check()
+    lonely.refusal = "the certificate has expired"
+    with pytest.raises(Unavailable, match=r"^the certificate has expired; what runs goes on$"):
+        lonely.check()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from netengine.cluster import blocks, keys, member, members, users
-from netengine.cluster.records import MANAGER, WORKER, ClusterRecord, NodeRecord
+from netengine.cluster.records import MANAGER, NO_MEMBER, WORKER, ClusterRecord, NodeRecord
 from netengine.engine.core import now
 from netengine.engine.swarm import specs
 from netengine.errors import Conflict, NetengineError, NotFound, Unavailable
@@ -147,6 +147,12 @@ async def demote(etcd: Etcd, record: NodeRecord) -> None:
 
 def _as_worker(record: NodeRecord) -> None:
     record.role, record.member = WORKER, ""
+
+
+def as_manager(record: NodeRecord) -> None:
+    """In an etcd outside of the cluster: it has become what it was promoted to, unless it was demoted meanwhile."""
+    if record.role == MANAGER:
+        record.member = NO_MEMBER
 
 
 async def dismiss(etcd: Etcd, record: NodeRecord) -> None:

@@ -25,7 +25,7 @@ from netengine.cluster.managers import Managers
 from netengine.cluster.member import EtcdMember, urls_of
 from netengine.cluster.mirror import Change
 from netengine.cluster.protocol import Renewal, RenewRequest
-from netengine.cluster.records import CONTROL_PORT, MANAGER, NO_MEMBER, NodeRecord
+from netengine.cluster.records import CONTROL_PORT, MANAGER, NodeRecord
 from netengine.cluster.session import Place, Session
 from netengine.engine.swarm import ledger, outside, takeover
 from netengine.engine.swarm.addresses import with_port
@@ -211,8 +211,9 @@ class Membership:
             try:
                 await self.connect()
                 await self.settle()
-                self.error = ""
+                self.error = self.session.refusal = ""
             except NetengineError as e:
+                self.session.refusal = e.message if isinstance(e, Forbidden) else ""
                 if e.message != self.error:
                     log.warning("%s", e.message)
                 self.error = e.message
@@ -303,7 +304,7 @@ class Membership:
             await self.control.start(self.identity.listen_address)
             self._serving = True
         if not self._has_member and not record.member:
-            await ledger.amend(self.session.etcd, record.id, _as_manager)
+            await ledger.amend(self.session.etcd, record.id, ledger.as_manager)
 
     async def _is_manager_still(self, record: NodeRecord) -> bool:
         """By etcd, not by the mirror: who was away may be a worker by now, and must not become a member before it knows."""
@@ -391,9 +392,3 @@ class Membership:
             self.control.renewed()
         if self._has_member and self.member.has_data():
             await self.member.renewed()
-
-
-def _as_manager(record: NodeRecord) -> None:
-    """It has become what it was promoted to, unless it was demoted meanwhile."""
-    if record.role == MANAGER:
-        record.member = NO_MEMBER
