@@ -74,9 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # of pytest-xdist: by the number of tests; see LONGEST
     config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
-    config.addinivalue_line(
-        "markers", "needs(kind, ...): needs a kernel with these kinds of links; see tests/kernels.py"
-    )
+    config.addinivalue_line("markers", "needs(what, ...): needs a kernel that has these; see tests/kernels.py")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,8 @@ from tests.clients.lab import HERE, Lab
 from tests.daemons import Client
 from tests.hosts import wait_until
 
+pytestmark = pytest.mark.needs("br_netfilter")
+
 
 @pytest.fixture(autouse=True)
 def no_policies_left(lab: Lab):

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.daemons import Answer, Daemon
 from tests.hosts import Host, wait_until, wire
 
@@ -409,6 +411,15 @@ OPERATIONS = (
 
 SPEAKING = tuple(o for o in OPERATIONS if o.name not in ("container create", "remove"))
 """Operations that ask something of the kernel."""
+
+
+def cases(operations: Iterable[Operation]) -> pytest.MarkDecorator:
+    """The operations as those of a test. Policies are refused where the rules do not see what stays within a bridge."""
+    policies = pytest.mark.needs("br_netfilter")
+    return pytest.mark.parametrize(
+        "operation",
+        [pytest.param(o, id=o.name, marks=policies if o.name.startswith("policy") else []) for o in operations],
+    )
 
 
 def undo(lab: FaultLab) -> None:

@@ -187,6 +187,7 @@ def test_a_table_of_its_name_that_is_somebody_else_s(host: Host) -> None:
     assert "chain mine" in theirs("bridge"), "theirs outlives us"
 
 
+@pytest.mark.needs("br_netfilter")
 def test_bridges_of_others_where_netengine_turned_forwarding_on(host: Host) -> None:
     """Guests on a bridge talk as before, though br_netfilter shows netengine's rules what they say, and on a bridge that is
     made later, with no daemon to see it; what was not routed from one bridge to another is not routed now."""

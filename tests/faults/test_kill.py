@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.faults.harness import OPERATIONS, FaultLab, Operation, die_at, points
+from tests.faults.harness import OPERATIONS, FaultLab, Operation, cases, die_at, points
 
 SAMPLE = 3
 """Points tried of each operation."""
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@cases(OPERATIONS)
 def test_a_killed_operation_is_wholly_there_or_wholly_gone(fault_lab: FaultLab, operation: Operation) -> None:
     reached = points(fault_lab, operation)
     clean = fault_lab.facts()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.harness import SPEAKING, FaultLab, Operation, exchanges, refuse_at
+from tests.faults.harness import SPEAKING, FaultLab, Operation, cases, exchanges, refuse_at
 
 SAMPLE = 4
 """Places tried of each operation. `scripts/soak --no-memory` tries all of them."""
 
 
-@pytest.mark.parametrize("operation", SPEAKING, ids=lambda operation: operation.name)
+@cases(SPEAKING)
 def test_an_operation_without_memory_is_refused_and_leaves_nothing(fault_lab: FaultLab, operation: Operation) -> None:
     reached = exchanges(fault_lab, operation)
     clean = fault_lab.facts()

@@ -335,6 +335,7 @@ def guests(machine: Machine, make_machine: Callable[[str], Machine]) -> list[Mac
     return made
 
 
+@pytest.mark.needs("br_netfilter")
 def test_bridges_of_others_go_on_where_their_packets_pass_the_rules(machine: Machine, guests: list[Machine]) -> None:
     """With br_netfilter what stays within a bridge comes by the forward hook, as what is forwarded between two does."""
     one, two, far = guests
