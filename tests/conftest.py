@@ -32,7 +32,7 @@ if str(REPO) not in sys.path:
 from tests.daemons import Daemon  # noqa: E402
 from tests.hosts import Host, wait_until, wire  # noqa: E402
 from tests.kernels import skip_what_lacks  # noqa: E402
-from tests.patience import SKIPS_FAIL  # noqa: E402
+from tests.patience import AT_ONCE, SKIPS_FAIL  # noqa: E402
 
 ROOT_DIRECTORIES = tuple(TESTS / name for name in ("kernel", "clients", "runtime", "faults", "cluster"))
 LONGEST = (
@@ -71,10 +71,26 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     hypothesis.settings.load_profile("suite")
+    if AT_ONCE and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_AtOnce(config))
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # of pytest-xdist: by the number of tests; see LONGEST
     config.addinivalue_line("markers", "root: needs root (set on everything under kernel, clients, runtime, faults)")
     config.addinivalue_line("markers", "needs(what, ...): needs a kernel that has these; see tests/kernels.py")
+
+
+class _AtOnce:
+    """Says of each test that fails why, when it does: in a run of hours nobody waits for its end, which may never come."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()  # which does nothing when several workers run
+            terminal.write_line(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}")
 
 
 @pytest.hookimpl(tryfirst=True)

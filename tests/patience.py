@@ -15,6 +15,9 @@ PATIENCE = float(os.environ.get("NETENGINE_TEST_PATIENCE") or 1)
 SKIPS_FAIL = os.environ.get("NETENGINE_TEST_SKIPS") == "fail"
 """Where nothing may be lacking, a test that skips is a test that fails: the virtual machine of scripts/test-vm."""
 
+AT_ONCE = os.environ.get("NETENGINE_TEST_FAILURES") == "at-once"
+"""Whether failures are told as they happen, and not only at the end."""
+
 
 def patient(seconds: float) -> float:
     """A time-out in seconds, as long as this machine needs it."""

@@ -144,7 +144,7 @@ make_disk() {
     truncate -s "$IMAGE_SIZE" -- "$disk"
     mke2fs -q -t ext4 -O ^has_journal -E "lazy_itable_init=0,offset=$((2048 * 512))" -d "$root" "$disk" 4095M
     # After mke2fs, which clears sector 0.
-    printf 'label: dos\nlabel-id: 0x%s\nstart=2048, type=83\n' "$DISK_ID" | sfdisk -q "$disk" >/dev/null
+    printf 'label: dos\nlabel-id: 0x%s\nstart=2048, type=83\n' "$DISK_ID" | sfdisk -q "$disk" >>"$CACHE/build.log" 2>&1
     printf '%s\n' "${kernel##*/vmlinuz-}" >"$CACHE/release"
     cp -- "$kernel" "$CACHE/vmlinuz.new"
     mv -- "$CACHE/vmlinuz.new" "$CACHE/vmlinuz"

@@ -97,7 +97,10 @@ end_machine() {
 # What the machine gets to do, as a tar that is its second disk: settings and the command, then the source.
 # Arguments: the directory with the command, how many boots, which parts of the source come back.
 pack_job() {
-    printf "NETENGINE_TEST_PATIENCE=%s\nNETENGINE_TEST_SKIPS=fail\nBOOTS=%s\nKEEP='%s'\n" "$PATIENCE" "$2" "$3" >"$1/settings"
+    {
+        printf 'NETENGINE_TEST_%s\n' "PATIENCE=$PATIENCE" SKIPS=fail FAILURES=at-once
+        printf "BOOTS=%s\nKEEP='%s'\n" "$2" "$3"
+    } >"$1/settings"
     truncate -s 64M -- "$1/kept"
     tar -C "$1" -cf "$1/job.tar" settings command
     source_files | tar -C "$REPO" --null --files-from=- --transform='flags=r;s,^,source/,' -rf "$1/job.tar"
