@@ -155,9 +155,11 @@ class Lifecycle:
         own = tuple(s.gateway for s in bridge.subnets if s.gateway) if bridge else ()
         return self._core.config.host_gateway_ips or own
 
-    def refresh_files(self, container: Container) -> None:
-        """After an endpoint came or went, or the container got another name: its files, and those of its linkers."""
-        linkers = [linker for linker, _ in links.linkers(self._core.state, container)]
+    def refresh_files(self, container: Container, network: Network | None = None) -> None:
+        """After an endpoint came or went, on one network or (None) on whichever, or the container got another name: its files,
+        and those of its linkers, in which it has its address on the default bridge."""
+        touched = network is None or network.predefined
+        linkers = [linker for linker, _ in links.linkers(self._core.state, container)] if touched else []
         for one in (container, *linkers):
             if one.running and self.has_process(one):
                 self._write_files(one)

@@ -39,9 +39,14 @@ class Networks:
     """What can be done with networks. One instance, owned by the engine."""
 
     def __init__(
-        self, core: Core, names: Names, leases: dhcp.Dhcp, overlay: Overlay, changed: Callable[[Container], None]
+        self,
+        core: Core,
+        names: Names,
+        leases: dhcp.Dhcp,
+        overlay: Overlay,
+        changed: Callable[[Container, Network], None],
     ) -> None:
-        """`changed` is told of a container that got or lost an endpoint while it runs."""
+        """`changed` is told of a container that got or lost an endpoint on a network while it runs."""
         self._core = core
         self._dhcp = leases
         self._overlay = overlay
@@ -278,7 +283,7 @@ class Networks:
             except BaseException:
                 await asyncio.shield(self.disconnect(network.id, container.id, force=True))
                 raise
-            self._changed(container)
+            self._changed(container, network)
             core.announce(network, container, endpoint)
             core.publish_network("connect", network, container)
 
@@ -315,7 +320,7 @@ class Networks:
             raise
         if endpoint is not None and told is not None:
             await told
-            self._changed(container)
+            self._changed(container, network)
             core.publish_network("disconnect", network, container)
 
     # -- what a network looks like ------------------------------------------------------------------------------------

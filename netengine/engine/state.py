@@ -41,6 +41,8 @@ class State:
         self.policies: dict[str, Policy] = {}
         self.fabric = Fabric()
         """The other hosts of the cluster."""
+        self._found: dict[str, str] = {}
+        """Ids of containers by the names that they were found by: a look at each of a thousand takes longer than rendering."""
         self.spare_neighbours: dict[Literal[4, 6], int] = {}
         """Endpoints that may still come before somebody looks whether the kernel has room for their neighbours."""
 
@@ -54,10 +56,21 @@ class State:
     def container(self, reference: str) -> Container:
         """Raises NotFound with Docker's text, Invalid when several match."""
         reference = reference.removeprefix("/")
+        if (known := self._recalled(reference)) is not None:
+            return known
         found = _find("container", self.containers, reference)
         if found is None:
             raise NotFound(f"No such container: {reference}")
+        if found.name == reference:
+            if len(self._found) > 2 * len(self.containers):
+                self._found.clear()  # most of them are gone
+            self._found[reference] = found.id
         return found
+
+    def _recalled(self, reference: str) -> Container | None:
+        """The container that was found by this name before and still has it: no two have the same."""
+        found = self.containers.get(self._found.get(reference, ""))
+        return found if found is not None and found.name == reference and reference not in self.containers else None
 
     def check_there(self, container: Container) -> None:
         """Raise NotFound when the container was removed while its operation waited for its turn."""

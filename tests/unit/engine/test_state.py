@@ -56,6 +56,21 @@ def test_a_container_s_name_may_have_its_slash() -> None:
     assert state(web).container("/web") is web
 
 
+def test_a_name_is_whose_it_is_now() -> None:
+    web, other = container("web"), container("other")
+    both = state(web, other)
+    assert both.container("web") is web
+    web.name, other.name = "old", "web"
+    assert both.container("web") is other
+    assert both.container("old") is web
+    del both.containers[other.id]
+    with pytest.raises(NotFound):
+        both.container("web")
+    named_as_an_id = container(web.id, "9" * 64)
+    both.containers[named_as_an_id.id] = named_as_an_id
+    assert both.container(web.id) is web
+
+
 def test_containers_with_a_live_endpoint() -> None:
     on, off = container("on"), container("off")
     plug(on, A)
