@@ -1,4 +1,4 @@
-"""Which requests are changes, and who asked for them: what goes into the audit trail (engine/audit.py).
+"""Which requests are changes, or lead nowhere, and who asked for them: what goes into the audit trail (engine/audit.py).
 
 A local peer is told by the kernel: SO_PEERCRED holds the credentials of whoever called connect(), unix(7). A remote one is told
 by the certificate that it showed (api/tls.py). A body is written down without the values of environment variables, since those
@@ -26,6 +26,8 @@ _NOBODY = 0xFFFFFFFF  # the uid where the kernel knows none: the socket is not a
 _ASKED_LIMIT = 1024
 """Characters of a body in a record."""
 _QUERY_LIMIT = 256
+MALFORMED = "MALFORMED"
+"""In place of a method."""
 
 _SECRETS = ("JoinToken", "SigningCAKey", "UnlockKey")
 """Fields whose values let somebody into a cluster."""
@@ -37,12 +39,12 @@ _USER_SECONDS = 30.0
 _READS = ("/resize", "/wait")
 
 
-async def audited(request: Request, answering: Awaitable[Answer]) -> Answer:
-    """Write changes down, with what came of them."""
-    if not is_change(request):
+async def audited(request: Request, answering: Awaitable[Answer], *, astray: bool = False) -> Answer:
+    """Write changes down, with what came of them; and whatever leads nowhere: who asks for that tries something."""
+    if not astray and not is_change(request):
         return await answering
-    trail, who = engine_of(request).audit, peer(request)
-    if is_session(request):
+    trail, who = engine_of(request).audit, peer(request.remote, request.info("socket"))
+    if is_session(request) and not astray:
         write(trail, request, who, 0)
     try:
         response = await answering
@@ -53,11 +55,16 @@ async def audited(request: Request, answering: Awaitable[Answer]) -> Answer:
     return response
 
 
-def peer(request: Request) -> Mapping[str, str]:
-    """The attributes of a record that say who asked."""
-    if request.remote is not None:
-        return request.remote
-    sock = request.info("socket")
+def malformed(trail: Audit, remote: Mapping[str, str] | None, sock: Any, why: str) -> None:
+    """What somebody sent is no request: no HTTP, or of a method that HTTP does not have."""
+    attributes = {**peer(remote, sock), "status": "400", "error": ascii(why)[1:-1][:_ASKED_LIMIT]}
+    trail.record(MALFORMED, "", **attributes)
+
+
+def peer(remote: Mapping[str, str] | None, sock: Any) -> Mapping[str, str]:
+    """The attributes of a record that say who asked: by what is known of a remote one, else by the socket."""
+    if remote is not None:
+        return remote
     if sock is None:
         return {"peer": "unknown"}
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -132,7 +139,7 @@ def write(trail: Audit, request: Request, who: Mapping[str, str], status: int, e
         attributes["query"] = request.query_string[:_QUERY_LIMIT]
     if request.decoded:
         attributes["asked"] = asked(request.decoded)
-    trail.record(request.method, request.path, **attributes)
+    trail.record(request.method, request.path[:_ASKED_LIMIT], **attributes)
 
 
 def outcome(response: Answer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from netengine import engine as engines
 from netengine.api import (
@@ -113,9 +114,9 @@ def build(engine: Engine) -> Server:
     async def answer(request: Request) -> Answer:
         handler = resolve(request)
         answering = http.docker_semantics(request, handler)
-        return await (answering if handler is http.not_found else audit.audited(request, answering))
+        return await audit.audited(request, answering, astray=handler is http.not_found)
 
-    return Server(answer, app=engine, headers=http.HEADERS)
+    return Server(answer, app=engine, headers=http.HEADERS, refused=partial(audit.malformed, engine.audit))
 
 
 async def serve(

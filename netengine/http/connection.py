@@ -10,13 +10,15 @@ import asyncio
 import enum
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from netengine.http import heads
 from netengine.http.body import Body
+from netengine.http.chunks import Malformed
 from netengine.http.hangup import HangUp
 from netengine.http.messages import Answer, Request, Response
-from netengine.http.receiver import Head, Malformed, Receiver
+from netengine.http.owner import Owner
+from netengine.http.receiver import Head, Receiver
 from netengine.http.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -38,35 +40,6 @@ class Taken(NamedTuple):
 
     transport: asyncio.Transport
     early: bytes
-
-
-class Owner(Protocol):
-    """What a connection needs of its server."""
-
-    @property
-    def app(self) -> object:
-        """For the handlers."""
-
-    @property
-    def common(self) -> bytes:
-        """The headers of every answer."""
-
-    @property
-    def head_limit(self) -> int:
-        """Bytes of a request's first line and headers."""
-
-    @property
-    def stopping(self) -> bool:
-        """Whether this request is the last of its connection."""
-
-    async def answer(self, request: Request) -> Answer:
-        """Answer one request."""
-
-    def opened(self, connection: Connection) -> None:
-        """From now on it is the server's to end."""
-
-    def closed(self, connection: Connection) -> None:
-        """It has ended, and nothing of it is under way any more."""
 
 
 class _State(enum.Enum):
@@ -201,6 +174,7 @@ class Connection(asyncio.Protocol):
             self._state = _State.LINGER
             return
         self._request = None
+        self._owner.refused(self._remote, self.info("socket"), why)
         if self._transport is not None:
             self._transport.write(heads.refusal(self._owner.common))
         self._linger()
@@ -277,7 +251,7 @@ class Connection(asyncio.Protocol):
         return b"".join((line, heads.fields(headers), self._owner.common, heads.date(), connection))
 
     def _keeps(self, request: Request) -> bool:
-        if self._continue or self._receiver.overrun:  # nobody knows whether the body comes; what came is not served
+        if self._continue:  # nobody knows whether the body comes
             return False
         return request.keep_alive and not self._owner.stopping and (not self._eof or bool(self._pending))
 

@@ -1,8 +1,8 @@
 """Bytes of a client, one message after another. No input or output here: what is received is given to a sink.
 
 The parser is llhttp's. It is fed no further than to the end of a message, so that what is behind it is nobody's yet: the next
-request, or bytes that are no HTTP, for a handler that takes the connection over. Of a chunked body only the parser knows the
-end; a request that came in one piece with it has been seen by the parser when that is known, and is not served (`overrun`).
+request, or bytes that are no HTTP, for a handler that takes the connection over. Where a chunked body ends is found before the
+parser sees it (chunks.py); the two must agree, or a part of a body could pass for a request.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from typing import NamedTuple, Protocol
 
 import httptools
 
+from netengine.http.chunks import Chunks, Malformed
+
 _END_OF_HEAD = b"\r\n\r\n"
-
-
-class Malformed(Exception):
-    """This is not HTTP/1.1, or there is too much of it. What follows cannot be understood either."""
 
 
 class Head(NamedTuple):
@@ -46,6 +44,7 @@ class Receiver:
     """`feed` until it says that a message has ended (`Sink.on_end`), `next` to begin another."""
 
     __slots__ = (
+        "_chunks",
         "_fields",
         "_head_limit",
         "_missing",
@@ -56,7 +55,6 @@ class Receiver:
         "_target",
         "ended",
         "in_body",
-        "overrun",
     )
 
     def __init__(self, sink: Sink, head_limit: int) -> None:
@@ -72,7 +70,8 @@ class Receiver:
         self._seen = 0  # bytes of the head
         self._tail = b""  # the last three of them
         self._missing: int | None = 0  # bytes of the body that are still to come, where that is known
-        self.in_body = self.ended = self.overrun = False
+        self._chunks: Chunks | None = None  # where it is not
+        self.in_body = self.ended = False
 
     @property
     def begun(self) -> bool:
@@ -98,6 +97,8 @@ class Receiver:
             except httptools.HttpParserError as error:
                 raise Malformed(str(error.__context__ or error) or type(error).__name__) from None
             data = data[end:]
+            if self._chunks is not None and self._chunks.done != self.ended:
+                raise Malformed("a chunked body whose end is not where its chunks say")
         return data
 
     def _parser_of_body(self) -> httptools.HttpRequestParser:
@@ -106,7 +107,6 @@ class Receiver:
         made = httptools.HttpRequestParser(self)
         how = b"Transfer-Encoding: chunked" if self._missing is None else b"Content-Length: %d" % self._missing
         made.feed_data(b"POST / HTTP/1.1\r\n" + how + b"\r\n\r\n")
-        self.overrun = False
         return made
 
     def _head_end(self, data: bytes) -> int:
@@ -124,13 +124,9 @@ class Receiver:
         return end
 
     def _body_end(self, data: bytes) -> int:
-        return len(data) if self._missing is None else self._missing
+        return self._chunks.scan(data) if self._chunks is not None else self._missing or 0
 
     # What the parser calls. An exception in here stops it, and comes out of feed_data() as the context of another.
-
-    def on_message_begin(self) -> None:
-        if self.in_body or self.ended:
-            self.overrun = True
 
     def on_url(self, url: bytes) -> None:
         if not self.ended:
@@ -138,7 +134,7 @@ class Receiver:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.in_body or self.ended:
-            return  # a trailer, or a request that is not served
+            return  # a trailer
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._fields[key] = f"{self._fields[key]}, {text}" if key in self._fields else text
 
@@ -150,6 +146,7 @@ class Receiver:
         if version not in ("1.1", "1.0"):
             raise Malformed(f"HTTP/{version}")
         self._missing = None if "transfer-encoding" in self._fields else int(self._fields.get("content-length", "0"))
+        self._chunks = Chunks(self._head_limit) if self._missing is None else None
         self.in_body = True
         self._sink.on_head(
             Head(

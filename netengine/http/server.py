@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from netengine.http import heads
 from netengine.http.connection import Connection
@@ -17,6 +18,10 @@ HEAD_LIMIT = 64 << 10
 """Bytes of a request's first line and headers."""
 
 
+Refused = Callable[[Mapping[str, str] | None, Any, str], None]
+"""Told of what was no request: what is known of a remote peer, the socket, and why it was refused."""
+
+
 class Server:
     """`answer` gets every request; `headers` go with every answer; `app` is for the handlers (Request.app)."""
 
@@ -27,6 +32,7 @@ class Server:
         app: object = None,
         headers: Mapping[str, str] | None = None,
         head_limit: int = HEAD_LIMIT,
+        refused: Refused = lambda remote, sock, why: None,
     ) -> None:
         self.app = app
         self.head_limit = head_limit
@@ -34,6 +40,7 @@ class Server:
         """The headers of every answer, encoded."""
         self.stopping = False
         self._answer = answer
+        self._refused = refused
         self._connections: set[Connection] = set()
         self._listening: list[Listener] = []
         self._sweeping: asyncio.TimerHandle | None = None
@@ -73,6 +80,9 @@ class Server:
 
     async def answer(self, request: Request) -> Answer:
         return await self._answer(request)
+
+    def refused(self, remote: Mapping[str, str] | None, sock: Any, why: str) -> None:
+        self._refused(remote, sock, why)
 
     def opened(self, connection: Connection) -> None:
         if self.stopping:

@@ -40,7 +40,31 @@ def test_a_change_is_written_down_with_who_asked_and_what_came_of_it(
     assert begun[0] == "begun", "a session is written down when it begins"
     assert any('"Cmd":["true"]' in one.get("asked", "") for one in records)
     assert records[-1]["action"] == "DELETE", "the trail goes on after a restart"
-    assert {one["action"] for one in records} <= {"POST", "DELETE"}, "who only reads leaves no record"
+    docker_s = {one["action"] for one in records if one.get("command") == "docker"}
+    assert docker_s == {"POST", "DELETE"}, "who only reads leaves no record"
+
+
+def test_what_leads_nowhere_is_written_down(lab: Lab, netengine: Client) -> None:
+    """A path and methods that the API does not have, and what is no HTTP."""
+    daemon = lab.daemon
+    assert daemon.request("GET", "/v1.41/secret/place").status == 404
+    assert daemon.request("POST", "/nowhere?x=1", {"Env": ["TOKEN=s3cret"]}).status == 404
+    assert daemon.request("PATCH", "/containers/json").status == 404
+    for raw in (b"BREW /containers/json HTTP/1.1\r\n\r\n", b"\x16\x03\x01" * 5):
+        with daemon.connect() as sock:
+            sock.sendall(raw)
+            assert sock.recv(64).startswith(b"HTTP/1.1 400 ")
+    records = [one for one in trail(netengine, "1m") if one.get("error") == "page not found" or one["status"] == "400"]
+    assert [(one["action"], one["path"], one["status"]) for one in records[-5:]] == [
+        ("GET", "/v1.41/secret/place", "404"),
+        ("POST", "/nowhere", "404"),
+        ("PATCH", "/containers/json", "404"),
+        ("MALFORMED", "", "400"),
+        ("MALFORMED", "", "400"),
+    ]
+    assert {one["user"] for one in records[-5:]} == {"root"}
+    assert "method" in records[-2]["error"] and records[-4]["query"] == "x=1"
+    assert "s3cret" not in json.dumps(records)
 
 
 def test_the_trail_as_people_read_it(docker: Client, netengine: Client) -> None:

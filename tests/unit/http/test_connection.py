@@ -166,7 +166,7 @@ def test_a_body_may_come_in_any_pieces_and_the_connection_goes_on(tmp_path: Path
         )
         sized = b"POST /echo HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size, body[: size // 2], body[size // 2 :]
         reader, writer = await asyncio.open_unix_connection(served.path)
-        for pieces in chunked, sized:  # a request that comes in one piece with a chunked body's end is not served
+        for pieces in chunked, sized:
             for piece in pieces:
                 writer.write(piece)
                 await asyncio.sleep(0)
@@ -176,6 +176,24 @@ def test_a_body_may_come_in_any_pieces_and_the_connection_goes_on(tmp_path: Path
         writer.write_eof()
         assert (await reader.read()).endswith(b"\r\n\r\nhello")
         writer.close()
+
+    story(tmp_path, test)
+
+
+def test_a_request_in_one_segment_behind_a_chunked_body_is_served(tmp_path: Path) -> None:
+    """RFC 9112, 9.3.2: who pipelines is answered in order, one for each."""
+
+    async def test(served: Served) -> None:
+        chunked = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        last = GET.replace(b"Host: x", b"Connection: close") % b"echo"
+        for pieces in ([chunked + chunked + last], [chunked[:-1], chunked[-1:] + chunked[:20], chunked[20:] + last]):
+            reader, writer = await asyncio.open_unix_connection(served.path)
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(0)
+            answers = await reader.read()
+            assert re.findall(rb"\r\n\r\n(\w*?)(?=HTTP|$)", answers) == [b"abc", b"abc", b"hello"], answers
+            writer.close()
 
     story(tmp_path, test)
 

@@ -50,14 +50,21 @@ UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
 @pytest.mark.parametrize("behind", [b"", PLAIN, b"\0raw"])
 @pytest.mark.parametrize(
     "message",
-    [SIZED, PLAIN, PLAIN.replace(b"Host: x\r\n", UPGRADE), SIZED.replace(b"Host: x\r\n", UPGRADE)],
-    ids=["sized", "plain", "upgrade", "upgrade with a body"],
+    [
+        SIZED,
+        PLAIN,
+        PLAIN.replace(b"Host: x\r\n", UPGRADE),
+        SIZED.replace(b"Host: x\r\n", UPGRADE),
+        CHUNKED,
+        CHUNKED.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\n" + UPGRADE),
+    ],
+    ids=["sized", "plain", "upgrade", "upgrade with a body", "chunked", "upgrade with a chunked body"],
 )
 def test_a_message_ends_where_it_ends_however_it_is_cut(message: bytes, behind: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(message + behind)), max_size=6))
     sink, fed, left = heard(message + behind, cuts)
-    assert (len(sink.heads), sink.ends, fed.ended, fed.overrun) == (1, 1, True, False)
-    assert sink.body == (b"hello" if b"hello" in message else b"")
+    assert (len(sink.heads), sink.ends, fed.ended) == (1, 1, True)
+    assert sink.body == (b"hello" if b"POST" in message else b"")
     assert left == behind
 
 
@@ -65,8 +72,8 @@ def test_a_message_ends_where_it_ends_however_it_is_cut(message: bytes, behind: 
 @pytest.mark.parametrize("upgrade", [b"", UPGRADE])
 def test_a_chunked_body_is_put_together(upgrade: bytes, cuts: list[int]) -> None:
     message = CHUNKED.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\n" + upgrade)
-    sink, fed, left = heard(message, cuts)
-    assert (sink.body, sink.ends, left, fed.overrun) == (b"hello", 1, b"", False)
+    sink, _, left = heard(message, cuts)
+    assert (sink.body, sink.ends, left) == (b"hello", 1, b"")
     assert sink.heads[0].length is None
     assert "trailer" not in sink.heads[0].fields
 
@@ -78,21 +85,29 @@ def test_the_head_is_what_was_sent() -> None:
     assert (head.length, head.keep_alive) == (5, True)
 
 
-def test_a_request_in_one_piece_with_the_end_of_a_chunked_body_is_not_served() -> None:
-    sink, fed, _ = heard(CHUNKED + SIZED)
-    assert (len(sink.heads), sink.body, sink.ends, fed.overrun) == (1, b"hello", 1, True)
+@given(st.integers(0, len(CHUNKED) - 1), st.binary(min_size=1, max_size=1), st.lists(st.integers(0, 200), max_size=3))
+def test_where_a_chunked_body_ends_both_who_look_agree(at: int, byte: bytes, cuts: list[int]) -> None:
+    """Whatever is wrong with it: no part of a body is ever left for a request, nor one taken for a part of a body."""
+    sent = CHUNKED[:at] + byte + CHUNKED[at + 1 :] + SIZED
+    try:
+        sink, fed, left = heard(sent, cuts)
+    except Malformed:
+        return
+    if fed.ended and sink.heads[0].length is None:
+        assert left == SIZED
+    assert len(sink.heads) <= 1
 
 
 def test_one_message_after_another() -> None:
     sink = Heard()
     fed = Receiver(sink, LIMIT)
-    data = PLAIN + SIZED + CHUNKED
+    data = PLAIN + CHUNKED + SIZED + CHUNKED
     while data:
         data = fed.feed(data)
         assert fed.ended
         fed.next()
-    assert [head.method for head in sink.heads] == ["GET", "POST", "POST"]
-    assert sink.body == b"hellohello"
+    assert [head.method for head in sink.heads] == ["GET", "POST", "POST", "POST"]
+    assert sink.body == b"hello" * 3
 
 
 @pytest.mark.parametrize(
@@ -117,6 +132,22 @@ def test_one_message_after_another() -> None:
         b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        *(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+            for body in (
+                b"3\nhel\n0\n\n",
+                b"3\r\nhell\r\n0\r\n\r\n",
+                b"0x3\r\nhel\r\n0\r\n\r\n",
+                b"+3\r\nhel\r\n0\r\n\r\n",
+                b"-1\r\n",
+                b"\r\n0\r\n\r\n",
+                b"3;a\nb\r\nhel\r\n0\r\n\r\n",
+                b"1" + b"0" * 16 + b"\r\n",
+                b"3;" + b"a" * 5000,
+                b"0\r\nx: " + b"a" * LIMIT,
+                b"0\r\n" + b"x: y\r\n" * LIMIT,
+            )
+        ),
         b"GET / HTTP/1.1\nHost: x\n\n",
     ],
     ids=lambda data: repr(data[:40]),
