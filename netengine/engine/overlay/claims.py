@@ -186,13 +186,15 @@ class Claims:
         """One asks at a time: what it is given may do for those that wait."""
         async with self._asking:
             view = await blocks.read(self._etcd, network.id)
-            if self._of_ours(container, network, view, version, wanted):
-                return
-            if self._session.place.is_manager:
-                await blocks.acquire(self._etcd, network.id, self._node, version, wanted)
-            else:
-                asked = {"do": "acquire", "network": network.id, "version": version, "address": wanted}
-                await self._session.ask(blocks.CALL, asked)
+            if not self._of_ours(container, network, view, version, wanted):
+                await self._demand(network.id, version, wanted)
+
+    async def _demand(self, network_id: str, version: Literal[4, 6], wanted: str) -> None:
+        if self._session.place.is_manager:
+            await blocks.acquire(self._etcd, network_id, self._node, version, wanted)
+        else:
+            asked = {"do": "acquire", "network": network_id, "version": version, "address": wanted}
+            await self._session.ask(blocks.CALL, asked)
 
     # -- after the operation ------------------------------------------------------------------------------------------
 
@@ -280,13 +282,16 @@ class Claims:
     # -- the model and the store made equal ---------------------------------------------------------------------------
 
     def _heard(self, changes: list[Change]) -> None:
-        """An endpoint of this host that it has not, or not so, is in the store. A publication whose answer was given up may be
-        carried out late, after it was withdrawn: by a member of etcd that had no leader to hand it to."""
+        """An endpoint of this host that it has not, or not so, is in the store: a publication whose answer was given up may be
+        carried out late, after it was withdrawn, by a member of etcd that had no leader to hand it to. Or one that it has is in
+        the store no more: that was brought back from an older copy."""
         for change in changes:
-            if change.kind != "endpoints" or change.after is None or change.parts[0] != self._node:
+            if change.kind != "endpoints" or change.parts[0] != self._node:
                 continue
             place = (change.parts[1], change.parts[2])
-            if place not in self._pending and self._core.addresses.owner(*place) != change.after.id:
+            held = self._core.addresses.owner(*place)
+            is_as_here = held != change.before.id if change.after is None else held == change.after.id
+            if place not in self._pending and not is_as_here:
                 self._after("compare", _AGAIN, self.compare)
 
     async def compare(self) -> None:
@@ -319,14 +324,23 @@ class Claims:
         try:
             self._session.check()
             view = await blocks.read(self._etcd, network_id)
+            if await blocks.publish(self._etcd, view, self._node, record):
+                return
+            for address in addresses_of(record):
+                if view.may_give(self._node, address) is None:
+                    await self._demand(network_id, 6 if ":" in address else 4, address)
+            view = await blocks.read(self._etcd, network_id)
             if not await blocks.publish(self._etcd, view, self._node, record):
-                log.error(
-                    "container %s has %s on network %s, which the cluster has given to another node: disconnect it, and "
-                    "connect it again",
-                    record.name,
-                    ", ".join(addresses_of(record)),
-                    view.network.name,
-                )
+                raise Unavailable("others change the network's addresses at this moment")
+        except Forbidden as e:
+            log.error(
+                "container %s has %s on network %s, which the cluster has given to another node (%s): disconnect it, and "
+                "connect it again",
+                record.name,
+                ", ".join(addresses_of(record)),
+                view.network.name,
+                e.message,
+            )
         except NetengineError as e:
             log.warning("the other hosts cannot be told of %s now: %s", record.name, e.message)
 
