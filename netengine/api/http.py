@@ -140,11 +140,14 @@ async def body_object(request: Request, optional: bool = False) -> dict[str, Any
     length = request.body.length
     if length is not None and length > BODY_LIMIT:
         raise Invalid(f"the request body has {length} bytes; at most {BODY_LIMIT} are accepted")
-    try:
-        async with asyncio.timeout(None if request.body.complete else BODY_SECONDS):
-            raw = await request.body.whole(BODY_LIMIT)
-    except TimeoutError:
-        raise Invalid(f"the request body has not come to an end within {BODY_SECONDS:g} s") from None
+    if request.body.complete:
+        raw = await request.body.whole(BODY_LIMIT)
+    else:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                raw = await request.body.whole(BODY_LIMIT)
+        except TimeoutError:
+            raise Invalid(f"the request body has not come to an end within {BODY_SECONDS:g} s") from None
     if len(raw) > BODY_LIMIT:
         raise Invalid(f"the request body has more than {BODY_LIMIT} bytes")
     if not raw.strip():

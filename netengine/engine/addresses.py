@@ -152,14 +152,13 @@ class Addresses:
         """(subnet, addresses in use, addresses left) of each pool."""
         return [(str(p.subnet), p.in_use, p.available) for p in self._pools.get(network_id, [])]
 
-    def prefixlen(self, network_id: str, address: str) -> int:
-        """The prefix length of the subnet that the address is in."""
-        return next(p.subnet.prefixlen for p in self._pools[network_id] if ip_address(address) in p.subnet)
-
-    def gateway(self, network_id: str, address: str) -> str:
-        """The gateway of the subnet that the address is in, or ""."""
-        pool = next(p for p in self._pools[network_id] if ip_address(address) in p.subnet)
-        return str(pool.gateway) if pool.gateway else ""
+    def subnet_of(self, network_id: str, address: str) -> tuple[int, str]:
+        """The prefix length of the subnet that the address is in, and its gateway or ""."""
+        pools = self._pools[network_id]
+        if len(pools) > 1:
+            wanted = ip_address(address)
+            pools = [p for p in pools if wanted in p.subnet]
+        return pools[0].subnet.prefixlen, str(pools[0].gateway or "")
 
 
 def _parse(text: str, version: Literal[4, 6]) -> Address:

@@ -271,7 +271,8 @@ def _leased(
     """An address in CIDR and the gateway of its subnet."""
     wanted = wanted or core.addresses.recall(network.id, endpoint.container_id, version)
     address = operation.lease(network, endpoint.id, version, wanted)
-    return f"{address}/{core.addresses.prefixlen(network.id, address)}", core.addresses.gateway(network.id, address)
+    prefixlen, gateway = core.addresses.subnet_of(network.id, address)
+    return f"{address}/{prefixlen}", gateway
 
 
 async def settle_ports(core: Core, operation: Operation, container: Container) -> None:

@@ -27,7 +27,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from netengine.kernel.request import Request
+from netengine.kernel.request import Fixed, Request
 from netengine.kernel.resources import (
     GRAVE_GROUP,
     IPV6_MIN_MTU,
@@ -53,7 +53,7 @@ _IFA_F_NODAD = 2
 _ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 NO_OWN_IPV6 = (
     "IFLA_AF_SPEC",
-    {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]},
+    Fixed(attrs=[("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]})]),
 )
 """The attribute of a link that gives itself no IPv6 address."""
 _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
@@ -122,10 +122,17 @@ def port_up(veth: Veth) -> Message:
     loaded, a published port is translated while the packet is still on the bridge, and a container's own packet to its own
     published port must leave by the port that it came in by.
     """
-    port = {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(veth.isolated))]}
-    info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
-    linkinfo = [("IFLA_LINKINFO", {"attrs": info})] if veth.master else []
+    linkinfo = [_PORTS[veth.isolated]] if veth.master else []
     return _raised(_link(RTM_NEWLINK, name=veth.name, attrs=[*linkinfo, *no_own_ipv6(veth.mtu)]))
+
+
+def _port(isolated: bool) -> tuple[str, Any]:
+    port = {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(isolated))]}
+    info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
+    return "IFLA_LINKINFO", Fixed(attrs=info)
+
+
+_PORTS = {isolated: _port(isolated) for isolated in (False, True)}
 
 
 def no_own_ipv6(mtu: int) -> list[tuple[str, Any]]:
@@ -205,23 +212,31 @@ def links_dump() -> Message:
 
 
 def _address(kind: int, flags: int, index: int, address: Address) -> Message:
-    interface = ip_interface(address.interface)
+    local, _, length = address.interface.partition("/")  # in the usual form: the model has no other
     message = Request(ifaddrmsg)
     message["header"]["type"] = kind
     message["header"]["flags"] = flags
-    message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
-    message["prefixlen"] = interface.network.prefixlen
+    message["prefixlen"] = prefixlen = int(length)
     message["index"] = index
-    if interface.version == 6:
+    attrs: list[tuple[str, Any]] = [("IFA_LOCAL", local), ("IFA_ADDRESS", local)]
+    if ":" in local:
+        message["family"] = socket.AF_INET6
         # IPAM leases each address once: without duplicate address detection it can be used, and announced, at once.
         message["flags"] = _IFA_F_NODAD
-    attrs: list[tuple[str, Any]] = [("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))]
-    if interface.version == 4 and interface.network.prefixlen < 31:
-        attrs.append(("IFA_BROADCAST", str(interface.network.broadcast_address)))
+    else:
+        message["family"] = socket.AF_INET
+        if prefixlen < 31:
+            attrs.append(("IFA_BROADCAST", _broadcast(local, prefixlen)))
     # Tells our addresses on a bridge from those that an administrator gives it. Kernels before 5.18 ignore it.
     attrs.append(("IFA_PROTO", ROUTE_PROTOCOL))
     message["attrs"] = attrs
     return message
+
+
+def _broadcast(address: str, prefixlen: int) -> str:
+    """The highest address of an IPv4 subnet. By hand: the standard library's objects take as long as all of the message."""
+    number = int.from_bytes(socket.inet_aton(address), "big") | 0xFFFFFFFF >> prefixlen
+    return socket.inet_ntoa(number.to_bytes(4, "big"))
 
 
 def address_add(index: int, address: Address) -> Message:
@@ -244,7 +259,7 @@ def _route(kind: int, flags: int, index: int, route: Route) -> Message:
     message["header"]["flags"] = flags
     attrs: list[tuple[str, Any]] = [("RTA_TABLE", _RT_TABLE_MAIN), ("RTA_OIF", index)]
     if route.destination == "default":
-        version = ip_interface(route.gateway).version if route.gateway else 4
+        version = 6 if ":" in route.gateway else 4
     else:
         prefix = ip_network(route.destination)
         version = prefix.version

@@ -38,6 +38,12 @@ _SHAPES: Mapping[type, tuple[struct.Struct, tuple[str, ...]]] = {
 }
 
 
+class Fixed(dict[str, Any]):
+    """A nested attribute that is the same in many messages: it is packed once."""
+
+    packed: bytes | None = None
+
+
 class _Unknown(Exception):
     """An attribute that only pyroute2 can encode."""
 
@@ -149,7 +155,7 @@ class Request:
             attributes = _packed(self._fields["attrs"], _ATTRIBUTES[self.kind])
         except _Unknown:
             return self._encode_by_pyroute2(flags, sequence)
-        body = shape.pack(*(self._fields.get(name, 0) for name in names)) + attributes
+        body = shape.pack(*[self._fields.get(name, 0) for name in names]) + attributes
         length = _HEADER.size + len(body)
         return _HEADER.pack(length, header["type"], header.get("flags", 0) | flags, sequence, 0) + body
 
@@ -174,8 +180,14 @@ def encode_by_pyroute2(message: Any, header: dict[str, int], flags: int, sequenc
 def _packed(attributes: Attributes, known: _Known) -> bytes:
     out = bytearray()
     for name, value in attributes:
-        if name not in known:
-            raise _Unknown(name)
-        number, pack = known[name]
-        out += packed(number, pack(value))
+        try:
+            number, pack = known[name]
+        except KeyError:
+            raise _Unknown(name) from None
+        if isinstance(value, Fixed):
+            if value.packed is None:
+                value.packed = packed(number, pack(value))
+            out += value.packed
+        else:
+            out += packed(number, pack(value))
     return bytes(out)
