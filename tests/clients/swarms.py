@@ -144,9 +144,16 @@ class Swarm:
 
     def kill_daemon(self, host: str) -> None:
         """By SIGKILL; what it has started runs on."""
-        pid = self.lab("exec", host, "cat", "/run/netengined.pid")
+        pid = self.daemon_pid(host)
         self.lab("exec", host, "kill", "-9", pid)
-        wait_until(lambda: pid not in self._processes(host), f"the daemon of {host} is gone")
+        self.await_end(host, pid)
+
+    def daemon_pid(self, host: str) -> str:
+        """In the host, by what the daemon itself has written down."""
+        return self.lab("exec", host, "cat", "/run/netengined.pid")
+
+    def await_end(self, host: str, pid: str) -> None:
+        wait_until(lambda: pid not in self._processes(host), f"process {pid} of {host} is gone")
 
     def _processes(self, host: str) -> dict[str, str]:
         """The programs that run on a host, by their PIDs there. A zombie is one: its other threads may hold its files still."""

@@ -484,9 +484,10 @@ def test_killed_at_any_step_a_daemon_and_the_store_agree_again(cluster: Cluster)
         for number in [*ours[:2], len(found) // 2]:
             reset()
             cluster.docker("h2", "start", "new") if what[0] == "stop" else None
+            daemon = cluster.daemon_pid("h2")
             cluster.arm("h2", str(number))
             assert cluster._docker("h2", *what).returncode, f"{found[number - 1]} was not reached"
-            wait_until(lambda: cluster.run("h2", "pgrep", "-f", "netengine.daemon").returncode != 0, "it is killed", 20)
+            cluster.await_end("h2", daemon)
             cluster.start_to_be_killed("h2")
         reset()
     assert cluster.reaches("h1", "one", "two")
