@@ -148,9 +148,14 @@ take_pages() {
     mkdir -- "$1/pages"
     tar -C "$1/pages" -xf "$1/kept" 2>/dev/null || return 0 # it ended before it wrote them
     while IFS= read -r -d '' page; do
-        cmp -s -- "$1/pages/$page" "$REPO/$page" && continue
-        cat -- "$1/pages/$page" >"$REPO/$page" # keeps its owner, who may not be root
-        say "written: $page"
+        if cmp -s -- "$1/pages/$page" "$1/source/$page"; then continue; fi # as it was sent
+        if cmp -s -- "$REPO/$page" "$1/source/$page"; then
+            cat -- "$1/pages/$page" >"$REPO/$page" # keeps its owner, who may not be root
+            say "written: $page"
+        else
+            cp -- "$1/pages/$page" "$CACHE/"
+            warn "$page was edited meanwhile and is left as it is: what the machine has written is in ${CACHE#"$REPO"/}/${page##*/}"
+        fi
     done < <(cd -- "$1/pages" && find . -name '*.md' -type f -printf '%P\0')
 }
 

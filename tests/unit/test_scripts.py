@@ -138,6 +138,56 @@ def test_package_lists_that_another_apt_get_has_locked_are_waited_for(
     assert said in done.stdout + done.stderr
 
 
+def in_machine_bash(there: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a function of the virtual machine's, for a clone that is `there`."""
+    sources = f'source "{LIBRARY}"; REPO="{there}" CACHE="{there}/cache"; source "{ROOT}/scripts/vm/machine.bash"'
+    return run("bash", "-c", f"set -euo pipefail; {sources}; {command}")
+
+
+def test_pages_that_the_virtual_machine_writes_come_back_unless_edited_meanwhile(tmp_path: Path) -> None:
+    sent, job, cache = {"README.md": "a", "docs/one.md": "b", "docs/two.md": "c"}, tmp_path / "run", tmp_path / "cache"
+    cache.mkdir()
+    for place, pages in (
+        (tmp_path, sent | {"README.md": "edited", "docs/two.md": "edited"}),
+        (job / "source", sent),
+        (job / "written", sent | {"docs/one.md": "new", "docs/two.md": "new"}),
+    ):
+        for name, text in pages.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(text)
+    subprocess.run(["tar", "-cf", job / "kept", "-C", job / "written", "README.md", "docs"], check=True)
+    done = in_machine_bash(tmp_path, f'take_pages "{job}"')
+    assert (done.returncode, done.stdout) == (0, "bash: written: docs/one.md\n")
+    assert (
+        "docs/two.md was edited meanwhile and is left as it is: what the machine has written is in cache/two.md"
+        in done.stderr
+    )
+    now = {name: (tmp_path / name).read_text() for name in sent}
+    assert now == {"README.md": "edited", "docs/one.md": "new", "docs/two.md": "edited"}
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "said"),
+    [
+        ("== 10 passed, 1 deselected in 213.45s (0:03:33) ==\n", 0, ": 10 passed, 1 deselected in 213.45s"),
+        ("=== 3 passed in 1.00s ===\n=== 4 passed in 2.00s ===\n", 0, ": 3 passed in 1.00s; 4 passed in 2.00s"),
+        ("!!! KeyboardInterrupt !!!\n", 124, ""),
+    ],
+)
+def test_the_virtual_machine_ends_with_a_summary(tmp_path: Path, output: str, status: int, said: str) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "release").write_text("6.1.0\n")
+    (tmp_path / "output").write_text(output)
+    done = in_machine_bash(tmp_path, f'summarize "{tmp_path}" {status}')
+    outcome = f"failed (exit status {status})" if status else "passed"
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(rf"bash: {re.escape(outcome)} on Linux 6\.1\.0 in 0 min \d+ s{re.escape(said)}", first), first
+    assert (second, (tmp_path / "cache" / "last.log").read_text()) == (
+        "bash: all that it printed: cache/last.log",
+        output,
+    )
+
+
 def test_scripts_pass_shellcheck_where_it_is_installed() -> None:
     parts = (*(ROOT / "scripts" / "vm").glob("*.bash"), ROOT / "tests" / "machine" / "run")
     for path in (*(ROOT / "scripts" / name for name in SCRIPTS), *parts, LIBRARY, ROOT / ".ci" / "run"):
