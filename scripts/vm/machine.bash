@@ -148,7 +148,8 @@ take_pages() {
     mkdir -- "$1/pages"
     tar -C "$1/pages" -xf "$1/kept" 2>/dev/null || return 0 # it ended before it wrote them
     while IFS= read -r -d '' page; do
-        if cmp -s -- "$1/pages/$page" "$1/source/$page"; then continue; fi # as it was sent
+        # As it was sent, or as it is here by now.
+        if cmp -s -- "$1/pages/$page" "$1/source/$page" || cmp -s -- "$1/pages/$page" "$REPO/$page"; then continue; fi
         if cmp -s -- "$REPO/$page" "$1/source/$page"; then
             cat -- "$1/pages/$page" >"$REPO/$page" # keeps its owner, who may not be root
             say "written: $page"
