@@ -152,8 +152,8 @@ class Swarm:
         """In the host, by what the daemon itself has written down."""
         return self.lab("exec", host, "cat", "/run/netengined.pid")
 
-    def await_end(self, host: str, pid: str) -> None:
-        wait_until(lambda: pid not in self._processes(host), f"process {pid} of {host} is gone")
+    def await_end(self, host: str, pid: str, after: str = "") -> None:
+        wait_until(lambda: pid not in self._processes(host), f"process {pid} of {host} is gone {after}".rstrip())
 
     def _processes(self, host: str) -> dict[str, str]:
         """The programs that run on a host, by their PIDs there. A zombie is one: its other threads may hold its files still."""

@@ -430,7 +430,9 @@ def test_a_daemon_that_is_killed_on_the_way_in_is_in_or_out(cluster: Swarm, comm
             continue
         cluster.docker(host, "swarm", "leave", "--force")
         (points / "arm").write_text(str(number))
-        cluster.refused(host, "swarm", *words)
+        pid = cluster.daemon_pid(host)
+        said = cluster.refused(host, "swarm", *words)
+        cluster.await_end(host, pid, f"{step}: {said}")
         (points / "arm").unlink()
         cluster.start_daemon(host, inside)
         if cluster.state(host) == "inactive":

@@ -183,15 +183,46 @@ def _hang_all_in_turns(trial: Trial, slow: Disks) -> None:
         trial.changes_go_on()
 
 
+def _hang_the_leaders_past_a_lease(trial: Trial, slow: Disks) -> None:
+    """The others elect another and go on, with its host too. It does not hear of that before its disk is back."""
+    leader = trial.leader()
+    with slow.hang(leader, frozen=25):
+        other = wait_until(lambda: trial.leader_beside(leader), "another leader", 30)
+        trial.docker(other, "network", "create", "-d", "overlay", "--attachable", "beside")
+        wait_until(
+            lambda: "beside" in trial.docker(leader, "network", "ls", "--format", "{{.Name}}"),
+            lambda: f"{leader} hears of what happens while its disk hangs{trial.swarm.log(leader)}",
+            15,
+        )
+        trial.changes_go_on()
+        trial.docker(other, "network", "rm", "beside")
+
+
 def _hang_all_past_a_lease(trial: Trial, slow: Disks) -> None:
-    """A change is refused in time, or waits for no longer than a lease and succeeds."""
     with slow.hang("h1", "h2", "h3", frozen=25):
-        began = time.monotonic()
-        said = trial.swarm._docker("h1", "network", "create", "-d", "overlay", "never").stderr
-        took = time.monotonic() - began
-        assert "majority" in said and took < 20, f"while no disk writes: {said!r} after {took:.1f} s"
+        _see_a_refusal(trial)
     trial.changes_go_on()
     trial.swarm._docker("h1", "network", "rm", "never")  # which the store may have done all the same
+
+
+def _hang_all_the_leaders_first(trial: Trial, slow: Disks) -> None:
+    """So that there are two who believe that they lead."""
+    leader = trial.leader()
+    others = [h for h in ("h1", "h2", "h3") if h != leader]
+    with slow.hang(leader, frozen=28):
+        wait_until(lambda: trial.leader_beside(leader), "another leader", 30)
+        with slow.hang(*others, frozen=25):
+            _see_a_refusal(trial)
+    trial.changes_go_on()
+    trial.swarm._docker("h1", "network", "rm", "never")  # which the store may have done all the same
+
+
+def _see_a_refusal(trial: Trial) -> None:
+    """Of a change, in time."""
+    began = time.monotonic()
+    said = trial.swarm._docker("h1", "network", "create", "-d", "overlay", "never").stderr
+    took = time.monotonic() - began
+    assert "majority" in said and took < 10, f"while no disk writes: {said!r} after {took:.1f} s"
 
 
 def _join_meanwhile(trial: Trial, slow: Disks) -> None:
@@ -208,26 +239,37 @@ def _join_meanwhile(trial: Trial, slow: Disks) -> None:
     with slow.hang("h1", "h2", "h3", frozen=2, times=8):
         swarm.docker("h4", "swarm", "leave")
         wait_until(joined, lambda: f"it has joined{swarm.log('h4')}", 90)
-    for line in swarm.docker("h1", "node", "ls", "--format", "{{.ID}} {{.Status}}").splitlines():
-        if line.endswith(" Down"):  # what h4 was before
-            swarm.docker("h1", "node", "rm", "--force", line.split()[0])
+    own = swarm.info("h4")["NodeID"]
+    for line in swarm.docker("h1", "node", "ls", "--format", "{{.ID}} {{.Hostname}}").splitlines():
+        node, name = line.split()
+        if name == "h4" and node != own:  # what h4 was before
+            swarm.docker("h1", "node", "rm", "--force", node)
     trial.connect_again("h4")
     trial.load.excused = set()
 
 
 def _promote_and_demote_meanwhile(trial: Trial, slow: Disks) -> None:
+    said: list[str] = []
+
+    def done(*words: str) -> bool:
+        answer = trial.swarm._docker("h1", "node", *words)
+        said.append(answer.stderr.strip())
+        return answer.returncode == 0
+
     with slow.hang("h1", "h2", "h3", frozen=1.5, times=12):
-        wait_until(lambda: trial.swarm._docker("h1", "node", "promote", "h4").returncode == 0, "promoted", 60)
+        wait_until(lambda: done("promote", "h4"), lambda: f"promoted: {said[-3:]}", 60)
         wait_until(lambda: "h4" in trial.managers(), "it is a manager", 90)
-        wait_until(lambda: trial.swarm._docker("h1", "node", "demote", "h4").returncode == 0, "demoted", 60)
+        wait_until(lambda: done("demote", "h4"), lambda: f"demoted: {said[-3:]}", 60)
         wait_until(lambda: "h4" not in trial.managers(), "it is a worker", 60)
     wait_until(lambda: not trial.swarm.etcd_pid("h4"), "it has no etcd", 30)
 
 
 DISKS: dict[str, Callable[[Trial, Disks], None]] = {
     "the leader's disk hangs four times for 3 s": _hang_the_leaders,
+    "the leader's disk hangs for 25 s": _hang_the_leaders_past_a_lease,
     "every disk hangs ten times for 1 s": _hang_all_in_turns,
     "every disk hangs for 25 s": _hang_all_past_a_lease,
+    "every disk hangs for 25 s, the leader's first": _hang_all_the_leaders_first,
     "a worker leaves and joins while every disk hangs": _join_meanwhile,
     "a worker is promoted and demoted while every disk hangs": _promote_and_demote_meanwhile,
 }

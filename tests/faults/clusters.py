@@ -291,7 +291,8 @@ class Trial:
     def await_all_ready(self) -> None:
         def ready() -> bool:
             rows = self.shown()
-            ok = len(rows) == len(self.swarm.hosts) and all(
+            nodes = self.swarm._docker(self.a_manager(), "node", "ls", "-q").stdout.split()
+            ok = len(rows) == len(nodes) == len(self.swarm.hosts) and all(
                 s == "Ready" and m != "Unreachable" for s, m in rows.values()
             )
             return ok and "Leader" in {m for _, m in rows.values()}

@@ -158,6 +158,7 @@ class Membership:
             await self.member.recover()
             await ledger.keep_only(self.session.etcd, self.identity.node)
             self._use(*own)
+            await self.session.look()
         self._wake.set()
 
     async def take_over(self) -> None:

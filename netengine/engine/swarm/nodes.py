@@ -100,6 +100,11 @@ class Nodes:
             if outcome.succeeded:
                 await session.mirror.reached(outcome.revision)
                 return
+            # A member that did not answer in time may have done it all the same, before another was asked.
+            found = await session.etcd.get(key)
+            if found is not None and _spec(found.value) == _spec(put.value):
+                await session.mirror.reached(found.modified)
+                return
         raise Conflict(ledger.OUT_OF_SEQUENCE)
 
     def _check_demotion(self, session: Session, record: NodeRecord) -> None:

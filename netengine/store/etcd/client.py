@@ -156,10 +156,16 @@ class Etcd(Auth, Watches):
         """A lease: keys put with it vanish when it is not kept alive."""
         return int((await self._call("/v3/lease/grant", {"TTL": str(seconds)}))["ID"])
 
-    async def keep_alive(self, lease: int) -> int:
-        """Renew a lease; the seconds that it has now, 0 when it is gone."""
-        answer = await self._call("/v3/lease/keepalive", {"ID": str(lease)})
-        return int(answer["result"].get("TTL", 0))
+    async def keep_alive(self, lease: int) -> list[int]:
+        """Renew a lease at every member; the seconds that it has now, 0 when it is gone, by each that answers. Raises nothing.
+
+        Renewals do not go through the log: the leader remembers them. One whose disk hangs does not hear that another leads by
+        now, goes on to answer, and once its disk is back revokes what was not renewed with itself (etcd issue 15247).
+        """
+        body = {"ID": str(lease)}
+        asked = (self._post(url, "/v3/lease/keepalive", body, TRY) for url in list(self._urls))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [int(a["result"].get("TTL", 0)) for a in answers if isinstance(a, dict) and "result" in a]
 
     async def revoke(self, lease: int) -> None:
         try:
