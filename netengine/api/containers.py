@@ -52,7 +52,7 @@ async def list_containers(request: Request) -> Response:
     newest_first = sorted(engine.state.containers.values(), key=lambda c: c.created, reverse=True)
     found = [c for c in newest_first if (everything or c.running) and _matches(engine, c, wanted)]
     version = version_of(request)
-    return reply([wire.summary(engine, c, version) for c in (found[:limit] if limit > 0 else found)])
+    return reply(wire.summaries(engine, found[:limit] if limit > 0 else found, version))
 
 
 def _matches(engine: Engine, container: Container, wanted: dict[str, list[str]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -263,12 +264,19 @@ def _mount(source: str, target: str, mode: str, writable: bool) -> Json:
     }
 
 
-def summary(engine: Engine, container: Container, version: tuple[int, int]) -> Json:
-    """One row of GET /containers/json."""
+def summaries(engine: Engine, containers: Iterable[Container], version: tuple[int, int]) -> list[Json]:
+    """GET /containers/json."""
+    linkers = links.all_linkers(engine.state)
+    return [
+        _summary(engine, c, [f"/{o.name}/{alias}" for o, alias in linkers.get(c.id, ())], version) for c in containers
+    ]
+
+
+def _summary(engine: Engine, container: Container, aliases: list[str], version: tuple[int, int]) -> Json:
     args = (words(container.config.entrypoint) or []) + (words(container.config.cmd) or [])
     return {
         "Id": container.id,
-        "Names": [f"/{container.name}", *(f"/{c.name}/{alias}" for c, alias in links.linkers(engine.state, container))],
+        "Names": [f"/{container.name}", *aliases],
         "Image": container.image,
         "ImageID": container.image_id,
         "Command": shlex.join(args),

@@ -158,7 +158,8 @@ class Lifecycle:
     def refresh_files(self, container: Container, network: Network | None = None) -> None:
         """After an endpoint came or went, on one network or (None) on whichever, or the container got another name: its files,
         and those of its linkers, in which it has its address on the default bridge."""
-        touched = network is None or network.predefined
+        default = links.home(self._core.state)
+        touched = network.predefined if network else bool(default and default.id in container.attachments)
         linkers = [linker for linker, _ in links.linkers(self._core.state, container)] if touched else []
         for one in (container, *linkers):
             if one.running and self.has_process(one):

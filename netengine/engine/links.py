@@ -69,11 +69,18 @@ def targets(state: State, linker: Container) -> list[tuple[Container, str]]:
 
 def linkers(state: State, target: Container) -> list[tuple[Container, str]]:
     """Who is linked to a container, with the aliases."""
+    return all_linkers(state).get(target.id, [])
+
+
+def all_linkers(state: State) -> dict[str, list[tuple[Container, str]]]:
+    """The same for each container that somebody is linked to, by its id: whoever asks for all of them asks once."""
+    out: dict[str, list[tuple[Container, str]]] = {}
     network = home(state)
-    if network is None:
-        return []
-    some = (c for c in state.containers.values() if (w := c.attachments.get(network.id)) is not None and w.links)
-    return [(c, alias) for c in some for one, alias in targets(state, c) if one.id == target.id]
+    for container in state.containers.values() if network else ():
+        if network and (wish := container.attachments.get(network.id)) is not None and wish.links:
+            for target, alias in targets(state, container):
+                out.setdefault(target.id, []).append((container, alias))
+    return out
 
 
 def startable(state: State, linker: Container) -> None:
