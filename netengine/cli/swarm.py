@@ -153,7 +153,11 @@ INIT = Command(
         number("data-path-port", "PORT", "UDP port of the tunnels, 1024 to 49151 (default 4789)"),
         many("default-addr-pool", "CIDR", "Where subnets of overlay networks are taken from (default 10.0.0.0/8)"),
         number("default-addr-pool-mask-length", "BITS", "Prefix length of such a subnet (default 24)"),
-        switch("force-new-cluster", "On the last manager, when a majority is lost for good: go on alone"),
+        switch(
+            "force-new-cluster",
+            "On the last manager, when a majority is lost for good: go on alone; in an etcd of your own, when all managers "
+            "are lost: become one",
+        ),
         *_SETTINGS,
     ),
     examples=(("netengine swarm init --advertise-addr eth0", "by the address of a link"),),
