@@ -321,6 +321,8 @@ class Claims:
                 await self._republish(network_id, record_of(container, endpoint, container.attachments[network_id]))
 
     async def _republish(self, network_id: str, record: EndpointRecord) -> None:
+        if self._session.mirror.node(self._node) is None:
+            return  # a node that was removed has no say any more, also where the store would not keep it from that
         try:
             self._session.check()
             view = await blocks.read(self._etcd, network_id)

@@ -78,7 +78,7 @@ def client(outside: Outside, roots: str, *, as_user: bool) -> Etcd:
     """Of a host that is no node yet: as the user of the configuration, or as nobody."""
     return Etcd(
         outside.urls,
-        access.outside_context(roots, outside),
+        access.outside_context(roots, outside) if outside.urls[0].startswith("https:") else None,
         outside.user if as_user else "",
         outside.password() if as_user else "",
         namespace=outside.prefix,
