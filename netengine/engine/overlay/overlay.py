@@ -90,6 +90,7 @@ class Overlay:
         """At the end of the engine's start."""
         self._ready = True
         if self._session is not None:
+            uplink.tell(self._core.state, {})
             await self._catch_up(late=False)
             return
         async with self._core.lock:

@@ -7,7 +7,7 @@ address, that is said, and doctor names it until it is back. Its name matters to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -92,7 +92,7 @@ async def look(core: Core) -> None:
     before = _without_ipv6(core.state)
     fabric.underlay = after
     remember(core)
-    _tell(core.state, before)
+    tell(core.state, before)
     for problem in await reconcile.mend(core, await reconcile.difference(core, names=False, own=False)):
         log.error("%s", problem)
 
@@ -103,7 +103,8 @@ def _without_ipv6(state: State) -> dict[str, Network]:
     return {n.id: n for n in state.networks.values() if n.id in used and n.overlay and state.fabric.lacks_ipv6(n)}
 
 
-def _tell(state: State, before: dict[str, Network]) -> None:
+def tell(state: State, before: Mapping[str, Network]) -> None:
+    """Say which networks have lost their IPv6 on this host, and which have it again; `before` had lost it already."""
     underlay, now = state.fabric.underlay, _without_ipv6(state)
     for network in now.values() if underlay else ():
         if network.id not in before and underlay is not None:

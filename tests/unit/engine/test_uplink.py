@@ -55,7 +55,7 @@ def test_a_network_that_loses_its_ipv6_is_named_with_the_remedy(caplog: pytest.L
         before = uplink._without_ipv6(made)
         made.fabric.underlay = Underlay(HERE, mtu)
         caplog.clear()
-        uplink._tell(made, before)
+        uplink.tell(made, before)
         return {r.interface for r in sandbox.render(made, web) if isinstance(r, Address) and ":" in r.interface}
 
     assert become(1400) == {"fd00:9::2/64"} and not caplog.text
