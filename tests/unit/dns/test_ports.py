@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import socket
@@ -100,6 +101,12 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def settled_descriptors() -> int:
+    """Without what earlier tests have left to the garbage collector, which may come at any time."""
+    gc.collect()
+    return descriptors()
+
+
 def test_an_answer_to_another_port_is_none(site: Site) -> None:
     callers = site.asked(40)
     first = site.peer.asked[0][1]
@@ -113,7 +120,7 @@ def test_an_answer_to_another_port_is_none(site: Site) -> None:
 
 
 def test_many_questions_share_a_bounded_number_of_ports(site: Site) -> None:
-    before = descriptors()
+    before = settled_descriptors()
     site.asked(200)
     assert 16 < len({port for _, port in site.peer.asked}) <= ports.MOST_PORTS
     assert descriptors() - before <= ports.MOST_PORTS
@@ -125,7 +132,7 @@ def test_a_port_asks_so_many_questions_and_is_closed_when_they_are_answered(
 ) -> None:
     monkeypatch.setattr(ports, "MOST_PORTS", 1)
     monkeypatch.setattr(ports, "MOST_QUESTIONS", 4)
-    before = descriptors()
+    before = settled_descriptors()
     callers = site.asked(12)
     assert sorted(Counter(port for _, port in site.peer.asked).values()) == [4, 4, 4]
     assert descriptors() == before + 3
@@ -140,7 +147,7 @@ def test_a_port_lives_for_seconds_and_an_idle_name_server_has_none(monkeypatch: 
     monkeypatch.setattr(ports, "MOST_PORTS", 1)
     with inside.house(0, HOST) as house:
         site = Site(house)
-        before = descriptors()
+        before = settled_descriptors()
         waiting = site.asked()[0]
         old = house.server.forwarder._pools.copy().popitem()[1]._ports[0]
         site.until(lambda: old.left == 0)
@@ -165,7 +172,7 @@ def test_other_servers_of_the_host_are_a_reason_for_new_ports(site: Site, monkey
 def test_where_nobody_listens_all_questions_of_a_port_fail_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "MOST_PORTS", 1)
     site.peer.sock.close()
-    before = descriptors()
+    before = settled_descriptors()
     callers = site.ask(20)
     turns = site.until(lambda: all(caller.replies for caller in callers), 0.9)  # before any is sent again
     assert turns < 50
