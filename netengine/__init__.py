@@ -3,4 +3,4 @@
 Only the version lives here. Packages and the direction of their imports are described in docs/architecture.md.
 """
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
