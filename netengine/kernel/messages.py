@@ -5,6 +5,8 @@ Source: include/uapi/linux/{if_link,if_addr,rtnetlink}.h.
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
@@ -57,6 +59,9 @@ NO_OWN_IPV6 = (
 )
 """The attribute of a link that gives itself no IPv6 address."""
 _EXT_MASK_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+_RELEASE = re.match(r"(\d+)\.(\d+)", os.uname().release)
+RENAMES_WHAT_IS_UP = _RELEASE is None or (int(_RELEASE[1]), int(_RELEASE[2])) >= (6, 2)
+"""Whether this kernel gives a link that is up another name, as all do since 6.2."""
 
 
 def _link(
@@ -162,11 +167,15 @@ def link_delete(name: str = "", index: int = 0) -> Message:
 
 
 def link_bury(index: int, name: str) -> Batch:
-    """Take a link out of use: down, no port of a bridge any more, marked for deletion, its old name free."""
-    down = _link(RTM_SETLINK, index=index, attrs=[("IFLA_MASTER", 0), ("IFLA_GROUP", GRAVE_GROUP)])
-    down["change"] = _UP
-    # Kernels before 6.2 rename only what is down: a message of its own.
-    return [(f"take {name} out of use", down), (f"rename to {name}", _link(RTM_SETLINK, index=index, name=name))]
+    """Take a link out of use: down, no port of a bridge any more, marked for deletion, its old name free. The kernel sets the
+    mark first: whoever hears of the rest sees it."""
+    attrs: list[tuple[str, Any]] = [("IFLA_MASTER", 0), ("IFLA_GROUP", GRAVE_GROUP)]
+    out = _link(RTM_SETLINK, index=index, name=name if RENAMES_WHAT_IS_UP else "", attrs=attrs)
+    out["change"] = _UP
+    batch = [(f"take {name} out of use", out)]
+    if not RENAMES_WHAT_IS_UP:
+        batch.append((f"rename to {name}", _link(RTM_SETLINK, index=index, name=name)))
+    return batch
 
 
 def graves_delete() -> Message:

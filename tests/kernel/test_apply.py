@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netengine.kernel import namerules, nameservice, namespaces
+from netengine.kernel import messages, namerules, nameservice, namespaces
 from netengine.kernel.insides import Change, Insides
 from netengine.kernel.resources import (
     HOST,
@@ -95,7 +95,11 @@ def test_what_is_brief_enters_no_namespace(machine: Machine, monkeypatch: pytest
     assert not machine.kernel.is_brief(before | {LinkUp("s1", "lo")}, before), "its socket is opened in it first"
 
 
-def test_what_is_said_of_a_link_that_was_taken_out_of_use_can_be_told(machine: Machine) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["", "as before 6.2"])
+def test_what_is_said_of_a_link_that_was_taken_out_of_use_can_be_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    monkeypatch.setattr(messages, "RENAMES_WHAT_IS_UP", at_once and messages.RENAMES_WHAT_IS_UP)
     heard = machine.on_kernel(Insides)
     machine.build(GROUND)
     connected = frozenset({VETH, UP, ADDRESS})
@@ -104,6 +108,8 @@ def test_what_is_said_of_a_link_that_was_taken_out_of_use_can_be_told(machine: M
     (descriptor,) = heard.descriptors()
     changes = [c for c in heard.read(descriptor) if isinstance(c, Change) and c.subject == "eth0"]
     assert changes and {("s0", c.index) for c in changes} == machine.kernel.buried
+    machine.on_kernel(machine.kernel.apply, connected, ())  # the names are free
+    machine.on_kernel(machine.kernel.apply, frozenset(), connected)
     machine.on_kernel(machine.kernel.reap)
     assert not machine.kernel.buried
     heard.close()
