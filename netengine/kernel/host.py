@@ -124,6 +124,9 @@ class Kernel:
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
         for held in self.held.values():
             if held is not None:
                 held.close()

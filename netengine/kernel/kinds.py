@@ -183,7 +183,7 @@ def _write_sysctl(kernel: Kernel, r: Sysctl) -> None:
 
 
 def _create_elements(kernel: Kernel, resources: list[Element], made: list[Resource]) -> None:
-    kernel.nft.run(commands("add", resources))
+    kernel.nft.change("add", resources)
     made.extend(resources)
     _forget_flows(kernel, resources)
 
@@ -317,12 +317,12 @@ def _bury_inside(kernel: Kernel, r: Veth, buried: str) -> None:
 def _delete_elements(kernel: Kernel, resources: list[Element]) -> None:
     left: list[KernelRefused] = []
     try:
-        kernel.nft.run(commands("delete", resources))
+        kernel.nft.change("delete", resources)
     except KernelRefused:
         # One that is missing fails the whole transaction: somebody flushed. Take them one by one.
         for r in resources:
             try:
-                kernel.nft.run(commands("delete", [r]))
+                kernel.nft.change("delete", [r])
             except KernelRefused as e:
                 if _GONE not in e.message:
                     left.append(e)

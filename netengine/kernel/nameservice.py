@@ -22,7 +22,7 @@ from typing import Any
 from nftables import Nftables
 
 from netengine.errors import KernelRefused
-from netengine.kernel import namerules
+from netengine.kernel import namerules, nfbatch
 from netengine.kernel.descriptors import move_up
 from netengine.kernel.namerules import ADDRESS as ADDRESS
 from netengine.kernel.namerules import CHAIN
@@ -67,7 +67,7 @@ def prepare() -> Prepared:
     """Open what a name service is made from. The calling thread is in the sandbox."""
     with ExitStack() as opened:
         udp, tcp = (opened.enter_context(_socket(kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        prepared = Prepared(udp, tcp, opened.enter_context(_moved_up(namerules.open_socket())))
+        prepared = Prepared(udp, tcp, opened.enter_context(_moved_up(nfbatch.open_socket())))
         opened.pop_all()
     return prepared
 

@@ -1,4 +1,5 @@
-"""Our nftables tables through libnftables, in process: transactions of elements, and reading our own tables back.
+"""Our nftables tables: transactions of elements, and reading our own tables back. Through libnftables, in process, but for what
+is sent thousands of times (elements.py).
 
 Text that reaches nft is made of the constant rule set and of values that were checked to be an address, a port, a protocol or
 a link name. Tables of other programs are never listed: a newer nft's table can crash an older parser. A handle is not
@@ -10,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Literal
 
@@ -19,7 +21,9 @@ from nftables import Nftables
 
 from netengine import failpoints
 from netengine.errors import Conflict, KernelRefused
-from netengine.kernel import ruleset
+from netengine.kernel import elements as packing
+from netengine.kernel import nfbatch, ruleset
+from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import Element, Family, Table, TableFamily
 
 _LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
@@ -108,6 +112,25 @@ class Nft:
 
     def __init__(self) -> None:
         self._nft = Nftables()
+        with nfbatch.open_socket() as low:
+            self._socket = socket.socket(fileno=move_up(low.detach()))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def change(self, verb: Literal["add", "delete"], elements: Sequence[Element]) -> None:
+        """Add or delete elements in one transaction. Raises KernelRefused, with the kernel's words in it."""
+        if not 0 < len(elements) <= packing.MOST or not all(map(packing.is_plain, elements)):
+            self.run(commands(verb, elements))
+            return
+        texts = [element_text(e) for e in elements]
+        try:
+            failpoints.refuse("nftables: a transaction")
+            nfbatch.carry_out(self._socket, packing.batch(verb, elements))
+        except OSError as e:
+            first = f"{elements[0].family} {ruleset.TABLE} {elements[0].container} {{ {texts[0]} }}"
+            more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
+            raise KernelRefused(f"nftables refused: {e.strerror}: {verb} element {first}{more}") from e
 
     def run(self, lines: list[str]) -> None:
         """Run all commands as one transaction: all of it happens, or nothing. Raises KernelRefused with nft's words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -9,13 +10,17 @@ from typing import Any
 
 import pytest
 
-from netengine.kernel import messages, namerules, nameservice, namespaces
+from netengine.errors import KernelRefused
+from netengine.kernel import elements as packing
+from netengine.kernel import messages, namerules, nameservice, namespaces, nfbatch
 from netengine.kernel.insides import Change, Insides
+from netengine.kernel.nftables import commands
 from netengine.kernel.resources import (
     HOST,
     Address,
     Bridge,
     Element,
+    Family,
     HostPort,
     LinkUp,
     NameService,
@@ -265,6 +270,51 @@ def test_neighbouring_subnets_and_host_routes_are_read_back_as_they_were_written
     machine.take({Element("ip", "subnets", ("10.0.1.0/24",))})
 
 
+PLAIN = {
+    "ports": (("PROTOCOL", "8080"), ("ADDRESS", "80")),
+    "address-ports": (("ADDRESS", "PROTOCOL", "8080"), ("ADDRESS", "65535")),
+    "published": (("ADDRESS", "PROTOCOL", "80"), ()),
+    "open": (("ADDRESS", "PROTOCOL", "256"), ()),
+}
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6"])
+def test_an_element_that_we_pack_is_what_nft_makes_of_its_text(machine: Machine, family: Family) -> None:
+    machine.build({Table(family)})
+
+    def filled(name: str, parts: tuple[str, ...], value: tuple[str, ...], protocol: str) -> Element:
+        words = {"PROTOCOL": protocol, "ADDRESS": {"ip": "10.1.2.3", "ip6": "fd00:1::2:3"}[family]}
+        return Element(family, name, *(tuple(words.get(p, p) for p in side) for side in (parts, value)))
+
+    wanted = [filled(name, *form, protocol) for name, form in PLAIN.items() for protocol in ("tcp", "udp", "sctp")]
+    assert all(map(packing.is_plain, wanted))
+    nft = machine.kernel.nft
+
+    def listed() -> str:
+        return machine.run("nft", "list", "table", family, "netengine")
+
+    empty = listed()
+    machine.on_kernel(nft.change, "add", wanted)
+    ours = listed()
+    machine.on_kernel(nft.change, "add", wanted)  # they are there
+    machine.on_kernel(nft.change, "delete", wanted)
+    assert listed() == empty
+    machine.on_kernel(nft.run, commands("add", wanted))
+    assert listed() == ours != empty
+    other = [Element(e.family, e.container, e.parts, (e.value[0], "1")) for e in wanted if e.value]
+    for _ in range(2):  # an answer that nobody read would be taken for the next one's
+        with pytest.raises(KernelRefused, match=r"nftables refused: .*: add element .* and 5 more"):
+            machine.on_kernel(nft.change, "add", other)
+    assert listed() == ours
+    machine.on_kernel(nft.change, "delete", wanted)
+    for _ in range(2):
+        with pytest.raises(KernelRefused, match=os.strerror(errno.ENOENT)):
+            machine.on_kernel(nft.change, "delete", wanted)
+    machine.on_kernel(nft.change, "add", wanted[:1])
+    machine.on_kernel(nft.change, "delete", wanted[:1])
+    assert listed() == empty
+
+
 def test_an_element_changes_its_value_in_one_transaction(machine: Machine) -> None:
     machine.build({Table("ip"), Element("ip", "ports", ("tcp", "80"), ("10.0.0.2", "8080"))})
     machine.make({Table("ip"), Element("ip", "ports", ("tcp", "80"), ("10.0.0.3", "8080"))})
@@ -337,7 +387,7 @@ def test_a_name_service_that_is_taken_away_leaves_the_sandbox_s_rules_alone(mach
 
 
 def test_packed_rules_of_a_name_service_are_those_that_nft_reads(machine: Machine) -> None:
-    sock = machine.on_kernel(namerules.open_socket)
+    sock = machine.on_kernel(nfbatch.open_socket)
     namerules.load(sock, 4660, 22136)
     listing = [
         "nft",
