@@ -338,7 +338,8 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """What was written is sent yet."""
-        if self._transport is not None:
+        # asyncio's transport of TLS that is closed twice cannot be aborted any more (sslproto.py, Python 3.11).
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:

@@ -207,6 +207,13 @@ class FaultLab:
             out += [f"file {path}" for path in _files(self.here.path(root), root)]
         return sorted(line for line in out if not re.search(r"state\.db-(wal|shm)|\.log$", line))
 
+    def settled(self) -> list[str]:
+        """The same when nothing is left of what came before: detached links are renamed, and deleted a moment later."""
+        wait_until(
+            lambda: not any(name.startswith("xveth") for name in self.here.links()), "detached links are deleted"
+        )
+        return self.facts()
+
     def close(self) -> None:
         self.flow.stop()
         try:

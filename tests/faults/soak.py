@@ -36,7 +36,7 @@ def run(lab: FaultLab, rounds: int, only: str) -> dict[str, list[Death]]:
     table: dict[str, list[Death]] = {}
     for operation in (o for o in OPERATIONS if only in o.name):
         reached = points(lab, operation)
-        clean = lab.facts()
+        clean = lab.settled()
         deaths = table.setdefault(operation.name, [])
         for _ in range(rounds):
             for number, point in enumerate(reached, 1):
@@ -54,7 +54,7 @@ def starve(lab: FaultLab, only: str) -> dict[str, list[Refusal]]:
     table: dict[str, list[Refusal]] = {}
     for operation in (o for o in SPEAKING if only in o.name):
         reached = exchanges(lab, operation)
-        clean = lab.facts()
+        clean = lab.settled()
         refusals = table.setdefault(operation.name, [])
         for error, step, more in (("ENOMEM", 1, 0), ("ENOBUFS", 4, 60)):
             for first in range(1, len(reached) + 1, step):

@@ -11,7 +11,7 @@ SAMPLE = 3
 @cases(OPERATIONS)
 def test_a_killed_operation_is_wholly_there_or_wholly_gone(fault_lab: FaultLab, operation: Operation) -> None:
     reached = points(fault_lab, operation)
-    clean = fault_lab.facts()
+    clean = fault_lab.settled()
     assert reached, "the operation has failpoints"
     step = max(1, len(reached) // SAMPLE)
     for number in range(step, len(reached) + 1, step):

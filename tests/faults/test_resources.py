@@ -33,7 +33,7 @@ def test_without_descriptors_changes_are_refused_and_nothing_is_left(lab: FaultL
     pid = daemon.process.pid
     lab.ask("POST", "/networks/create", {"Name": "net"})
     lab.ask("POST", "/containers/create?name=box", {"Image": "sandbox", "HostConfig": {"NetworkMode": "net"}})
-    clean = lab.facts()
+    clean = lab.settled()
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     # What the daemon keeps for long it moves to 2,048 and above; a sandbox takes some low numbers on the way there.
     low = [number for number in map(int, os.listdir(f"/proc/{pid}/fd")) if number < 2048]

@@ -96,7 +96,7 @@ def test_without_its_database_everything_goes_on(fault_lab: FaultLab, left: str)
         )
 
     try:
-        before, facts, lost = everything(), lab.facts(), lab.flow.lost()
+        before, facts, lost = everything(), lab.settled(), lab.flow.lost()
         lab.daemon.kill9()
         database = lab.here.path(str(lab.daemon.data_root / "state.db"))
         for file in database.parent.glob("state.db*"):

@@ -461,3 +461,34 @@ def test_the_end_does_not_wait_for_ever_and_sees_what_is_cut_off_undone(tmp_path
         assert await changing == b""
 
     story(tmp_path, test)
+
+
+class Once(asyncio.Transport):
+    """As asyncio's of TLS in Python 3.11, which cannot be aborted when it was closed twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def is_closing(self) -> bool:
+        return bool(self.said)
+
+    def close(self) -> None:
+        assert "close" not in self.said
+        self.said.append("close")
+
+    def abort(self) -> None:
+        self.said.append("abort")
+
+
+def test_a_connection_that_is_ending_is_not_closed_again(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        ending, transport = served.server.connection(), Once()
+        ending.connection_made(transport)
+        ending.close()
+        ending.close()
+        ending.abort()
+        ending.connection_lost(None)
+        assert transport.said == ["close", "abort"]
+
+    story(tmp_path, test)
