@@ -63,7 +63,8 @@ class Box:
 
     def spec(self, *args: str, **more: object) -> ContainerSpec:
         self._count += 1
-        number = f"{self._count:064x}"
+        # Not another process's number: control groups are the machine's, and other tests run at the same time.
+        number = f"{os.getpid():032x}{self._count:032x}"
         values: dict[str, object] = {"id": number, "name": f"c{self._count}", "image_id": "host", "args": args}
         values |= {"hostname": f"h{self._count}", "netns": None, "cwd": "/", **more}
         return ContainerSpec(**values)  # type: ignore[arg-type]
