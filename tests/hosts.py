@@ -207,6 +207,12 @@ class Namespace:
     def links(self) -> set[str]:
         return {name for _, name in self.inside(socket.if_nameindex)}
 
+    def await_burials(self, seconds: float = 30.0) -> None:
+        """A link that was taken out of use is renamed, and deleted a moment after the answer that said so."""
+        wait_until(
+            lambda: not any(name.startswith("xveth") for name in self.links()), "links out of use are deleted", seconds
+        )
+
     def close(self) -> None:
         self._inside.shutdown()
         self._file.close()

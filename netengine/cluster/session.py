@@ -132,7 +132,7 @@ class Session:
 
     @property
     def _settle(self) -> float:
-        return min(_SETTLE, self._lease_seconds / 3)
+        return min(_SETTLE, self._beat_seconds)
 
     @property
     def _beat_seconds(self) -> float:

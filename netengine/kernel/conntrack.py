@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Mapping
 
 from netengine.kernel.attributes import attributes, packed
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import moved_up
 from netengine.kernel.resources import Family
 
 _NETLINK_NETFILTER = 12
@@ -107,7 +107,6 @@ class Conntrack:
 
 
 def _open() -> socket.socket:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as low:
-        made = socket.socket(fileno=move_up(low.detach()))
+    made = moved_up(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER))
     made.bind((0, 0))
     return made

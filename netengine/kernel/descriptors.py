@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import socket
 
 FLOOR = 2048
 
@@ -20,3 +21,9 @@ def move_up(fd: int) -> int:
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FLOOR)
     os.close(fd)
     return high
+
+
+def moved_up(low: socket.socket) -> socket.socket:
+    """The same for a socket, of which nothing but its descriptor is kept."""
+    with low:
+        return socket.socket(fileno=move_up(low.detach()))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import moved_up
 
 if TYPE_CHECKING:
     from netengine.kernel.host import Kernel
@@ -40,8 +40,8 @@ def say(kernel: Kernel, words: Iterable[Word]) -> None:
     """On the kernel thread. What cannot be sent is not: it will be asked for again."""
     if kernel.herald is None:
         # Kept: to close such a socket takes as long as an RCU grace period. Of protocol 0 it hears nothing.
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0) as low:
-            kernel.herald = socket.socket(fileno=move_up(low.detach()))
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        kernel.herald = moved_up(socket.socket(socket.AF_PACKET, kind, 0))
     for word in words:
         with suppress(OSError):
             kernel.herald.sendto(frame(word.mac, word.address), (word.bridge, 0))

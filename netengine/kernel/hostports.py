@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netengine.errors import KernelRefused
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import moved_up
 from netengine.kernel.resources import HostPort, Protocol
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # include/uapi/asm-generic/socket.h
@@ -107,8 +107,7 @@ def bind(
     kind, number = _KINDS[protocol]
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, kind | socket.SOCK_CLOEXEC, number) as low:
-            held = socket.socket(fileno=move_up(low.detach()))
+        held = moved_up(socket.socket(family, kind | socket.SOCK_CLOEXEC, number))
     except OSError as e:
         if protocol != "sctp" or e.errno not in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             raise KernelRefused(f"cannot publish a {protocol} port: {e.strerror}") from e

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from netengine.kernel import filters
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import moved_up
 from netengine.kernel.netlink import receive_buffer
 
 HERE = -1
@@ -34,10 +34,8 @@ class Listener:
     """Hears multicast groups (bit n-1 of `groups` is group n) of a netlink family, but for what `unheard` names."""
 
     def __init__(self, family: int, groups: int, unheard: Sequence[filters.Drop] = ()) -> None:
-        with socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family
-        ) as low:
-            self._sock = socket.socket(fileno=move_up(low.detach()))
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._sock = moved_up(socket.socket(socket.AF_NETLINK, kind, family))
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         if unheard:

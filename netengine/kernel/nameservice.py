@@ -23,7 +23,7 @@ from nftables import Nftables
 
 from netengine.errors import KernelRefused
 from netengine.kernel import namerules, nfbatch
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import moved_up
 from netengine.kernel.namerules import ADDRESS as ADDRESS
 from netengine.kernel.namerules import CHAIN
 from netengine.kernel.namerules import TABLE as TABLE
@@ -67,7 +67,7 @@ def prepare() -> Prepared:
     """Open what a name service is made from. The calling thread is in the sandbox."""
     with ExitStack() as opened:
         udp, tcp = (opened.enter_context(_socket(kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        prepared = Prepared(udp, tcp, opened.enter_context(_moved_up(nfbatch.open_socket())))
+        prepared = Prepared(udp, tcp, opened.enter_context(nfbatch.open_socket()))
         opened.pop_all()
     return prepared
 
@@ -113,12 +113,7 @@ def _load(sock: socket.socket, udp: int, tcp: int) -> None:
 
 
 def _socket(kind: int, family: int = socket.AF_INET) -> socket.socket:
-    return _moved_up(socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK))
-
-
-def _moved_up(low: socket.socket) -> socket.socket:
-    with low:
-        return socket.socket(fileno=move_up(low.detach()))
+    return moved_up(socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK))
 
 
 def remove_rules() -> object:

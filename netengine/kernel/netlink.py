@@ -30,7 +30,7 @@ from netengine import failpoints
 from netengine.errors import KernelRefused
 from netengine.kernel import namespaces
 from netengine.kernel.attributes import attributes
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import moved_up
 from netengine.kernel.request import Request, encode_by_pyroute2
 from netengine.kernel.seen import Seen
 
@@ -237,8 +237,7 @@ class NetlinkSocket:
 
 
 def _open() -> socket.socket:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as low:
-        made = socket.socket(fileno=move_up(low.detach()))
+    made = moved_up(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
     made.setblocking(False)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
     for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):

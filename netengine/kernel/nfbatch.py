@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from netengine.kernel.attributes import packed
+from netengine.kernel.descriptors import moved_up
 
 NESTED = 0x8000
 CREATE, EXCL, APPEND, ACK = 0x400, 0x200, 0x800, 0x4
@@ -27,7 +28,8 @@ _HEADER, _NFGENMSG = struct.Struct("=IHHII"), struct.Struct("=BBH")
 
 def open_socket() -> socket.socket:
     """For transactions in the namespace of the calling thread, whichever thread asks for them then."""
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETFILTER)
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    return moved_up(socket.socket(socket.AF_NETLINK, kind, _NETFILTER))
 
 
 def carry_out(sock: socket.socket, data: bytes) -> None:

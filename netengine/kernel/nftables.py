@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -23,7 +22,6 @@ from netengine import failpoints
 from netengine.errors import Conflict, KernelRefused
 from netengine.kernel import elements as packing
 from netengine.kernel import nfbatch, ruleset
-from netengine.kernel.descriptors import move_up
 from netengine.kernel.resources import Element, Family, Table, TableFamily
 
 _LINK = re.compile(r'[^\s"/\\\x00-\x1f]{1,15}')
@@ -112,8 +110,7 @@ class Nft:
 
     def __init__(self) -> None:
         self._nft = Nftables()
-        with nfbatch.open_socket() as low:
-            self._socket = socket.socket(fileno=move_up(low.detach()))
+        self._socket = nfbatch.open_socket()
 
     def close(self) -> None:
         self._socket.close()

@@ -24,7 +24,7 @@ import msgspec
 from netengine import unprivileged
 from netengine.errors import KernelRefused
 from netengine.kernel import hostports
-from netengine.kernel.descriptors import move_up
+from netengine.kernel.descriptors import move_up, moved_up
 from netengine.kernel.resources import HostPort, Relay, Resource
 from netengine.relay import protocol
 from netengine.relay.protocol import Door
@@ -175,7 +175,7 @@ class Relays:
 
     def _use(self, made: socket.socket) -> socket.socket:
         self._drop()
-        self._sock = socket.socket(fileno=move_up(made.detach()))
+        self._sock = moved_up(made)
         self._sock.settimeout(_ANSWER_SECONDS)
         self._owed = 0
         # Of its end alone, and once: answers are read where they are waited for.

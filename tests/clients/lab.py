@@ -206,10 +206,7 @@ class Lab:
 
     def _kernel(self) -> list[str]:
         """Everything of the host that a test could leave behind, one line each, in a stable order."""
-        # A link that was taken out of use is deleted a moment after the answer that said so.
-        wait_until(
-            lambda: not any(link.startswith("xveth") for link in self.here.links()), "links out of use deleted", 5
-        )
+        self.here.await_burials(5)
         facts: list[str] = []
         for host in (self.here, self.outside):
             facts += [f"{host.name}: link {name}" for name in sorted(host.links())]

@@ -208,10 +208,8 @@ class FaultLab:
         return sorted(line for line in out if not re.search(r"state\.db-(wal|shm)|\.log$", line))
 
     def settled(self) -> list[str]:
-        """The same when nothing is left of what came before: detached links are renamed, and deleted a moment later."""
-        wait_until(
-            lambda: not any(name.startswith("xveth") for name in self.here.links()), "detached links are deleted"
-        )
+        """The same when nothing is left of what came before."""
+        self.here.await_burials()
         return self.facts()
 
     def close(self) -> None:
@@ -451,8 +449,7 @@ def _reached(lab: FaultLab, operation: Operation, arm: str) -> list[str]:
     (lab.failpoints / "arm").unlink()
     assert answer.status < 300, answer.body
     undo(lab)
-    # Detached links are renamed and deleted a moment later.
-    wait_until(lambda: not any(name.startswith("xveth") for name in lab.here.links()), "detached links are deleted")
+    lab.here.await_burials()
     return reached.read_text().splitlines()
 
 

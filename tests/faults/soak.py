@@ -112,20 +112,16 @@ class Load:
     wrong: list[str] = field(default_factory=list)
 
 
-def _settle(lab: FaultLab) -> None:
-    wait_until(lambda: not any(name.startswith("xveth") for name in lab.here.links()), "detached links are deleted", 60)
-
-
 def come_and_go(lab: FaultLab, many: int) -> Load:
     """Rounds on an empty host, after enough of them to take every path once."""
     load = Load(f"rounds of {_CLIENTS} clients", many)
     with churn.networks(lab, "churn-a", "churn-b"):
         load.wrong += churn.rounds(lab, min(many, 200), _CLIENTS)
-        _settle(lab)
+        lab.here.await_burials(60)
         before, began = churn.figures(lab), time.monotonic()
         load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600, slowest=load.slowest)
         load.seconds = time.monotonic() - began
-        _settle(lab)
+        lab.here.await_burials(60)
         load.wrong += churn.figures(lab).grown(before, _MEMORY) + lab.doctor()
     return load
 
@@ -151,10 +147,10 @@ def come_and_go_in_a_crowd(lab: FaultLab, many: int, endpoints: int = 900, ports
         full, began = churn.figures(lab), time.monotonic()
         load.wrong += churn.rounds(lab, many, _CLIENTS, seconds=3600, slowest=load.slowest)
         load.seconds = time.monotonic() - began
-        _settle(lab)
+        lab.here.await_burials(60)
         load.wrong += churn.figures(lab).grown(full, _MEMORY) + lab.doctor()
         load.wrong += churn.rounds(lab, endpoints, 8, empty, seconds=900)
-        _settle(lab)
+        lab.here.await_burials(60)
     return load
 
 

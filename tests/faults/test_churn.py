@@ -8,7 +8,6 @@ import pytest
 
 from tests.faults.churn import Client, figures, networks, one_round, rounds, sandbox
 from tests.faults.harness import FaultLab
-from tests.hosts import wait_until
 
 MEMORY = 12 << 10
 """KiB by which a process may grow while it gets to its working size."""
@@ -20,18 +19,13 @@ def churned(fault_lab: FaultLab) -> Iterator[FaultLab]:
         yield fault_lab
 
 
-def _settled(lab: FaultLab) -> bool:
-    """Whether the links that were taken out of use are deleted."""
-    return not any(name.startswith("xveth") for name in lab.here.links())
-
-
 def test_sixteen_clients_come_and_go_and_leave_nothing(churned: FaultLab) -> None:
     lost = churned.flow.lost()
     assert rounds(churned, 40, 16) == []  # until every path has been taken once
-    wait_until(lambda: _settled(churned), "detached links are deleted")
+    churned.here.await_burials()
     before = figures(churned)
     assert rounds(churned, 80, 16) == []
-    wait_until(lambda: _settled(churned), "detached links are deleted")
+    churned.here.await_burials()
     assert figures(churned).grown(before, MEMORY) == []
     assert churned.doctor() == []
     assert churned.flow.lost() == lost
@@ -55,12 +49,12 @@ def test_a_hundred_endpoints_with_ports_change_no_figure_for_good(churned: Fault
     assert churned.doctor() == []
     assert rounds(churned, 10, 8, one_round) == []
     assert churned.doctor() == []
-    wait_until(lambda: _settled(churned), "detached links are deleted")
+    churned.here.await_burials()
     now = figures(churned)
     assert now.grown(full, MEMORY) == []
     # The promise is 80 MiB for 300 idle endpoints; here are 100 with 1,000 ports, just looked at, and by several at once.
     assert now.memory < 100 << 10, "far more than the promise"
     assert rounds(churned, 100, 8, empty) == []
-    wait_until(lambda: _settled(churned), "detached links are deleted")
+    churned.here.await_burials()
     # 100 sandboxes and 1,000 ports are some megabytes of Python objects, whose arenas are kept for the next ones.
     assert figures(churned).grown(before, 16 << 10) == []

@@ -39,9 +39,7 @@ class Scene:
         identity = lab.ask("POST", "/containers/create?name=box", {"Image": "sandbox", "HostConfig": host}).json["Id"]
         self.file = f"/run/netengine/netns/{identity}"
         lab.ask("POST", "/containers/box/start")
-        wait_until(
-            lambda: not any(link.startswith("xveth") for link in self.here.links()), "links out of use are deleted"
-        )
+        self.here.await_burials()
         wait_until(lambda: lab.doctor() == [], "nothing is under way")
         self.before = self.state()
         self.worn = True
